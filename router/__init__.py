@@ -1,0 +1,1 @@
+"""Farthing: a cost-aware routing proxy for large language models."""
