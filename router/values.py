@@ -1,0 +1,211 @@
+"""The frozen values that pass between the steps of a request: usage, attempts, the outcome, and money itself.
+
+Money is an `int` in nano-dollars (`_nusd`); it is rounded up when it is held or charged, and down when it limits.
+A value that is made anew for each request is a msgspec Struct, which is as frozen as a dataclass and made in a tenth
+of the time (0.4 us against 3.9 for `Facts`).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct
+
+NUSD_PER_USD = 1_000_000_000
+
+EXACT_NUSD = 2**53
+"""The largest amount every store can hold exactly (Lua numbers are doubles): about $9.0 M a counter."""
+
+
+def nusd_limit(usd: Decimal) -> int:
+    """Return a limit of `usd` dollars in nUSD, rounded down, so that rounding never loosens it."""
+    return int((usd * NUSD_PER_USD).to_integral_value(ROUND_FLOOR))
+
+
+def nusd_cost(usd: Decimal) -> int:
+    """Return a cost of `usd` dollars in nUSD, rounded up, so that rounding never loses money."""
+    return int((usd * NUSD_PER_USD).to_integral_value(ROUND_CEILING))
+
+
+def usd(nusd: int) -> Decimal:
+    """Return nUSD as exact dollars, for printing."""
+    return Decimal(nusd).scaleb(-9)
+
+
+def usd_text(nusd: int) -> str:
+    """Write nUSD as plain dollars without an exponent: 1500 is "0.0000015", 0 is "0"."""
+    sign, whole = ("-", -nusd) if nusd < 0 else ("", nusd)
+    dollars, rest = divmod(whole, NUSD_PER_USD)
+    return f"{sign}{dollars}.{rest:09d}".rstrip("0").rstrip(".") if rest else f"{sign}{dollars}"
+
+
+class Certainty(StrEnum):
+    """How sure a charge is."""
+
+    REPORTED = "reported"
+    """Priced from the usage that the provider reported."""
+    COUNTED = "counted"
+    """Priced from tokens that we counted, because the provider did not report them."""
+    CEILING = "ceiling"
+    """Not known yet, or never: the held ceiling stands in for it."""
+
+
+class Ending(StrEnum):
+    """How a request ended: the ledger's `outcome` and the metric label of that name."""
+
+    HELD = "held"
+    """Under way, or cut off by a crash before it was settled."""
+    ANSWERED = "answered"
+    CUT = "cut"
+    """Answered, and ended by us at its budget with finish_reason "length"."""
+    CANCELLED = "cancelled"
+    """The caller hung up."""
+    FAILED = "failed"
+    """Every candidate failed, or the answer broke off."""
+    REFUSED = "refused"
+    """Refused by us before anything was sent."""
+
+
+class Usage(Struct, frozen=True):
+    """What one answer used, in tokens.
+
+    `input_tokens` is every token of the prompt, whatever its class; `cached_tokens`, `cache_write_tokens`,
+    `input_audio_tokens` and `input_image_tokens` are parts of it. `output_tokens` is every token generated;
+    `reasoning_tokens`, `output_audio_tokens` and `output_image_tokens` are parts of that.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    """The part of `cache_write_tokens` that is kept for an hour, which some providers price apart."""
+    input_audio_tokens: int = 0
+    cached_audio_tokens: int = 0
+    """The part of `cached_tokens` that is audio."""
+    input_image_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    searches: int = 0
+    """Billed web searches."""
+    search_context: str = "medium"
+    """The size of the search context (low, medium, high), which some providers price apart."""
+    service_tier: str = "default"
+    """The tier the provider says it served: default, flex, priority, batch."""
+
+
+class Attempt(Struct, frozen=True):
+    """One call to one target, as it ended."""
+
+    model: str
+    """Our name."""
+    target: str
+    """provider/model, as it was called."""
+    reason: str
+    """`answered`, or a `ProviderError.reason`, `cancelled`, `cut`."""
+    status: int | None
+    usage: Usage | None
+    charge_nusd: int
+    certainty: Certainty
+    duration_s: float
+    reported_model: str | None = None
+    first_byte_s: float | None = None
+
+
+class Outcome(Struct, frozen=True):
+    """All that is known of a request when it ends, or when it is held: written once, read by ledger, metrics and log.
+
+    Shares nothing with the text of the request: `facts` holds numbers and names only.
+    """
+
+    id: str
+    at: datetime
+    account: str | None
+    task: str
+    rule: str
+    policy_revision: str
+    requested_model: str
+    ending: Ending
+    certainty: Certainty
+    routed_model: str | None = None
+    reported_model: str | None = None
+    provider: str | None = None
+    kind: str | None = None
+    usage: Usage | None = None
+    estimated_nusd: int = 0
+    held_nusd: int = 0
+    charged_nusd: int = 0
+    baseline_nusd: int = 0
+    overhead_nusd: int = 0
+    over_budget_nusd: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    difficulty: float | None = None
+    facts: dict[str, object] = {}
+    refusal: str | None = None
+    """The error code, where the ending is `refused` or `failed`."""
+    latency_s: float = 0.0
+    first_token_s: float | None = None
+    own_s: float = 0.0
+    """The part of `latency_s` that was spent in Farthing itself."""
+
+
+Kind = Literal["account", "task", "global"]
+Window = Literal["hour", "day", "month"]
+
+
+@functools.lru_cache(maxsize=8)
+def _windows(hour: int) -> dict[Window, str]:
+    """Name the calendar windows of one hour since the epoch; every request of that hour asks for them."""
+    at = datetime.fromtimestamp(hour * 3600, UTC)
+    return {"hour": at.strftime("%Y-%m-%dT%H"), "day": at.strftime("%Y-%m-%d"), "month": at.strftime("%Y-%m")}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One limit that a request draws on: what it bounds, for which calendar window (UTC), and how much."""
+
+    kind: Kind
+    name: str
+    window: Window
+    limit_nusd: int
+    may_downgrade: bool = True
+
+    def bucket(self, now_s: float) -> str:
+        """Return the window that `now_s` (seconds since the epoch) falls into, as "2026-11-21"."""
+        return _windows(int(now_s) // 3600)[self.window]
+
+    def since(self, now_s: float) -> datetime:
+        """Return the beginning of the window that `now_s` falls into."""
+        now = datetime.fromtimestamp(now_s, UTC).replace(minute=0, second=0, microsecond=0)
+        if self.window == "hour":
+            return now
+        return now.replace(hour=0) if self.window == "day" else now.replace(hour=0, day=1)
+
+    def __str__(self) -> str:
+        whom = "the global" if self.kind == "global" else f"{self.kind} '{self.name}''s"
+        return f"{whom} {self.window} budget of ${self.limit_nusd / 1e9:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How full one scope is, in nUSD. `spent_nusd + held_nusd` never passes the limit by a hold."""
+
+    scope: Scope
+    spent_nusd: int
+    held_nusd: int
+
+    @property
+    def left_nusd(self) -> int:
+        """What a further hold may take; never negative."""
+        return max(0, self.scope.limit_nusd - self.spent_nusd - self.held_nusd)
+
+    @property
+    def used_pct(self) -> float:
+        """Spent and held, in percent of the limit."""
+        return 100.0 * (self.spent_nusd + self.held_nusd) / self.scope.limit_nusd
