@@ -1,0 +1,1 @@
+"""How hard a request looks, from its text and shape alone."""

@@ -1,0 +1,1 @@
+"""YAML policies: their shape, loading with every fault in place, and the pure decision."""

@@ -1,0 +1,106 @@
+"""Which task a request belongs to, and whether it pins a model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.errors import InvalidRequest, ModelNotFound, NotAllowed
+from router.policy.policy import Account, Policy, PolicySet, Rule
+
+AUTO = "auto"
+DEFAULT_TASK = "default"
+TASK_PREFIX = "task:"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The policy that decides, and the model that the caller named, if it named one of ours."""
+
+    policy: Policy
+    pinned: str | None
+
+
+def claim(
+    policies: PolicySet,
+    requested_model: str,
+    *,
+    header_task: str | None,
+    metadata: Mapping[str, object] | None,
+    account: Account | None,
+    headers: Mapping[str, str],
+) -> Claim:
+    """Find the task: the header, `metadata.task`, `model: "task:NAME"`, the first `match` that holds, or `default`.
+
+    Raises:
+        InvalidRequest: the named task does not exist, or none is named and there is no `default`.
+        ModelNotFound: the model is neither `auto`, a task, one of ours, nor claimed by a `match`.
+        NotAllowed: the account may not use that task.
+    """
+    in_model = requested_model.removeprefix(TASK_PREFIX) if requested_model.startswith(TASK_PREFIX) else None
+    in_metadata = metadata.get("task") if metadata else None
+    if in_metadata is not None and not isinstance(in_metadata, str):
+        raise InvalidRequest("`metadata.task` must be a string: the name of a task.", param="metadata.task")
+    named, place = _named(header_task, in_metadata, in_model)
+    claiming = next(
+        (
+            policy
+            for policy in policies.policies.values()
+            if policy.match.claims(requested_model, account.name if account else None, headers)
+        ),
+        None,
+    )
+    pinned = requested_model if requested_model in policies.models else None
+    if pinned is None and in_model is None and requested_model != AUTO:
+        claimed = claiming is not None or any(
+            requested_model in policy.match.models for policy in policies.policies.values()
+        )
+        if not claimed:
+            raise ModelNotFound(_no_such_model(policies, requested_model), param="model")
+    policy = _policy(policies, named, place) if named is not None else claiming or _default(policies, pinned)
+    if account and account.tasks is not None and policy.task not in account.tasks:
+        raise NotAllowed(
+            f"The account '{account.name}' may not use the task '{policy.task}'; its tasks are: "
+            f"{', '.join(sorted(account.tasks))}."
+        )
+    return Claim(policy, pinned)
+
+
+def _named(header: str | None, metadata: str | None, model: str | None) -> tuple[str | None, str]:
+    if header is not None:
+        return header, "x-farthing-task"
+    if metadata is not None:
+        return metadata, "metadata.task"
+    return model, "model"
+
+
+def _policy(policies: PolicySet, task: str, place: str) -> Policy:
+    try:
+        return policies.policies[task]
+    except KeyError:
+        near = difflib.get_close_matches(task, policies.policies, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise InvalidRequest(
+            f"There is no task '{task[:200]}' (from {place}).{hint} Tasks: {', '.join(policies.policies) or 'none'}.",
+            param=place,
+        ) from None
+
+
+def _default(policies: PolicySet, pinned: str | None) -> Policy:
+    """Return the default policy; a pinned model needs none, so it gets an empty one where the folder has none."""
+    if policy := policies.policies.get(DEFAULT_TASK):
+        return policy
+    if pinned is not None:
+        return Policy(task=DEFAULT_TASK, rules=(Rule(name=DEFAULT_TASK, use=(pinned,)),))
+    raise InvalidRequest(
+        "The request names no task and there is no task 'default'. Name one in the header x-farthing-task; "
+        f"tasks: {', '.join(policies.policies) or 'none'}.",
+        param="x-farthing-task",
+    )
+
+
+def _no_such_model(policies: PolicySet, requested_model: str) -> str:
+    claimed = sorted({model for policy in policies.policies.values() for model in policy.match.models})
+    names = [AUTO, *policies.models, *(TASK_PREFIX + task for task in policies.policies), *claimed]
+    return f"There is no model '{requested_model[:200]}'. There is: {', '.join(dict.fromkeys(names))}."

@@ -1,0 +1,219 @@
+"""The decision: which models may answer a request, in which order, with how many tokens, for at most how much.
+
+Pure: the same policies, facts and money give the same answer. It never raises; a refusal is an answer too, and both
+carry every candidate that was looked at with the reason why it was taken or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from msgspec import Struct
+
+from router.policy.facts import Facts
+from router.policy.policy import Policy, PolicySet, Rule
+from router.policy.target import Model
+from router.pricing import Ask
+from router.values import usd_text
+
+PINNED = "pinned"
+"""The rule's name where the caller named a model of models.yaml."""
+
+
+class Misfit(StrEnum):
+    """Why a candidate can't be tried."""
+
+    ABSENT = "absent"
+    ABILITY = "ability"
+    CONTEXT = "context"
+    MONEY = "money"
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """What one request may cost, and whose limit that is ("the request's budget in support.yaml")."""
+
+    nusd: int
+    whose: str
+    code: str = "request_budget_exceeded"
+    may_downgrade: bool = True
+
+
+class Candidate(Struct, frozen=True):
+    """A model that was looked at for a request, and what it would cost there."""
+
+    model: Model
+    misfit: Misfit | None
+    reason: str
+    input_tokens: int
+    max_output_tokens: int = 0
+    """The longest answer that is paid for, each of `n`; 0 where it does not fit."""
+    clamped: bool = False
+    """Whether that limit must be sent, because the caller's own or the model's would allow more."""
+    ceiling_nusd: int = 0
+    """The dearest this may cost; where it does not fit, the least it would take."""
+    estimate_nusd: int = 0
+
+    @property
+    def fits(self) -> bool:
+        return self.misfit is None
+
+
+class Route(Struct, frozen=True):
+    """Where a request goes: `candidates` fit, are in the order of trying, and are never empty."""
+
+    task: str
+    rule: Rule
+    revision: str
+    candidates: tuple[Candidate, ...]
+    considered: tuple[Candidate, ...]
+    purse: Purse | None
+    downgraded: bool = False
+    """Whether money kept the first rule that held from being served as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request goes nowhere; `code` is one of CONTRACT's, `message` says what it would have taken."""
+
+    task: str
+    rule: Rule
+    revision: str
+    code: str
+    message: str
+    considered: tuple[Candidate, ...]
+    purse: Purse | None
+
+
+Decision = Route | Refusal
+
+
+def decide(
+    policies: PolicySet, policy: Policy, facts: Facts, *, purse: Purse | None, pinned: str | None = None
+) -> Decision:
+    """Return where `facts` go under `policy`, with no more than `purse` to spend (None: no limit).
+
+    The first rule that holds is served as it stands where one of its models fits. Where none does, later rules that
+    hold are looked at, then every other model of the policy, cheapest first; under `on_exceeded: reject` money is a
+    reason to stop instead. A pinned model stands alone.
+    """
+    considered: dict[str, Candidate] = {}
+    first: Rule | None = None
+    for rule in _ways(policies, policy, facts, pinned):
+        first = first or rule
+        fresh = [
+            considered.setdefault(name, consider(policies.models[name], policy, facts, purse)) for name in rule.use
+        ]
+        fitting = [candidate for candidate in fresh if candidate.fits]
+        if fitting:
+            if rule.prefer == "cheapest":
+                fitting.sort(key=lambda candidate: candidate.estimate_nusd)
+            return Route(
+                task=policy.task,
+                rule=first if rule.name == "" else rule,
+                revision=policies.revision,
+                candidates=tuple(fitting),
+                considered=tuple(considered.values()),
+                purse=purse,
+                downgraded=rule is not first,
+            )
+        if purse and not purse.may_downgrade and any(c.misfit is Misfit.MONEY for c in fresh):
+            break
+    assert first is not None, "a policy's last rule always holds"
+    code, message = _why_not(policy, facts, tuple(considered.values()), purse)
+    return Refusal(policy.task, first, policies.revision, code, message, tuple(considered.values()), purse)
+
+
+def consider(model: Model, policy: Policy, facts: Facts, purse: Purse | None) -> Candidate:
+    """Return whether `model` can serve `facts` within `purse`, and for how much at the most.
+
+    A model with several targets is judged by its narrowest limit and its dearest price, so that any may answer.
+    """
+    input_tokens = facts.input_tokens_for(model.name)
+    if model.absent:
+        return Candidate(model, Misfit.ABSENT, model.absent, input_tokens)
+    if not model.lacks.isdisjoint(facts.has):
+        return Candidate(
+            model, Misfit.ABILITY, f"can't take {', '.join(sorted(model.lacks & facts.has))}", input_tokens
+        )
+    own = model.max_output_tokens
+    if (context := model.context_tokens) is not None:
+        if input_tokens >= context:
+            reason = f"{input_tokens} input tokens do not fit its context of {context}"
+            return Candidate(model, Misfit.CONTEXT, reason, input_tokens)
+        own = min(own, context - input_tokens)
+    asked = facts.max_output_tokens
+    most = own if asked is None else min(asked, own)
+    least = min(policy.min_output_tokens, most)
+    ask = ask_of(facts, input_tokens)
+    prices = [target.price for target in model.targets]
+    limit = most
+    if purse is not None:
+        limit = min(most, *[price.output_tokens_within(purse.nusd, ask) for price in prices])
+    if limit < least:
+        needs_nusd = max([price.ceiling_nusd(ask, least) for price in prices])
+        reason = f"needs ${usd_text(needs_nusd)} for {input_tokens} input and {least} output tokens"
+        return Candidate(model, Misfit.MONEY, reason, input_tokens, ceiling_nusd=needs_nusd)
+
+    ceiling_nusd = max([price.ceiling_nusd(ask, limit) for price in prices])
+    estimate_nusd = max([price.estimate_nusd(ask, min(facts.expected_output_tokens, limit)) for price in prices])
+    kept_unsent = asked if asked is not None else model.sure_output_tokens
+    return Candidate(
+        model,
+        None,
+        f"answers of up to {limit} tokens" + (", clamped to the budget" if limit < most else ""),
+        input_tokens,
+        max_output_tokens=limit,
+        clamped=kept_unsent is None or limit < kept_unsent,
+        ceiling_nusd=ceiling_nusd,
+        estimate_nusd=min(estimate_nusd, ceiling_nusd),
+    )
+
+
+def ask_of(facts: Facts, input_tokens: int) -> Ask:
+    """Return what a request asks of a model that counts its input as `input_tokens`."""
+    return Ask(
+        input_tokens=input_tokens,
+        choices=facts.n,
+        service_tier=facts.service_tier,
+        has=facts.has,
+        search_context=facts.search_context,
+        predicted_tokens=facts.predicted_tokens,
+    )
+
+
+def _ways(policies: PolicySet, policy: Policy, facts: Facts, pinned: str | None) -> Iterator[Rule]:
+    """Yield the rules to try in order; the last, which has no name, is every model that is left, cheapest first."""
+    if pinned is not None:
+        yield Rule(name=PINNED, use=(pinned,))
+        return
+    seen: set[str] = set()
+    for rule in policy.rules:
+        if rule.when.holds(facts):
+            seen.update(rule.use)
+            yield rule
+    left: Iterable[str] = (name for name in policy.models() if name not in seen)
+    if rest := tuple(left):
+        yield Rule(name="", use=rest, prefer="cheapest")
+
+
+def _why_not(policy: Policy, facts: Facts, considered: tuple[Candidate, ...], purse: Purse | None) -> tuple[str, str]:
+    """Return the code and the message of a refusal; money comes first, for more of it would help."""
+    dear = [candidate for candidate in considered if candidate.misfit is Misfit.MONEY]
+    if dear and purse:
+        cheapest = min(dear, key=lambda candidate: candidate.ceiling_nusd)
+        return purse.code, (
+            f"No model of task '{policy.task}' fits {purse.whose}, which leaves ${usd_text(purse.nusd)}: "
+            f"the cheapest, '{cheapest.model.name}', {cheapest.reason}."
+        )
+    reasons = "; ".join(f"'{candidate.model.name}' {candidate.reason}" for candidate in considered)
+    if any(candidate.misfit is Misfit.CONTEXT for candidate in considered):
+        return (
+            "context_length_exceeded",
+            f"The request is too long for every model of task '{policy.task}': {reasons}.",
+        )
+    if any(candidate.misfit is Misfit.ABILITY for candidate in considered):
+        return "invalid_request", f"No model of task '{policy.task}' can take this request: {reasons}."
+    return "upstream_unavailable", f"No model of task '{policy.task}' is available: {reasons}."

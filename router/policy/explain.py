@@ -1,0 +1,73 @@
+"""A decision in words and numbers, as `explain`, the dry run and the console show it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router.policy.decide import Candidate, Decision, Route
+from router.policy.facts import Facts
+from router.policy.policy import Policy
+from router.values import usd
+
+
+def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any]:
+    """Return the contract's object: where the request would go, what it may cost, and why not elsewhere.
+
+    Dollars are floats here, for JSON; `model` is None and `refusal` is set where the request would be refused.
+    """
+    chosen = decision.candidates[0] if isinstance(decision, Route) else None
+    return {
+        "task": decision.task,
+        "rule": decision.rule.name,
+        "model": chosen.model.name if chosen else None,
+        "estimate_usd": _usd(chosen.estimate_nusd) if chosen else None,
+        "ceiling_usd": _usd(chosen.ceiling_nusd) if chosen else None,
+        "budget_usd": _usd(decision.purse.nusd) if decision.purse else None,
+        "budget": decision.purse.whose if decision.purse else None,
+        "downgraded": isinstance(decision, Route) and decision.downgraded,
+        "refusal": None if isinstance(decision, Route) else {"code": decision.code, "message": decision.message},
+        "policy_revision": decision.revision,
+        "facts": recorded_facts(facts),
+        "rules": [
+            {"rule": rule.name, "holds": rule.when.holds(facts), "why": rule.when.explain(facts)}
+            for rule in policy.rules
+        ],
+        "candidates": [_candidate(candidate) for candidate in decision.considered],
+    }
+
+
+def recorded_facts(facts: Facts) -> dict[str, Any]:
+    """Return the facts as they may be written down: numbers and names, never text, headers or metadata."""
+    return {
+        "input_tokens": facts.input_tokens,
+        "expected_output_tokens": facts.expected_output_tokens,
+        "max_output_tokens": facts.max_output_tokens,
+        "difficulty": facts.difficulty,
+        "has": sorted(facts.has),
+        "language": facts.language,
+        "messages": facts.messages,
+        "n": facts.n,
+        "stream": facts.stream,
+        "hour": facts.hour,
+        "weekday": facts.weekday,
+        "account": facts.account,
+        "budget_used_pct": round(facts.budget_used_pct, 4),
+        "budget_remaining_usd": facts.budget_remaining_usd,
+        "input_tokens_by_model": dict(facts.input_tokens_by_model),
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "model": candidate.model.name,
+        "fits": candidate.fits,
+        "ceiling_usd": _usd(candidate.ceiling_nusd),
+        "estimate_usd": _usd(candidate.estimate_nusd) if candidate.fits else None,
+        "input_tokens": candidate.input_tokens,
+        "max_output_tokens": candidate.max_output_tokens,
+        "reason": candidate.reason,
+    }
+
+
+def _usd(nusd: int) -> float:
+    return float(usd(nusd))

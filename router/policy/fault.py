@@ -1,0 +1,95 @@
+"""What is wrong with a policy file, and where: one frozen value for each fault, in lines and columns from 1.
+
+A message says what was wrong, the value and the fix; it never holds a value that may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+Level = Literal["error", "warning"]
+
+
+class Place(NamedTuple):
+    """A line and a column, both from 1; a column counts characters."""
+
+    line: int
+    column: int
+
+
+START = Place(1, 1)
+MOST_LISTED = 20
+"""Of the words that could stand in a place; more would hide the message."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One fault. They sort by file, line and column; only errors keep a folder from being used."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    level: Level = "error"
+
+    def __str__(self) -> str:
+        level = "warning: " if self.level == "warning" else ""
+        return f"{self.file}:{self.line}:{self.column}: {level}{self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Gathers the faults of one file while it is read."""
+
+    file: str
+    faults: list[Fault] = field(default_factory=list)
+
+    def error(self, place: Place, message: str) -> None:
+        self._add(place, message, "error")
+
+    def warning(self, place: Place, message: str) -> None:
+        self._add(place, message, "warning")
+
+    def knows(self, place: Place) -> bool:
+        """Say whether something is wrong there already, so that no fault is told twice."""
+        return any((fault.line, fault.column) == place for fault in self.faults)
+
+    def _add(self, place: Place, message: str, level: Level) -> None:
+        fault = Fault(self.file, place.line, place.column, message, level)
+        if fault not in self.faults:
+            self.faults.append(fault)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return '; did you mean "support"?' for the nearest known word, or their list where none is near."""
+    words = [*known]
+    near = difflib.get_close_matches(word[:100], words, n=1, cutoff=0.7)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    return f" (known: {listed(words)})" if len(words) <= MOST_LISTED else ""
+
+
+def shown(value: object) -> str:
+    """Name a value from a file in a message, in few characters."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}..."'
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+        case None:
+            return "nothing"
+        case Decimal():
+            return f"{value:f}"
+    return str(value)
+
+
+def listed(words: Iterable[str]) -> str:
+    return ", ".join(words) or "none"

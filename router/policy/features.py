@@ -1,0 +1,168 @@
+"""A chat request turned into the facts that rules see. Only facts that a policy needs are worked out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from router.chat import Chat
+from router.difficulty.cues import difficulty
+from router.policy.facts import Facts
+from router.policy.language import language_of
+from router.policy.policy import Policy, PolicySet
+from router.tokens import Counter, TokenRules, rules_for
+
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+FACT_RULES = rules_for("openai", "gpt-4o")
+"""How the fact `input_tokens` is counted, whichever models a policy uses."""
+
+_CODE = re.compile(
+    r"```|\bdef \w+\(|\bclass \w+[:({]|#include\s*<|\bfunction \w*\(|=> ?\{|\bSELECT\s.{1,200}\sFROM\s|;\s*\n.*;\s*\n"
+)
+_CODE_MARKS = ("```", "def ", "class ", "#include", "function ", "=>", "SELECT", ";")
+LOOKED_AT_CHARS = 20_000
+
+
+class Circumstances(Struct, frozen=True):
+    """What is known of a request beside its body: when, who, and how full the budgets are."""
+
+    now_s: float = 0.0
+    account: str | None = None
+    headers: Mapping[str, str] | None = None
+    budget_used_pct: float = 0.0
+    budget_remaining_usd: float | None = None
+
+
+def facts_of(
+    chat: Chat,
+    policies: PolicySet,
+    policy: Policy,
+    counter: Counter,
+    around: Circumstances,
+    pinned: str | None = None,
+) -> Facts:
+    """Work out the facts of one request for one policy."""
+    needs = policy.needs
+    has = parts_of(chat, look_for_code="has" in needs)
+    text = chat.last_user_text()
+    at = datetime.fromtimestamp(around.now_s, UTC)
+    input_tokens, by_model = _counts(chat, policies, policy, counter, has, pinned)
+    predicted = _predicted_text(chat)
+    score = None
+    if "difficulty" in needs:
+        score = difficulty(text, tools="tools" in has, images="images" in has, messages=len(chat.messages)).score
+    return Facts(
+        input_tokens=input_tokens,
+        messages=len(chat.messages),
+        n=chat.choices,
+        max_output_tokens=chat.asked_output_tokens,
+        expected_output_tokens=policy.expected_output_tokens,
+        has=has,
+        stream=bool(chat.stream),
+        language=language_of(text) if "language" in needs else "und",
+        difficulty=score,
+        hour=at.hour,
+        weekday=WEEKDAYS[at.weekday()],
+        account=around.account,
+        headers=around.headers or {},
+        metadata=chat.metadata or {},
+        budget_used_pct=around.budget_used_pct,
+        budget_remaining_usd=around.budget_remaining_usd,
+        text=text,
+        service_tier=chat.service_tier,
+        search_context=_search_context(chat),
+        predicted_tokens=counter.count_text(predicted, FACT_RULES) if predicted else 0,
+        input_tokens_by_model=by_model,
+    )
+
+
+def parts_of(chat: Chat, *, look_for_code: bool = True) -> frozenset[str]:
+    """Return what a request has: tools, images, audio, files, json, json_schema, code, system, cache_control…"""
+    has: set[str] = set()
+    if chat.tools or chat.functions:
+        has.add("tools")
+        if any(tool.cache_control is not None for tool in chat.tools or ()):
+            has.add("cache_control")
+    match chat.response_format:
+        case {"type": "json_schema"}:
+            has.update(("json_schema", "json"))
+        case {"type": "json_object"}:
+            has.add("json")
+    if chat.modalities and "audio" in chat.modalities:
+        has.update(("audio", "audio_out"))
+    if chat.web_search_options is not None:
+        has.add("web_search")
+    for message in chat.messages:
+        if message.role in ("system", "developer"):
+            has.add("system")
+        if message.cache_control is not None:
+            has.add("cache_control")
+        if isinstance(message.content, list):
+            for part in message.content:
+                if name := _PARTS.get(part.type):
+                    has.add(name)
+                if part.cache_control is not None:
+                    has.add("cache_control")
+        if look_for_code and "code" not in has and _has_code(message.text()[:LOOKED_AT_CHARS]):
+            has.add("code")
+    return frozenset(has) if has else _NOTHING
+
+
+_NOTHING: frozenset[str] = frozenset()
+_NOT_TEXT = frozenset({"images", "audio", "files"})
+_PARTS = {"image_url": "images", "input_audio": "audio", "file": "files"}
+
+
+def _counts(
+    chat: Chat,
+    policies: PolicySet,
+    policy: Policy,
+    counter: Counter,
+    has: frozenset[str],
+    pinned: str | None,
+) -> tuple[int, dict[str, int]]:
+    """Count the input: for the facts, and as each model in play counts it.
+
+    A model with several targets counts as its dearest, and one that the policy gives a prompt counts that prompt.
+    """
+    only_text = has.isdisjoint(_NOT_TEXT)
+    counted: dict[tuple[object, str | None], int] = {}
+
+    def count(rules: TokenRules, prompt: str | None) -> int:
+        key = (rules.text_profile if only_text else rules.name, prompt)
+        if key not in counted:
+            counted[key] = counter.count_input(chat, rules, system_prompt=prompt)
+        return counted[key]
+
+    names = (pinned,) if pinned else policy.models()
+    if policy.baseline and policy.baseline not in names:
+        names = (*names, policy.baseline)
+    return count(FACT_RULES, None), {
+        name: max(count(target.token_rules, policy.prompts.get(name)) for target in policies.models[name].targets)
+        for name in names
+    }
+
+
+def _has_code(text: str) -> bool:
+    """Say whether a text holds code; most hold none of the marks, which is far quicker to see than the pattern."""
+    return any(mark in text for mark in _CODE_MARKS) and _CODE.search(text) is not None
+
+
+def _search_context(chat: Chat) -> str | None:
+    match chat.web_search_options:
+        case {"search_context_size": str(size)}:
+            return size
+    return None
+
+
+def _predicted_text(chat: Chat) -> str:
+    match chat.prediction:
+        case {"content": str(text)}:
+            return text
+        case {"content": list(parts)}:
+            return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
+    return ""

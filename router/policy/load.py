@@ -1,0 +1,236 @@
+"""A folder of YAML → one PolicySet, or every fault of every file. All bytes are read first, then used alone.
+
+Whatever the files hold, nothing is raised. The set's revision names the files' bytes, not the environment's
+values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from router.errors import PolicyFaults
+from router.policy.document import (
+    LARGEST_FILE_BYTES,
+    Table,
+    at,
+    entries_at,
+    place_of,
+    read_document,
+    text_at,
+    texts_at,
+)
+from router.policy.expectation import PolicyTest
+from router.policy.fault import START, Fault, Report
+from router.policy.names import Names
+from router.policy.policy import PolicySet
+from router.policy.read_accounts import NOBODY, read_accounts
+from router.policy.read_models import ModelsReader
+from router.policy.read_task import read_task
+from router.pricing import Catalogue
+
+MODELS = "models"
+ACCOUNTS = "accounts"
+"""The names, without their ending, of the two files that are not a task's."""
+ENDINGS = (".yaml", ".yml")
+DEFAULT_TASK = "default"
+MOST_READS = 5
+"""How often a folder that changes while it is read is read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a folder gave. `set` is None where a fault is an error; `faults` are sorted; some only warn."""
+
+    set: PolicySet | None
+    faults: tuple[Fault, ...]
+    tests: tuple[PolicyTest, ...] = ()
+
+    def checked(self) -> PolicySet:
+        """Return the set.
+
+        Raises:
+            PolicyFaults: there is none; carries every fault.
+        """
+        if self.set is None:
+            raise PolicyFaults(tuple(str(fault) for fault in self.faults))
+        return self.set
+
+
+def load_folder(folder: Path, catalogue: Catalogue, environ: Mapping[str, str]) -> Loaded:
+    """Return what the files in `folder` say together: those that end in .yaml or .yml, dotfiles aside."""
+    files, faults = read_files(folder)
+    if faults:
+        unread = {fault.file for fault in faults}
+        found = load_files(files, catalogue, environ, folder).faults if files else ()
+        return Loaded(None, tuple(sorted((*faults, *(fault for fault in found if fault.file not in unread)))))
+    return load_files(files, catalogue, environ, folder)
+
+
+def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mapping[str, str], folder: Path) -> Loaded:
+    """Return what `files`, by name, say together; `folder` only stands before the names in faults."""
+    folder_report = Report(str(folder))
+    opened = [_opened(name, data, folder) for name, data in sorted(files.items())]
+    models_file = _only(MODELS, opened)
+    accounts_file = _only(ACCOUNTS, opened)
+    task_files = [file for file in opened if file.stem not in (MODELS, ACCOUNTS)]
+    names = Names(
+        models=_keys(models_file, MODELS) if models_file else None,
+        tasks=_tasks(task_files),
+        accounts=_keys(accounts_file, ACCOUNTS) if accounts_file else frozenset(),
+    )
+    _check_folder(models_file, task_files, names, folder_report)
+    models = (
+        ModelsReader(catalogue, environ, models_file.report).read(models_file.root)
+        if models_file and models_file.root
+        else {}
+    )
+    accounts = (
+        read_accounts(accounts_file.root, names, accounts_file.report)
+        if accounts_file and accounts_file.root
+        else NOBODY
+    )
+    tasks = [read_task(file.root, names, file.report) for file in task_files if file.root]
+    _check_task_names(task_files)
+    _check_claims(task_files)
+
+    reports = (folder_report, *(file.report for file in opened))
+    faults = tuple(sorted(fault for report in reports for fault in report.faults))
+    if any(fault.level == "error" for fault in faults):
+        return Loaded(None, faults)
+    complete = [task for task in tasks if task is not None]
+    policies = PolicySet(
+        revision=revision_of(files),
+        models=models,
+        policies=MappingProxyType({task.policy.task: task.policy for task in complete}),
+        accounts=accounts.by_name,
+        budget=accounts.budget,
+    )
+    return Loaded(policies, faults, tuple(test for task in complete for test in task.tests))
+
+
+def revision_of(files: Mapping[str, bytes]) -> str:
+    """Return the first 12 hex digits of a hash over the names and bytes of `files`."""
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        for part in (name.encode("utf-8", "surrogateescape"), data):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()[:12]
+
+
+def read_files(folder: Path) -> tuple[Mapping[str, bytes], tuple[Fault, ...]]:
+    """Return the bytes of the policy files in `folder` by name, and a fault for each that can't be read.
+
+    A folder that changes meanwhile is read again, so that no set is half old where that can be seen.
+    """
+    for _ in range(MOST_READS):
+        before = _signature(folder)
+        files, faults = _read_once(folder)
+        if _signature(folder) == before:
+            break
+    return files, faults
+
+
+def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    try:
+        stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if _is_policy(path)]
+    except OSError:
+        return ()
+    return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def _is_policy(path: Path) -> bool:
+    return path.suffix in ENDINGS and not path.name.startswith(".")
+
+
+def _read_once(folder: Path) -> tuple[Mapping[str, bytes], tuple[Fault, ...]]:
+    files: dict[str, bytes] = {}
+    faults: list[Fault] = []
+    try:
+        paths = sorted(path for path in folder.iterdir() if _is_policy(path))
+    except OSError as error:
+        return {}, (Fault(str(folder), *START, f"the folder can't be read: {error.strerror}"),)
+    for path in paths:
+        try:
+            if not path.is_file():
+                faults.append(Fault(str(path), *START, "this is not a file"))
+                continue
+            with path.open("rb") as file:
+                files[path.name] = file.read(LARGEST_FILE_BYTES + 1)
+        except OSError as error:
+            faults.append(Fault(str(path), *START, f"the file can't be read: {error.strerror}"))
+    return files, tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file as a tree, None where it can't be read, with the report of its faults."""
+
+    name: str
+    root: Table | None
+    report: Report
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+
+def _opened(name: str, data: bytes, folder: Path) -> _File:
+    report = Report(str(folder / name))
+    return _File(name, read_document(data, report), report)
+
+
+def _only(stem: str, files: Sequence[_File]) -> _File | None:
+    """Return the one file of this name, whichever its ending; a second one is a fault."""
+    found = [file for file in files if file.stem == stem]
+    for other in found[1:]:
+        other.report.error(START, f"{found[0].name} is there as well; keep one of the two")
+    return found[0] if found else None
+
+
+def _keys(file: _File, key: str) -> frozenset[str] | None:
+    return frozenset(entries_at(file.root, key)) if isinstance(at(file.root, key), Table) else None
+
+
+def _tasks(files: Sequence[_File]) -> frozenset[str] | None:
+    tasks = [text_at(file.root, "task") for file in files]
+    return None if None in tasks else frozenset(task for task in tasks if task is not None)
+
+
+def _check_folder(models: _File | None, tasks: Sequence[_File], names: Names, report: Report) -> None:
+    if models is None:
+        report.error(START, "models.yaml is missing; it names the models that can be routed to")
+    if not tasks:
+        report.error(START, "there is no task's file, like default.yaml; without one nothing can be routed")
+    elif names.tasks is not None and DEFAULT_TASK not in names.tasks:
+        report.warning(START, f'there is no task "{DEFAULT_TASK}", so a request that names none may be refused')
+
+
+def _check_task_names(files: Sequence[_File]) -> None:
+    """Report every task that an earlier file has already."""
+    owners: dict[str, _File] = {}
+    for file in files:
+        task = text_at(file.root, "task")
+        if task is None or file.root is None:
+            continue
+        if task in owners:
+            place = place_of(file.root, ("task",))
+            file.report.error(place, f'the task "{task[:60]}" is in {owners[task].name} already; one file, one task')
+        owners.setdefault(task, file)
+
+
+def _check_claims(files: Sequence[_File]) -> None:
+    """Warn of a model that an earlier file's `match` claims under the same conditions or fewer."""
+    owners: dict[str, list[tuple[_File, object]]] = {}
+    for file in files:
+        match = at(file.root, "match")
+        conditions = {key: entry.value.plain() for key, entry in entries_at(match).items() if key != "models"}
+        for model, place in texts_at(match, "models"):
+            for owner, owned in owners.get(model, ()):
+                if owned in ({}, conditions):
+                    file.report.warning(place, f'{owner.name} claims "{model[:60]}" first, so this never does')
+                    break
+            owners.setdefault(model, []).append((file, conditions))

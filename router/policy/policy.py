@@ -1,0 +1,125 @@
+"""A set of policies as it runs: compiled from YAML once, frozen, swapped by one reference.
+
+Nothing here knows of YAML, HTTP or clocks; `load` builds it and `decide` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from router.policy.condition import ALWAYS, Condition
+from router.policy.target import Model
+from router.values import Window
+
+OnExceeded = Literal["downgrade", "reject"]
+Prefer = Literal["order", "cheapest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits in nUSD; None where there is none. Windows are calendar hours, days and months in UTC."""
+
+    per_request_nusd: int | None = None
+    per_hour_nusd: int | None = None
+    per_day_nusd: int | None = None
+    per_month_nusd: int | None = None
+    on_exceeded: OnExceeded = "downgrade"
+
+    def windows(self) -> tuple[tuple[Window, int], ...]:
+        """Return the limited windows, shortest first; may be empty."""
+        pairs: tuple[tuple[Window, int | None], ...] = (
+            ("hour", self.per_hour_nusd),
+            ("day", self.per_day_nusd),
+            ("month", self.per_month_nusd),
+        )
+        return tuple((window, limit) for window, limit in pairs if limit is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """What an answer must pass, and who is asked where it does not. Whole answers only."""
+
+    json: bool = False
+    escalate_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a policy: where its condition holds, its models are tried."""
+
+    name: str
+    use: tuple[str, ...]
+    when: Condition = ALWAYS
+    prefer: Prefer = "order"
+    verify: Verify | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Claims requests that name no task. Every key that is given must hold; an empty match claims nothing."""
+
+    models: frozenset[str] = frozenset()
+    accounts: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def claims(self, model: str, account: str | None, headers: Mapping[str, str]) -> bool:
+        if not (self.models or self.accounts or self.headers):
+            return False
+        return (
+            (not self.models or model in self.models)
+            and (not self.accounts or account in self.accounts)
+            and all(headers.get(name) == value for name, value in self.headers.items())
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """How one kind of work is routed and what it may cost. `rules` is never empty, and its last rule always holds."""
+
+    task: str
+    rules: tuple[Rule, ...]
+    match: Match = Match()
+    baseline: str | None = None
+    budget: Budget = Budget()
+    min_output_tokens: int = 64
+    expected_output_tokens: int = 256
+    prompts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Our model name → the system prompt that replaces the request's own when that model is called."""
+    needs: frozenset[str] = frozenset()
+    """The facts that its conditions look at, so that no other need be worked out."""
+    file: str = ""
+
+    def models(self) -> tuple[str, ...]:
+        """Return every model its rules may use, in order of first mention."""
+        named = [name for rule in self.rules for name in rule.use]
+        named += [rule.verify.escalate_to for rule in self.rules if rule.verify and rule.verify.escalate_to]
+        return tuple(dict.fromkeys(named))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """Who pays. `tasks` None means every task."""
+
+    name: str
+    key_digests: tuple[bytes, ...] = field(repr=False)
+    """SHA-256 of each key."""
+    budget: Budget = Budget()
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tasks: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicySet:
+    """Everything that decides, as one immutable value with a name (`revision`, the first 12 hex digits of a hash)."""
+
+    revision: str
+    models: Mapping[str, Model]
+    policies: Mapping[str, Policy]
+    """By task, in the order of their files."""
+    accounts: Mapping[str, Account] = field(default_factory=lambda: MappingProxyType({}))
+    budget: Budget = Budget()
+    """Bounds everything together."""

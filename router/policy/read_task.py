@@ -1,0 +1,197 @@
+"""One task's file → its policy. Its `tests:` are read beside it, in `read_tests`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from router.policy.condition import Always, Condition
+from router.policy.document import (
+    Node,
+    Table,
+    at,
+    entries_at,
+    items_at,
+    key_place,
+    place_of,
+    text_at,
+    texts_at,
+)
+from router.policy.environment import report_strays
+from router.policy.expectation import PolicyTest
+from router.policy.fault import Report
+from router.policy.names import AUTO, Names, check_name, check_version
+from router.policy.policy import Match, Policy, Rule, Verify
+from router.policy.read_accounts import budget_of
+from router.policy.read_tests import check_tests, read_tests
+from router.policy.schema import MatchShape, RuleShape, TaskFile, VerifyShape
+from router.policy.shape import read_shape
+from router.policy.when import WhenCompiler
+
+OTHERWISE = "otherwise"
+"""The name of a last rule that has none."""
+PINNED = "pinned"
+"""What the ledger says where a caller named a model; no rule may bear it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one task's file holds."""
+
+    policy: Policy
+    tests: tuple[PolicyTest, ...]
+
+
+def read_task(root: Table, names: Names, report: Report) -> Task | None:
+    """Return the policy with its tests, or None with every fault in `report`."""
+    check_version(root, report)
+    shape = read_shape(root, TaskFile, report)
+    report_strays(root, report)
+    if text_at(root, "task") == AUTO:
+        report.error(place_of(root, ("task",)), f'a task can\'t be named "{AUTO}": callers name that to choose none')
+    _check_references(root, names, report)
+    _check_match(root, names, report)
+    rules = items_at(root, "route")
+    rule_names = _rule_names(rules)
+    conditions = _conditions(rules, names, report)
+    _check_rules(rules, rule_names, conditions, report)
+    check_tests(root, frozenset((*rule_names, PINNED)), names, report)
+    if shape is None or any(fault.level == "error" for fault in report.faults):
+        return None
+    policy = _policy(shape, rule_names, conditions, report.file)
+    return Task(policy, read_tests(root, shape, report.file))
+
+
+def _check_references(root: Table, names: Names, report: Report) -> None:
+    for model, place in texts_at(root, "baseline"):
+        check_name(model, names.models, "model", place, report)
+    for model, entry in entries_at(root, "prompts").items():
+        check_name(model, names.models, "model", entry.place, report)
+    for rule in items_at(root, "route"):
+        seen: set[str] = set()
+        for model, place in texts_at(rule, "use"):
+            check_name(model, names.models, "model", place, report)
+            if model in seen:
+                report.error(place, f'"{model[:60]}" is named twice in this `use`')
+            seen.add(model)
+        for model, place in texts_at(rule, "verify", "escalate_to"):
+            check_name(model, names.models, "model", place, report)
+        _check_verify(rule, report)
+
+
+def _check_verify(rule: Node, report: Report) -> None:
+    verify = at(rule, "verify")
+    if not isinstance(verify, Table):
+        return
+    checks = at(verify, "json")
+    if checks is None or checks.plain() is False:
+        report.error(key_place(rule, ("verify",)), "`verify` checks nothing; say `json: true`, or leave it out")
+
+
+def _check_match(root: Table, names: Names, report: Report) -> None:
+    match = at(root, "match")
+    if not isinstance(match, Table):
+        return
+    if not any(entries_at(match, key) or [*texts_at(match, key)] for key in ("models", "accounts", "headers")):
+        report.error(key_place(root, ("match",)), "`match` claims nothing; give it models, accounts or headers")
+    for model, place in texts_at(match, "models"):
+        if names.models and model in names.models:
+            report.warning(
+                place,
+                f'"{model}" is in models.yaml, so a request for it gets that model, whatever the rules say',
+            )
+    for account, place in texts_at(match, "accounts"):
+        check_name(account, names.accounts, "account", place, report)
+
+
+def _rule_names(rules: tuple[Node, ...]) -> tuple[str, ...]:
+    last = len(rules) - 1
+    return tuple(
+        text_at(rule, "name") or (OTHERWISE if index == last else f"rule-{index + 1}")
+        for index, rule in enumerate(rules)
+    )
+
+
+def _conditions(rules: tuple[Node, ...], names: Names, report: Report) -> tuple[Condition | None, ...]:
+    """Return each rule's condition, None for one with a fault."""
+    compiler = WhenCompiler(report, names.accounts)
+    conditions: list[Condition | None] = []
+    for rule in rules:
+        when = at(rule, "when")
+        if when is None:
+            conditions.append(Always())
+        elif when.plain() is None:
+            conditions.append(None)
+        else:
+            conditions.append(compiler.compile(when, key_place(rule, ("when",))))
+    return tuple(conditions)
+
+
+def _check_rules(
+    rules: tuple[Node, ...],
+    rule_names: tuple[str, ...],
+    conditions: tuple[Condition | None, ...],
+    report: Report,
+) -> None:
+    """Report rules that can never be reached, a missing catch-all, and names given twice."""
+    always: str | None = None
+    before: dict[Condition, str] = {}
+    named: dict[str, int] = {}
+    for rule, name, condition in zip(rules, rule_names, conditions, strict=True):
+        own_place = place_of(rule, ("name",))
+        if name == PINNED:
+            report.error(own_place, f"a rule can't be named \"{PINNED}\": that is what a pinned model's requests bear")
+        if name in named:
+            report.error(own_place, f'two rules are named "{name[:60]}"; the other is on line {named[name]}')
+        named.setdefault(name, own_place.line)
+        if always is not None:
+            report.error(rule.place, f'never reached: the rule "{always}" before it always holds')
+        elif isinstance(condition, Always):
+            always = name
+        elif condition is not None and condition in before:
+            report.error(rule.place, f'never reached: the rule "{before[condition]}" before it has the same `when`')
+        elif condition is not None:
+            before[condition] = name
+    if rules and at(rules[-1], "when") is not None and always is None:
+        report.error(
+            key_place(rules[-1], ("when",)),
+            "the last rule has a `when`; end with one that has none, for all the rest",
+        )
+
+
+def _policy(
+    shape: TaskFile, rule_names: tuple[str, ...], conditions: tuple[Condition | None, ...], file: str
+) -> Policy:
+    rules = tuple(
+        _rule(rule, name, condition)
+        for rule, name, condition in zip(shape.route, rule_names, conditions, strict=True)
+        if condition is not None
+    )
+    return Policy(
+        task=shape.task,
+        rules=rules,
+        match=_match(shape.match),
+        baseline=shape.baseline,
+        budget=budget_of(shape.budget),
+        min_output_tokens=shape.min_output_tokens,
+        expected_output_tokens=shape.expected_output_tokens,
+        prompts=MappingProxyType({model: prompt.system for model, prompt in shape.prompts.items()}),
+        needs=frozenset[str]().union(*(rule.when.needs() for rule in rules)),
+        file=file,
+    )
+
+
+def _rule(shape: RuleShape, name: str, condition: Condition) -> Rule:
+    return Rule(name=name, use=tuple(shape.use), when=condition, prefer=shape.prefer, verify=_verify(shape.verify))
+
+
+def _verify(shape: VerifyShape | None) -> Verify | None:
+    return None if shape is None else Verify(json=shape.json_, escalate_to=shape.escalate_to)
+
+
+def _match(shape: MatchShape | None) -> Match:
+    if shape is None:
+        return Match()
+    headers: Mapping[str, str] = {name.lower(): value for name, value in (shape.headers or {}).items()}
+    return Match(frozenset(shape.models or ()), frozenset(shape.accounts or ()), MappingProxyType(headers))

@@ -1,0 +1,168 @@
+"""The `tests:` of a task's file → frozen values that `farthing test` runs."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from types import MappingProxyType
+
+from router.chat import ChatBody
+from router.errors import InvalidRequest
+from router.policy.document import (
+    Node,
+    Table,
+    at,
+    entries_at,
+    items_at,
+    key_place,
+    place_of,
+    text_at,
+    texts_at,
+)
+from router.policy.expectation import Bounds, Expected, Given, PolicyTest
+from router.policy.facts import Facts
+from router.policy.fault import Report, did_you_mean
+from router.policy.names import AUTO, Names, check_name
+from router.policy.schema import BoundsShape, ExpectShape, FactsShape, GivenShape, TaskFile
+
+
+def check_tests(root: Table, rules: frozenset[str], names: Names, report: Report) -> None:
+    """Report what no shape can say of the tests: names that are not there, requests that are none."""
+    named: dict[str, int] = {}
+    for test in items_at(root, "tests"):
+        if not isinstance(test, Table):
+            continue
+        name = text_at(test, "name")
+        if name is not None and name in named:
+            report.error(place_of(test, ("name",)), f"another test has this name, on line {named[name]}")
+        if name is not None:
+            named.setdefault(name, place_of(test, ("name",)).line)
+        request = at(test, "request")
+        if (request is None) == (at(test, "facts") is None):
+            report.error(test.place, "a test has either a `request` or `facts`; give one of them")
+        if isinstance(request, Table):
+            _check_request(request, report)
+        _check_expectation(test, rules, names, report)
+        for model, place in texts_at(test, "given", "absent"):
+            check_name(model, names.models, "model", place, report)
+        for account, place in texts_at(test, "given", "account"):
+            check_name(account, names.accounts, "account", place, report)
+
+
+def _check_expectation(test: Table, rules: frozenset[str], names: Names, report: Report) -> None:
+    expect = at(test, "expect")
+    if not isinstance(expect, Table):
+        return
+    if not expect.entries:
+        report.error(key_place(test, ("expect",)), "`expect` says nothing; give a rule, use, cost_usd or refused")
+    for rule, place in texts_at(expect, "rule"):
+        if rule not in rules:
+            report.error(place, f'unknown rule "{rule[:60]}"{did_you_mean(rule, sorted(rules))}')
+    for model, place in texts_at(expect, "use"):
+        check_name(model, names.models, "model", place, report)
+    for key in ("cost_usd", "max_output_tokens"):
+        bounds = at(expect, key)
+        if isinstance(bounds, Table) and not bounds.entries:
+            report.error(key_place(expect, (key,)), f"`{key}` has no bound; give a number, or lte, gte and the like")
+    if at(expect, "refused") is not None:
+        for key in ("use", "cost_usd", "max_output_tokens"):
+            if entry := entries_at(expect).get(key):
+                report.error(entry.place, f"a refused request has no `{key}`; expect one or the other")
+
+
+def _check_request(request: Table, report: Report) -> None:
+    try:
+        ChatBody(_body(request))
+    except InvalidRequest as error:
+        # Only a path of member names is safe to follow: a message's place in a list is not in it.
+        param = [step for step in (error.param or "").split(".") if step and "[" not in step]
+        report.error(place_of(request, tuple(param)), f"not a request: {error.message}")
+
+
+def _body(request: Node) -> bytes:
+    plain = request.plain()
+    members = plain if isinstance(plain, dict) else {}
+    return json.dumps({"model": AUTO, **members}, default=_as_float, ensure_ascii=False).encode()
+
+
+def _as_float(value: object) -> float:
+    if isinstance(value, Decimal):
+        return float(value)
+    said = f"{type(value).__name__} is not of YAML"
+    raise TypeError(said)
+
+
+def read_tests(root: Table, shape: TaskFile, file: str) -> tuple[PolicyTest, ...]:
+    """Return the tests of a file that has no fault."""
+    return tuple(
+        PolicyTest(
+            name=test.name,
+            task=shape.task,
+            file=file,
+            place=node.place,
+            expect=_expected(test.expect),
+            request=_body(request) if (request := at(node, "request")) else None,
+            facts=_facts(test.facts, shape.expected_output_tokens) if test.facts else None,
+            given=_given(test.given),
+        )
+        for test, node in zip(shape.tests, items_at(root, "tests"), strict=True)
+    )
+
+
+def _expected(shape: ExpectShape) -> Expected:
+    return Expected(
+        rule=shape.rule,
+        use=None if shape.use is None else tuple(shape.use),
+        cost_usd=_bounds(shape.cost_usd),
+        max_output_tokens=_bounds(shape.max_output_tokens),
+        refused=shape.refused,
+    )
+
+
+def _bounds(shape: BoundsShape | None) -> Bounds | None:
+    return None if shape is None else Bounds(shape.eq, shape.gt, shape.gte, shape.lt, shape.lte)
+
+
+def _facts(shape: FactsShape, expected_output_tokens: int) -> Facts:
+    return Facts(
+        input_tokens=shape.input_tokens,
+        messages=shape.messages,
+        n=shape.n,
+        max_output_tokens=shape.max_output_tokens,
+        expected_output_tokens=shape.expected_output_tokens or expected_output_tokens,
+        has=frozenset(shape.has),
+        stream=shape.stream,
+        language=shape.language,
+        difficulty=_float(shape.difficulty),
+        metadata=MappingProxyType({name: _plain(value) for name, value in shape.metadata.items()}),
+        text=shape.text,
+    )
+
+
+def _given(shape: GivenShape) -> Given:
+    return Given(
+        budget_used_pct=float(shape.budget_used_pct),
+        budget_remaining_usd=_float(shape.budget_remaining_usd),
+        hour=shape.hour,
+        weekday=shape.weekday,
+        account=shape.account,
+        language=shape.language,
+        difficulty=_float(shape.difficulty),
+        headers=MappingProxyType({name.lower(): value for name, value in shape.headers.items()}),
+        absent=frozenset(shape.absent or ()),
+    )
+
+
+def _float(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Decimal():
+            return float(value)
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+    return value

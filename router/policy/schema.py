@@ -1,0 +1,555 @@
+"""The shape of the three kinds of policy files, and the one JSON Schema that serves editors for all of them.
+
+Only shapes: what a name refers to, and what a `when` means, is checked where it is read. Every key has a
+description, which is its help in an editor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+)
+from pydantic.json_schema import models_json_schema
+from pydantic_core import PydanticCustomError
+
+from router.policy.fault import did_you_mean, shown
+from router.policy.vocabulary import COMBINATIONS, FACTS, HAS, OPERATORS, TAKES, FactWord, Kind, Operator
+from router.values import EXACT_NUSD, NUSD_PER_USD
+
+LARGEST_USD = EXACT_NUSD // NUSD_PER_USD
+"""Every store holds amounts up to this exactly."""
+SMALLEST_USD = Decimal(1) / NUSD_PER_USD
+LARGEST_COUNT = 1_000_000_000
+LARGEST_RATE_USD = 1_000_000
+"""Per million tokens: a dollar a token, far above any price there is."""
+LONGEST_DEADLINE_S = 86_400
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}$"
+TARGET = r"^[A-Za-z0-9_-]+/\S{1,200}$"
+DIGEST = r"^sha256:[0-9a-fA-F]{64}$"
+REFERENCE = "x-definition"
+"""Stands for `$ref` until the schema is whole: pydantic refuses a reference to what it did not make."""
+HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+
+
+def _number(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    if isinstance(value, Decimal):
+        return value
+    raise PydanticCustomError("farthing", "{said}", {"said": f"must be a number, not {shown(value)}"})
+
+
+def _known_ability(value: str) -> str:
+    if value not in HAS:
+        said = f"unknown ability {shown(value)}{did_you_mean(value, HAS)}"
+        raise PydanticCustomError("farthing", "{said}", {"said": said})
+    return value
+
+
+def _worth_a_nano_dollar(value: Decimal) -> Decimal:
+    if value < SMALLEST_USD:
+        said = f"must be at least {SMALLEST_USD:f}, a nano-dollar; not {shown(value)}"
+        raise PydanticCustomError("farthing", "{said}", {"said": said})
+    return value
+
+
+def _one_or_more(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return value
+    raise PydanticCustomError("farthing", "{said}", {"said": f"must be a name or a list of names, not {shown(value)}"})
+
+
+def _free(value: object) -> object:
+    if value == "free":
+        return FREE
+    if not isinstance(value, dict):
+        raise PydanticCustomError(
+            "farthing", "{said}", {"said": f"must be `free` or a mapping of prices, not {shown(value)}"}
+        )
+    if not value:
+        raise PydanticCustomError("farthing", "no price is given; `price: free` says that it costs nothing")
+    return value
+
+
+def _bounds(value: object) -> object:
+    return {"eq": value} if isinstance(value, int | Decimal) and not isinstance(value, bool) else value
+
+
+def _json_number(**limits: object) -> WithJsonSchema:
+    return WithJsonSchema({"type": "number", **limits})
+
+
+Name = Annotated[StrictStr, Field(pattern=NAME)]
+ModelName = Annotated[StrictStr, Field(pattern=MODEL_NAME)]
+Reference = Annotated[StrictStr, Field(min_length=1, max_length=128)]
+References = Annotated[
+    list[Reference],
+    Field(min_length=1),
+    BeforeValidator(_one_or_more),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
+            ]
+        }
+    ),
+]
+Text = Annotated[StrictStr, Field(min_length=1)]
+Count = Annotated[StrictInt, Field(ge=1, le=LARGEST_COUNT)]
+CountOrNone = Annotated[StrictInt, Field(ge=0, le=LARGEST_COUNT)]
+Dollars = Annotated[
+    Decimal,
+    Field(gt=0, le=LARGEST_USD),
+    BeforeValidator(_number),
+    AfterValidator(_worth_a_nano_dollar),
+    _json_number(exclusiveMinimum=0, maximum=LARGEST_USD),
+]
+Rate = Annotated[
+    Decimal,
+    Field(ge=0, le=LARGEST_RATE_USD),
+    BeforeValidator(_number),
+    _json_number(minimum=0, maximum=LARGEST_RATE_USD),
+]
+Seconds = Annotated[
+    Decimal,
+    Field(gt=0, le=LONGEST_DEADLINE_S),
+    BeforeValidator(_number),
+    _json_number(exclusiveMinimum=0, maximum=LONGEST_DEADLINE_S),
+]
+Weight = Annotated[
+    Decimal,
+    Field(gt=0, le=1_000_000),
+    BeforeValidator(_number),
+    _json_number(exclusiveMinimum=0, maximum=1_000_000),
+]
+Number = Annotated[Decimal, BeforeValidator(_number), _json_number()]
+Percent = Annotated[Decimal, Field(ge=0), BeforeValidator(_number), _json_number(minimum=0)]
+Share = Annotated[Decimal, Field(ge=0, le=1), BeforeValidator(_number), _json_number(minimum=0, maximum=1)]
+Ability = Annotated[StrictStr, AfterValidator(_known_ability), WithJsonSchema({"enum": list(HAS)})]
+Abilities = Annotated[
+    list[Ability],
+    BeforeValidator(_one_or_more),
+    WithJsonSchema({"anyOf": [{"enum": list(HAS)}, {"type": "array", "items": {"enum": list(HAS)}}]}),
+]
+When = Annotated[object, WithJsonSchema({REFERENCE: "Condition"})]
+"""Compiled, and checked, by `when.py`."""
+
+
+class Shape(BaseModel):
+    """A mapping with no other keys than its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BudgetShape(Shape):
+    """Limits in dollars. Windows are calendar hours, days and months in UTC."""
+
+    per_request_usd: Dollars | None = Field(None, description="The most one request may cost, every retry included.")
+    per_hour_usd: Dollars | None = Field(None, description="The most one calendar hour may cost.")
+    per_day_usd: Dollars | None = Field(None, description="The most one calendar day may cost.")
+    per_month_usd: Dollars | None = Field(None, description="The most one calendar month may cost.")
+    on_exceeded: Literal["downgrade", "reject"] = Field(
+        "downgrade",
+        description="Where the money does not suffice: `downgrade` looks for a cheaper model of the policy, "
+        "`reject` refuses with 402.",
+    )
+
+
+class RatesShape(Shape):
+    """Prices in dollars per million tokens. A class left out costs what providers take in its place."""
+
+    cached_input_usd_per_mtok: Rate | None = Field(None, description="Input read from the provider's cache.")
+    cache_write_usd_per_mtok: Rate | None = Field(None, description="Input written to the provider's cache.")
+    cache_write_1h_usd_per_mtok: Rate | None = Field(None, description="Input written to the cache for an hour.")
+    input_audio_usd_per_mtok: Rate | None = Field(None, description="Audio in the input.")
+    cached_audio_usd_per_mtok: Rate | None = Field(None, description="Audio read from the provider's cache.")
+    input_image_usd_per_mtok: Rate | None = Field(None, description="Images in the input.")
+    reasoning_usd_per_mtok: Rate | None = Field(None, description="Output that is hidden reasoning.")
+    output_audio_usd_per_mtok: Rate | None = Field(None, description="Audio in the output.")
+    output_image_usd_per_mtok: Rate | None = Field(None, description="Images in the output.")
+
+
+class PriceTierShape(RatesShape):
+    """Prices of requests with a longer input; what is left out stays as it is below."""
+
+    above_input_tokens: Count = Field(description="Holds for requests with more input tokens than this.")
+    input_usd_per_mtok: Rate | None = Field(None, description="Input, where no other class applies.")
+    output_usd_per_mtok: Rate | None = Field(None, description="Output, where no other class applies.")
+
+
+class PriceShape(RatesShape):
+    """Prices in dollars, in place of the catalogue's."""
+
+    input_usd_per_mtok: Rate = Field(description="Input, where no other class applies.")
+    output_usd_per_mtok: Rate = Field(description="Output, where no other class applies.")
+    per_request_usd: Rate = Field(Decimal(0), description="A fee for each request.")
+    per_search_usd: Rate | None = Field(None, description="A fee for each web search.")
+    tiers: list[PriceTierShape] = Field([], description="Prices of requests with a longer input.")
+
+
+FREE = PriceShape(input_usd_per_mtok=Decimal(0), output_usd_per_mtok=Decimal(0))
+"""What `price: free` is read as."""
+
+
+class DeadlinesShape(Shape):
+    """How long each phase of a call may take, in seconds."""
+
+    connect_s: Seconds | None = Field(None, description="Until connected. Default 5.")
+    first_byte_s: Seconds | None = Field(None, description="From there until the first byte comes. Default 60.")
+    between_bytes_s: Seconds | None = Field(None, description="Longest silence in mid-answer. Default 30.")
+    total_s: Seconds | None = Field(None, description="The whole call. Default 600.")
+
+
+BASE_URL = "Where it is served, in OpenAI's format; may hold ${VARIABLES}. Default: the provider's own."
+API_KEY = (
+    "Always ${VARIABLE}: the key comes from the environment, never from this file. "
+    "Default: the variable PROVIDER_API_KEY, say OPENAI_API_KEY, where no base_url is set."
+)
+
+
+class TargetShape(Shape):
+    """One of several endpoints that serve a model."""
+
+    target: Annotated[StrictStr, Field(pattern=TARGET)] = Field(description="provider/model, as the provider names it.")
+    weight: Weight = Field(Decimal(1), description="Its share of the load, beside the other targets' weights.")
+    base_url: Text | None = Field(None, description=BASE_URL)
+    api_key: Text | None = Field(None, description=API_KEY)
+
+
+class ModelShape(Shape):
+    """A model as policies name it."""
+
+    target: Annotated[StrictStr, Field(pattern=TARGET)] | None = Field(
+        None,
+        description="provider/model, as the provider names it; price, limits and abilities come from the "
+        "bundled catalogue.",
+    )
+    targets: Annotated[list[TargetShape], Field(min_length=1)] | None = Field(
+        None, description="Several endpoints that share the load by weight, in place of `target`."
+    )
+    base_url: Text | None = Field(None, description=BASE_URL)
+    api_key: Text | None = Field(None, description=API_KEY)
+    price: Annotated[
+        PriceShape | None,
+        BeforeValidator(_free),
+        WithJsonSchema({"anyOf": [{REFERENCE: "PriceShape"}, {"const": "free"}]}),
+    ] = Field(None, description="In place of the catalogue's price; `free` says that it costs nothing.")
+    kind: Annotated[StrictStr, Field(min_length=1, max_length=40)] = Field(
+        "routine", description="For reports: routine, fine-tuned, premium, local, or what you like."
+    )
+    max_output_tokens: Count | None = Field(None, description="The longest answer it can give.")
+    context_tokens: Count | None = Field(None, description="How much it can read and write in one request.")
+    lacks: list[Ability] = Field([], description="What it can't take, beside what the catalogue says.")
+    abilities: list[Ability] = Field([], description="What it can take, though the catalogue says it can't.")
+    timeouts: DeadlinesShape = Field(DeadlinesShape(), description="How long each phase of a call may take.")
+    retries: Annotated[StrictInt, Field(ge=0, le=10)] = Field(
+        1, description="More tries on the same target after the first, where a retry can help."
+    )
+    optional: StrictBool = Field(
+        default=False,
+        description="While a ${VARIABLE} it needs is unset, leave the model out of every choice.",
+    )
+
+
+class ModelsFile(Shape):
+    """models.yaml: what can be routed to."""
+
+    version: StrictInt = Field(description="Of this format: 1.")
+    models: Annotated[dict[ModelName, ModelShape], Field(min_length=1)] = Field(
+        description="Our names for models, which policies use."
+    )
+
+
+class LimitsShape(Shape):
+    """How fast an account may call."""
+
+    requests_per_minute: Count | None = Field(None, description="Requests in any minute.")
+    tokens_per_minute: Count | None = Field(None, description="Input and output tokens in any minute.")
+
+
+class AccountShape(Shape):
+    """Who pays."""
+
+    keys: Annotated[list[Annotated[StrictStr, Field(pattern=DIGEST)]], Field(min_length=1)] = Field(
+        description="SHA-256 of each key, as `farthing keys new` prints it; never a key itself."
+    )
+    budget: BudgetShape = Field(BudgetShape(), description="What this account may spend.")
+    limits: LimitsShape = Field(LimitsShape(), description="How fast it may call.")
+    tasks: Annotated[list[Reference], Field(min_length=1)] | None = Field(
+        None, description="The tasks it may use. Default: all."
+    )
+
+
+class AccountsFile(Shape):
+    """accounts.yaml: who may call."""
+
+    version: StrictInt = Field(description="Of this format: 1.")
+    budget: BudgetShape = Field(BudgetShape(), description="Bounds everything together.")
+    accounts: dict[Name, AccountShape] = Field({}, description="With none, the proxy is open to this machine only.")
+
+
+class MatchShape(Shape):
+    """Which requests that name no task are this one's. Every key given must hold."""
+
+    models: References | None = Field(None, description="The model names that callers ask for.")
+    accounts: References | None = Field(None, description="The accounts that call.")
+    headers: dict[Annotated[StrictStr, Field(pattern=HEADER)], StrictStr] | None = Field(
+        None, description="Request headers and their values, letter for letter."
+    )
+
+
+class VerifyShape(Shape):
+    """What an answer must pass before it is given out."""
+
+    json_: StrictBool = Field(default=False, alias="json", description="The answer must be JSON.")
+    escalate_to: Reference | None = Field(None, description="The model that is asked where it does not pass.")
+
+
+class RuleShape(Shape):
+    """One line of a policy."""
+
+    name: Name | None = Field(
+        None,
+        description="Shown in headers, metrics and the ledger. Default: rule-N; `otherwise` for the last.",
+    )
+    when: When = Field(None, description="Where this rule applies. The last rule has none: it always does.")
+    use: References = Field(description="The models to try, in this order.")
+    prefer: Literal["order", "cheapest"] = Field(
+        "order", description="`order` tries them as they stand, `cheapest` by estimated cost."
+    )
+    verify: VerifyShape | None = Field(None, description="What the answer must pass, and who is asked where it fails.")
+
+
+class PromptShape(Shape):
+    """What a model is told in place of what the others are told."""
+
+    system: Text = Field(description="Replaces the request's own system prompt when this model is called.")
+
+
+class BoundsShape(Shape):
+    """Limits that a number must keep."""
+
+    eq: Number | None = Field(None, description="Exactly.")
+    gt: Number | None = Field(None, description="More than.")
+    gte: Number | None = Field(None, description="At least.")
+    lt: Number | None = Field(None, description="Less than.")
+    lte: Number | None = Field(None, description="At most.")
+
+
+BoundsOrNumber = Annotated[
+    BoundsShape,
+    BeforeValidator(_bounds),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {REFERENCE: "BoundsShape"}]}),
+]
+
+
+class FactsShape(Shape):
+    """A request by its facts alone."""
+
+    input_tokens: CountOrNone = Field(description="Tokens of the prompt.")
+    expected_output_tokens: Count | None = Field(None, description="Default: the policy's.")
+    max_output_tokens: Count | None = Field(None, description="The caller's own limit for one answer.")
+    messages: Count = Field(1, description="How many messages the conversation has.")
+    n: Annotated[StrictInt, Field(ge=1, le=128)] = Field(1, description="How many answers are asked for.")
+    difficulty: Share | None = Field(None, description="0 to 1.")
+    has: Abilities = Field([], description="What the request has.")
+    language: Annotated[StrictStr, Field(pattern="^[a-z]{2,3}$")] = Field("und", description="ISO 639-1.")
+    stream: StrictBool = Field(default=False, description="Whether the answer is streamed.")
+    text: StrictStr = Field("", description="The last user message.")
+    metadata: dict[StrictStr, object] = Field({}, description="The body's `metadata`.")
+
+
+class GivenShape(Shape):
+    """Circumstances of a test. By default it is noon on a Wednesday, nothing is spent, all models work."""
+
+    budget_used_pct: Percent = Field(Decimal(0), description="How full the fullest budget is.")
+    budget_remaining_usd: Number | None = Field(None, description="What the tightest budget has left.")
+    hour: Annotated[StrictInt, Field(ge=0, le=23)] = Field(12, description="UTC.")
+    weekday: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] = Field("wed", description="UTC.")
+    account: Reference | None = Field(None, description="Who calls.")
+    language: Annotated[StrictStr, Field(pattern="^[a-z]{2,3}$")] | None = Field(None, description="ISO 639-1.")
+    difficulty: Share | None = Field(None, description="In place of the one that would be worked out.")
+    headers: dict[Annotated[StrictStr, Field(pattern=HEADER)], StrictStr] = Field({}, description="Request headers.")
+    absent: References | None = Field(None, description="Models that can't be used; all others are there.")
+
+
+RefusalCode = Literal[
+    "invalid_request",
+    "not_allowed",
+    "request_budget_exceeded",
+    "budget_exceeded",
+    "context_length_exceeded",
+    "upstream_unavailable",
+]
+
+
+class ExpectShape(Shape):
+    """What must come out; at least one of these."""
+
+    rule: Text | None = Field(None, description="The name of the rule that decides.")
+    use: References | None = Field(
+        None, description="One name: the model tried first. A list: all that would be tried, in their order."
+    )
+    cost_usd: BoundsOrNumber | None = Field(None, description="What the model tried first is estimated to cost.")
+    max_output_tokens: BoundsOrNumber | None = Field(None, description="The longest answer it may give.")
+    refused: RefusalCode | None = Field(None, description="The code of the refusal.")
+
+
+class TestShape(Shape):
+    """One test of this policy, run by `farthing test`."""
+
+    __test__ = False
+
+    name: Text = Field(description="The fact it states.")
+    request: dict[str, object] | None = Field(
+        None, description='A chat-completions body. Its model is "auto" where it has none.'
+    )
+    facts: FactsShape | None = Field(None, description="The facts alone, in place of a request.")
+    given: GivenShape = Field(GivenShape(), description="Circumstances: spend, time, caller.")
+    expect: ExpectShape = Field(description="What must come out.")
+
+
+class TaskFile(Shape):
+    """A policy: how one kind of work is routed and what it may cost."""
+
+    version: StrictInt = Field(description="Of this format: 1.")
+    task: Name = Field(description="The kind of work, which callers name in the header x-farthing-task.")
+    match: MatchShape | None = Field(None, description="Claims requests that name no task.")
+    baseline: Reference | None = Field(
+        None, description="The model that would be used without routing; savings are counted against it."
+    )
+    budget: BudgetShape = Field(BudgetShape(), description="What this task may spend.")
+    min_output_tokens: Count = Field(
+        64, description="A model whose answer the money would cut shorter than this is not used."
+    )
+    expected_output_tokens: Count = Field(256, description="How long an answer usually is, for estimates.")
+    route: Annotated[list[RuleShape], Field(min_length=1)] = Field(
+        description="The first rule whose `when` holds decides; the last has no `when`."
+    )
+    prompts: dict[Reference, PromptShape] = Field({}, description="System prompts by model.")
+    tests: list[TestShape] = Field([], description="What must stay true of this policy; `farthing test` runs them.")
+
+
+def json_schema() -> dict[str, object]:
+    """Return one JSON Schema (draft 2020-12) for all three kinds of files, as `farthing schema` prints it."""
+    shapes = (TaskFile, ModelsFile, AccountsFile, PriceShape, BoundsShape)
+    _, schema = models_json_schema([(shape, "validation") for shape in shapes])
+    definitions = {**schema["$defs"], **_condition_definitions()}
+    for name in ("TaskFile", "ModelsFile", "AccountsFile"):
+        definitions[name]["properties"]["version"]["const"] = 1
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Farthing policy files",
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("TaskFile", "ModelsFile", "AccountsFile")],
+        "$defs": {name: _tidied(definition) for name, definition in sorted(definitions.items())},
+    }
+
+
+def _condition_definitions() -> dict[str, dict[str, object]]:
+    condition = {"$ref": "#/$defs/Condition"}
+    parts: dict[str, object] = {
+        "all": {"type": "array", "minItems": 1, "items": condition, "description": COMBINATIONS["all"]},
+        "any": {"type": "array", "minItems": 1, "items": condition, "description": COMBINATIONS["any"]},
+        "not": {"allOf": [condition], "description": COMBINATIONS["not"]},
+    }
+    facts: dict[str, object] = {name: _fact_schema(fact) for name, fact in FACTS.items()}
+    return {
+        "Condition": {
+            "type": "object",
+            "description": "Holds where every key of it does.",
+            "minProperties": 1,
+            "additionalProperties": False,
+            "properties": {**parts, **facts},
+        }
+    }
+
+
+def _fact_schema(fact: FactWord) -> dict[str, object]:
+    if fact.kind in ("headers", "metadata"):
+        return {
+            "type": "object",
+            "minProperties": 1,
+            "description": fact.about,
+            "additionalProperties": _comparison_schema(fact),
+        }
+    return {**_comparison_schema(fact), "description": fact.about}
+
+
+def _comparison_schema(fact: FactWord) -> dict[str, object]:
+    value = _value_schema(fact)
+    many = {"type": "array", "items": value, "minItems": 1}
+    one_or_many = {"anyOf": [value, many]}
+    operands: Mapping[Operator, object] = {
+        "in": many,
+        "not_in": many,
+        "contains": one_or_many if fact.kind == "set" else {"type": "string", "minLength": 1},
+        "matches": {"type": "string", "minLength": 1},
+    }
+    bare = {"set": [value, many], "text": []}.get(fact.kind, [value])
+    mapping = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": False,
+        "properties": {
+            name: {
+                **_mapping(operands.get(name, one_or_many if fact.kind == "set" else value)),
+                "description": OPERATORS[name],
+            }
+            for name in TAKES[fact.kind]
+        },
+    }
+    return {"anyOf": [*bare, mapping]}
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _value_schema(fact: FactWord) -> dict[str, object]:
+    types: Mapping[Kind, dict[str, object]] = {
+        "flag": {"type": "boolean"},
+        "metadata": {"type": ["string", "number", "boolean"]},
+    }
+    if fact.kind != "number":
+        words: dict[str, object] = {"enum": list(fact.words)} if fact.words else {}
+        return types.get(fact.kind, {"type": "string", **words})
+    limits = {"minimum": fact.least, "maximum": fact.most}
+    bounds = {name: limit for name, limit in limits.items() if limit is not None}
+    return {"type": "integer" if fact.whole else "number", **bounds}
+
+
+def _tidied(schema: object) -> object:
+    """Leave out what only the machine that made it wants: titles, nulls, defaults of nothing."""
+    if isinstance(schema, list):
+        return [_tidied(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        "$ref" if key == REFERENCE else key: f"#/$defs/{value}" if key == REFERENCE else _tidied(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
+    }
+    choices = kept.get("anyOf")
+    if isinstance(choices, list) and {"type": "null"} in choices:
+        choices = [choice for choice in choices if choice != {"type": "null"}]
+        rest = {key: value for key, value in kept.items() if key != "anyOf"}
+        return {**choices[0], **rest} if len(choices) == 1 else {"anyOf": choices, **rest}
+    if isinstance(kept.get("description"), str):
+        kept["description"] = " ".join(str(kept["description"]).split())
+    return kept

@@ -1,0 +1,247 @@
+"""Compile a rule's `when` from its YAML node: each fact, operator, type and range is checked at load."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from router.policy.condition import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Not,
+    Operand,
+    compare_fact,
+    compare_has,
+    compare_header,
+    compare_metadata,
+    compare_text,
+)
+from router.policy.document import Entry, Items, Node, Table, is_empty
+from router.policy.fault import Place, Report, did_you_mean, listed, shown
+from router.policy.pattern import BadPattern, Pattern
+from router.policy.vocabulary import COMBINATIONS, FACTS, OPERATORS, TAKES, FactWord, Operator
+
+Value = str | bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class WhenCompiler:
+    """Compiles conditions of one file; what is wrong goes into `report`. Empty values are left to the shape to tell."""
+
+    report: Report
+    accounts: frozenset[str] | None
+    """The accounts there are; None where accounts.yaml can't be read, so that no name is judged."""
+
+    def compile(self, node: Node, place: Place) -> Condition | None:
+        """Return the condition, or None where any of it has a fault; `place` is that of the key before it."""
+        if is_empty(node):
+            return None
+        if not isinstance(node, Table):
+            return self._fault(node.place, f"a condition must be a mapping of facts, not {shown(node.plain())}")
+        if not node.entries:
+            return self._fault(place, "an empty condition; leave `when` out where the rule always applies")
+        parts = [self._entry(key, entry) for key, entry in node.entries.items()]
+        return _joined(parts)
+
+    def _entry(self, key: str, entry: Entry) -> Condition | None:
+        if is_empty(entry.value):
+            return None
+        if key in ("all", "any"):
+            return self._several(key, entry)
+        if key == "not":
+            part = self.compile(entry.value, entry.place)
+            return None if part is None else Not(part)
+        fact = FACTS.get(key)
+        if fact is None:
+            return self._fault(entry.place, _unknown_fact(key))
+        if fact.kind in ("headers", "metadata"):
+            return self._by_name(key, fact, entry)
+        return self._comparisons(key, fact, entry, "")
+
+    def _several(self, key: str, entry: Entry) -> Condition | None:
+        node = entry.value
+        if not isinstance(node, Items):
+            return self._fault(node.place, f"`{key}` takes a list of conditions, not {shown(node.plain())}")
+        if not node.items:
+            return self._fault(entry.place, f"`{key}` needs at least one condition")
+        parts = [self.compile(item, item.place) for item in node.items]
+        if key == "all":
+            return _joined(parts)
+        whole = tuple(part for part in parts if part is not None)
+        return AnyOf(whole) if len(whole) == len(parts) else None
+
+    def _by_name(self, key: str, fact: FactWord, entry: Entry) -> Condition | None:
+        node = entry.value
+        if not isinstance(node, Table):
+            example = "{x-team: search}" if key == "headers" else "{tier: gold}"
+            return self._fault(
+                node.place, f"`{key}` takes a mapping by name, like {example}, not {shown(node.plain())}"
+            )
+        if not node.entries:
+            return self._fault(entry.place, f"`{key}` names nothing to compare")
+        return _joined([self._comparisons(key, fact, inner, name) for name, inner in node.entries.items()])
+
+    def _comparisons(self, key: str, fact: FactWord, entry: Entry, name: str) -> Condition | None:
+        if not isinstance(entry.value, Table):
+            if fact.kind == "text":
+                return self._fault(entry.value.place, "`text` takes an operator: contains or matches")
+            return self._comparison(key, fact, "eq", entry.value, name)
+        if not entry.value.entries:
+            return self._fault(entry.place, f"`{name or key}` is compared with nothing")
+        return _joined([self._operator(key, fact, word, inner, name) for word, inner in entry.value.entries.items()])
+
+    def _operator(self, key: str, fact: FactWord, word: str, entry: Entry, name: str) -> Condition | None:
+        takes = TAKES[fact.kind]
+        if word not in OPERATORS:
+            nested = "; write user.tier to reach into a nested member" if fact.kind == "metadata" else ""
+            hint = did_you_mean(word, takes)
+            return self._fault(entry.place, f"unknown operator {shown(word)} of `{key}`{hint}{nested}")
+        if word not in takes:
+            return self._fault(entry.place, f"`{key}` does not take `{word}`; it takes {listed(takes)}")
+        return self._comparison(key, fact, word, entry.value, name)
+
+    def _comparison(self, key: str, fact: FactWord, operator: Operator, node: Node, name: str) -> Condition | None:
+        values = list(self._values(key, fact, operator, node))
+        if None in values or not values:
+            return None
+        known = tuple(value for value in values if value is not None)
+        if fact.kind == "set":
+            return compare_has(operator, frozenset(str(value) for value in known))
+        operand: Operand = known if operator in ("in", "not_in") else known[0]
+        if operator == "matches":
+            pattern = self._pattern(str(operand), node.place)
+            if pattern is None:
+                return None
+            operand = pattern
+        match fact.kind:
+            case "headers":
+                return compare_header(name.lower(), operator, operand)
+            case "metadata":
+                return compare_metadata(name, operator, operand)
+            case "text" if isinstance(operand, str | Pattern):
+                return compare_text(operator, operand)
+        return compare_fact(key, operator, operand)
+
+    def _values(self, key: str, fact: FactWord, operator: Operator, node: Node) -> Iterator[Value | None]:
+        """Yield each value of the operand, None for one with a fault."""
+        takes_list = operator in ("in", "not_in") or fact.kind == "set"
+        if isinstance(node, Items):
+            if not takes_list:
+                yield self._no(node.place, f"`{operator}` takes one value, not a list; `in` takes a list")
+                return
+            if not node.items:
+                yield self._no(node.place, f"`{operator}` needs at least one value")
+                return
+        elif operator in ("in", "not_in") and fact.kind != "set":
+            yield self._no(node.place, f"`{operator}` takes a list, not {shown(node.plain())}")
+            return
+        kinds = set()
+        for item in node.items if isinstance(node, Items) else (node,):
+            value = self._value(key, fact, operator, item)
+            kinds.add(_kind(value))
+            yield value
+        if len(kinds - {"nothing"}) > 1:
+            yield self._no(node.place, "the values must all be text, all numbers, or all true or false")
+
+    def _value(self, key: str, fact: FactWord, operator: Operator, node: Node) -> Value | None:
+        value = node.plain()
+        if value is None:
+            return None
+        if fact.kind == "metadata" and operator not in ("contains", "matches"):
+            return self._metadata_value(operator, node, value)
+        if fact.kind == "number":
+            return self._number(key, fact, node, value)
+        if fact.kind == "flag":
+            if isinstance(value, bool):
+                return value
+            return self._no(node.place, f"`{key}` is true or false, not {shown(value)}")
+        if not isinstance(value, str):
+            quote = f'; write "{value}" with quotes' if isinstance(value, int | Decimal) else ""
+            return self._no(node.place, f"`{key}` is compared with text, not {shown(value)}{quote}")
+        if not value and operator in ("contains", "matches"):
+            return self._no(node.place, f"`{operator}` with no text always holds")
+        if operator in ("contains", "matches") and fact.kind != "set":
+            return value
+        return self._word(key, fact, node, value)
+
+    def _word(self, key: str, fact: FactWord, node: Node, value: str) -> Value | None:
+        if fact.words and value not in fact.words:
+            return self._no(node.place, f"unknown {shown(value)} in `{key}`{did_you_mean(value, fact.words)}")
+        if fact.pattern and not re.fullmatch(fact.pattern, value):
+            return self._no(
+                node.place, f'`{key}` is two or three small letters, like "en", or "und"; not {shown(value)}'
+            )
+        if key == "account" and self.accounts is not None and value not in self.accounts:
+            hint = did_you_mean(value, sorted(self.accounts))
+            return self._no(node.place, f"unknown account {shown(value)}{hint}")
+        return value
+
+    def _number(self, key: str, fact: FactWord, node: Node, value: object) -> Value | None:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            return self._no(node.place, f"`{key}` is a number, not {shown(value)}")
+        if fact.whole and not isinstance(value, int):
+            return self._no(node.place, f"`{key}` is a whole number, not {value}")
+        too_small = fact.least is not None and value < fact.least
+        if too_small or (fact.most is not None and value > fact.most):
+            between = f"from {fact.least} to {fact.most}" if fact.most is not None else f"{fact.least} or more"
+            return self._no(node.place, f"`{key}` is {between}, so {value} says nothing")
+        return _binary(value)
+
+    def _metadata_value(self, operator: Operator, node: Node, value: object) -> Value | None:
+        if operator in ("gt", "gte", "lt", "lte") and (isinstance(value, bool) or not isinstance(value, int | Decimal)):
+            return self._no(node.place, f"`{operator}` takes a number, not {shown(value)}")
+        if isinstance(value, str | bool):
+            return value
+        if isinstance(value, int | Decimal):
+            return _binary(value)
+        return self._no(node.place, f"metadata is compared with text, a number, true or false, not {shown(value)}")
+
+    def _pattern(self, text: str, place: Place) -> Pattern | None:
+        try:
+            return Pattern(text)
+        except BadPattern as error:
+            self.report.error(place, str(error))
+            return None
+
+    def _fault(self, place: Place, message: str) -> Condition | None:
+        self.report.error(place, message)
+        return None
+
+    def _no(self, place: Place, message: str) -> Value | None:
+        self.report.error(place, message)
+        return None
+
+
+def _joined(parts: list[Condition | None]) -> Condition | None:
+    whole = tuple(part for part in parts if part is not None)
+    if len(whole) < len(parts):
+        return None
+    return whole[0] if len(whole) == 1 else AllOf(whole)
+
+
+def _kind(value: Value | None) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "flag"
+        case int() | float():
+            return "number"
+    return "text"
+
+
+def _binary(number: int | Decimal) -> int | float:
+    """Return the number as facts have it: `Decimal("0.7") <= 0.7` would be false."""
+    return number if isinstance(number, int) else float(number)
+
+
+def _unknown_fact(key: str) -> str:
+    if key in OPERATORS:
+        return f"`{key}` is an operator: name the fact before it, like {{input_tokens: {{{key}: …}}}}"
+    if key == "cel":
+        return "`cel` is not understood by this version; say it with facts and operators"
+    known = (*FACTS, *COMBINATIONS)
+    return f"unknown fact {shown(key)}{did_you_mean(key, known)}"

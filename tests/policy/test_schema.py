@@ -1,0 +1,86 @@
+"""The JSON Schema that editors use: current, valid, and of one mind with the loader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from broken_folder import BROKEN
+from jsonschema import Draft202012Validator
+
+from router.policy.document import read_document
+from router.policy.fault import Report
+from router.policy.schema import json_schema
+from router.policy.vocabulary import FACTS, TAKES
+
+SHIPPED = Path(__file__).parents[2] / "policies"
+VALIDATOR = Draft202012Validator(json_schema())
+BY_SHAPE = (
+    "unknown-key", "unknown-key-deep", "unknown-key-in-rule", "missing-task", "missing-version",
+    "missing-route", "missing-use", "wrong-version", "version-as-text", "route-not-a-list",
+    "route-empty", "rule-not-a-mapping", "use-empty", "use-number", "model-twice",
+    "boolean-as-text", "count-as-decimal", "count-too-small", "budget-zero", "budget-negative",
+    "budget-as-text", "budget-too-large", "on-exceeded", "prefer", "task-name", "unknown-fact",
+    "unknown-operator", "operator-not-for-fact", "operator-without-fact", "number-as-text",
+    "number-not-whole", "number-out-of-range", "flag-as-text", "has-unknown", "weekday",
+    "header-number", "headers-not-by-name", "metadata-nested", "in-without-list", "list-without-in",
+    "text-bare", "text-empty", "any-empty", "all-not-a-list", "condition-not-a-mapping", "cel",
+    "empty-when-mapping", "test-refusal-code", "models.target-form", "models.price-negative",
+    "models.price-half", "models.price-word", "models.lacks", "models.timeouts", "models.optional",
+    "models.none", "accounts.digest", "accounts.digest-short", "accounts.no-keys",
+    "accounts.limits", "accounts.budget",
+)  # fmt: skip
+"""The broken files whose fault an editor can see."""
+
+
+def _plain(path: Path) -> object:
+    root = read_document(path.read_bytes(), Report(path.name))
+    assert root is not None
+    return json.loads(json.dumps(root.plain(), default=float))
+
+
+def test_the_committed_schema_is_current() -> None:
+    committed = json.loads((SHIPPED / "schema.json").read_text("utf-8"))
+    assert committed == json_schema(), "run `farthing schema > policies/schema.json`"
+
+
+def test_the_schema_is_a_valid_one() -> None:
+    Draft202012Validator.check_schema(json_schema())
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml*")), ids=lambda path: path.name)
+def test_a_shipped_file_names_the_schema_and_follows_it(path: Path) -> None:
+    assert path.read_text("utf-8").startswith("# yaml-language-server: $schema=schema.json\n")
+    assert list(VALIDATOR.iter_errors(_plain(path))) == []
+
+
+@pytest.mark.parametrize("name", BY_SHAPE)
+def test_a_fault_of_shape_is_seen_by_an_editor_too(name: str) -> None:
+    assert not VALIDATOR.is_valid(_plain(BROKEN / f"{name}.yaml"))
+
+
+def test_every_fact_has_help_and_just_its_operators() -> None:
+    condition = json_schema()["$defs"]["Condition"]["properties"]  # type: ignore[index]
+    for name, fact in FACTS.items():
+        assert condition[name]["description"] == fact.about
+        if fact.kind not in ("headers", "metadata"):
+            assert set(condition[name]["anyOf"][-1]["properties"]) == set(TAKES[fact.kind])
+
+
+def _keys(schema: object) -> Iterator[tuple[str, object]]:
+    if isinstance(schema, dict):
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            yield from properties.items()
+        for below in schema.values():
+            yield from _keys(below)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from _keys(item)
+
+
+def test_every_key_has_help() -> None:
+    bare = [name for name, key in _keys(json_schema()) if not (isinstance(key, dict) and key.get("description"))]
+    assert bare == []
