@@ -1,0 +1,78 @@
+"""What a ledger's rows came to: the numbers behind `farthing spend` and GET /admin/spend."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+from router.errors import InvalidRequest
+from router.ledger.contract import Grouping, Spend, Store
+from router.values import usd
+
+_SPAN = re.compile(r"^(\d{1,6})([mhdw])$")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """Read "7d", "24h", "30m", "2w", a date or a time in ISO 8601 (UTC where it names no zone).
+
+    Raises:
+        InvalidRequest: it is none of these.
+    """
+    if span := _SPAN.match(text):
+        return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(f"'{text[:40]}' is no time: use 7d, 24h, 2026-11-21 or 2026-11-21T08:00.") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def groupings(by: str) -> tuple[Grouping, ...]:
+    """Read "task,model" as groupings.
+
+    Raises:
+        InvalidRequest: one of them does not exist; says which there are.
+    """
+    known: tuple[Grouping, ...] = get_args(Grouping)
+    names = tuple(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(f"Can't group by '{name[:40]}'; there is: {', '.join(known)}.", param="by")
+    return names  # type: ignore[return-value]  # each was found among the known
+
+
+def spend_report(store: Store, by: str, since: datetime | None) -> dict[str, Any]:
+    """Return the contract's object: totals in dollars, and a row a group with its own, dearest first.
+
+    Raises:
+        InvalidRequest: `by` names something that can't be grouped by.
+        StoreUnavailable: the ledger can't be read.
+    """
+    names = groupings(by)
+    total = store.spend((), since)[0]
+    return {
+        "total_usd": _usd(total.charged_nusd),
+        **_sums(total),
+        "rows": [
+            {**dict(zip(names, row.group, strict=True)), "cost_usd": _usd(row.charged_nusd), **_sums(row)}
+            for row in (store.spend(names, since) if names else [])
+        ],
+    }
+
+
+def _sums(spend: Spend) -> dict[str, Any]:
+    return {
+        "requests": spend.requests,
+        "baseline_usd": _usd(spend.baseline_nusd),
+        "overhead_usd": _usd(spend.overhead_nusd),
+        "saved_usd": _usd(spend.baseline_nusd - spend.charged_nusd),
+        "over_budget_usd": _usd(spend.over_budget_nusd),
+        "input_tokens": spend.input_tokens,
+        "output_tokens": spend.output_tokens,
+    }
+
+
+def _usd(nusd: int) -> float:
+    return float(usd(nusd))

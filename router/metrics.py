@@ -1,0 +1,256 @@
+"""Outcomes as Prometheus metrics, and the gauges that operations watch.
+
+Money has our names, tokens and time have OpenTelemetry's. No account, user or key is ever a label. Distinct values of
+`task` and `model` are capped; the rest is `_other`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from router.values import NUSD_PER_USD, Ending, Level, Outcome
+
+OTHER = "_other"
+NONE = "none"
+MOST_TASKS = 200
+MOST_MODELS = 100
+
+TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+"""OpenTelemetry's buckets for gen_ai.client.token.usage (semantic conventions for GenAI metrics, 1.37)."""
+DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+"""OpenTelemetry's buckets for gen_ai.server.request.duration."""
+FIRST_TOKEN_BUCKETS = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+)
+"""OpenTelemetry's buckets for gen_ai.server.time_to_first_token."""
+OVERHEAD_BUCKETS = (
+    0.0001,
+    0.0002,
+    0.0003,
+    0.0005,
+    0.00075,
+    0.001,
+    0.0015,
+    0.002,
+    0.005,
+    0.01,
+    0.05,
+    0.1,
+    1.0,
+)
+RATIO_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0, 1.1, 1.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """The children that one (task, rule, model, provider, kind, outcome) touches, looked up once."""
+
+    cost: Counter
+    requests: Counter
+    input_tokens: Histogram
+    output_tokens: Histogram
+    duration: Histogram
+    first_token: Histogram
+    baseline: Counter
+
+
+@dataclass(slots=True)
+class _Cap:
+    """Lets the first `most` distinct values through, and calls the rest `_other`."""
+
+    most: int
+    seen: set[str] = field(default_factory=set)
+
+    def __call__(self, value: str) -> str:
+        if value in self.seen:
+            return value
+        if len(self.seen) < self.most:
+            self.seen.add(value)
+            return value
+        return OTHER
+
+
+class Metrics:
+    """Every metric of one process. `record` is called once for each outcome and never fails."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.budgets: Sequence[Level] = ()
+        """Set before a scrape, for a store is read asynchronously and a registry is not."""
+        registry.register(_BudgetGauges(self))
+        self._task, self._model = _Cap(MOST_TASKS), _Cap(MOST_MODELS)
+        self._series: dict[tuple[str | None, ...], _Series] = {}
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=tuple(buckets))
+
+        self._tokens = histogram(
+            "gen_ai_client_token_usage", "Tokens of a request, by type.", TOKEN_BUCKETS,
+            "gen_ai_token_type", "gen_ai_request_model", "gen_ai_provider_name", "task",
+        )  # fmt: skip
+        self._duration = histogram(
+            "gen_ai_server_request_duration_seconds", "From arrival to the last byte.", DURATION_BUCKETS,
+            "gen_ai_request_model", "task", "outcome",
+        )  # fmt: skip
+        self._first_token = histogram(
+            "gen_ai_server_time_to_first_token_seconds", "From arrival to the first byte of the answer.",
+            FIRST_TOKEN_BUCKETS, "gen_ai_request_model", "task",
+        )  # fmt: skip
+        self._cost = counter("farthing_cost_usd", "Every dollar paid.", "task", "rule", "model", "provider", "kind")
+        self._baseline = counter("farthing_baseline_cost_usd", "What the baseline model would have cost.", "task")
+        self._overhead_cost = counter(
+            "farthing_overhead_cost_usd", "The part of the cost that bought no answer.", "task", "reason"
+        )
+        self._requests = counter("farthing_requests", "Requests by how they ended.", "task", "rule", "model", "outcome")
+        self._refusals = counter("farthing_refusals", "Requests refused by Farthing.", "task", "reason")
+        self._escalations = counter(
+            "farthing_escalations", "Answers that failed their check.", "task", "from", "to", "reason"
+        )
+        self._attempt_failures = counter("farthing_attempt_failures", "Attempts that failed.", "model", "reason")
+        self._ratio = histogram("farthing_estimate_ratio", "Charged / held.", RATIO_BUCKETS)
+        self._over_budget = counter("farthing_over_budget_usd", "Dollars that a request's bound failed to hold.")
+        self._own = histogram("farthing_overhead_seconds", "Time added by Farthing itself.", OVERHEAD_BUCKETS)
+        self._policy_info = Gauge("farthing_policy_info", "The policies in force.", ["revision"], registry=registry)
+        self._reloads = counter("farthing_policy_reloads", "Policy folders read, by result.", "result")
+        for result in ("accepted", "rejected"):
+            self._reloads.labels(result)
+        self._inflight = Gauge("farthing_inflight_requests", "Requests under way.", registry=registry)
+        self.loop_lag = Gauge(
+            "farthing_event_loop_lag_seconds", "How late the event loop last ran a timer.", registry=registry
+        )
+        self._catalogue_age = Gauge(
+            "farthing_price_catalogue_age_days", "Age of the bundled price catalogue.", registry=registry
+        )
+        self._ledger_queue = Gauge(
+            "farthing_ledger_queue", "Ledger rows taken on and not committed yet.", registry=registry
+        )
+
+    def record(self, outcome: Outcome) -> None:
+        """Count one ended request."""
+        series = self._series_of(outcome)
+        series.requests.inc()
+        series.duration.observe(outcome.latency_s)
+        self._own.observe(outcome.own_s)
+        if outcome.refusal and outcome.ending is Ending.REFUSED:
+            self.refused(outcome.task, outcome.refusal)
+            return
+        if outcome.charged_nusd:
+            series.cost.inc(outcome.charged_nusd / NUSD_PER_USD)
+        if outcome.baseline_nusd:
+            series.baseline.inc(outcome.baseline_nusd / NUSD_PER_USD)
+        if outcome.usage:
+            series.input_tokens.observe(outcome.usage.input_tokens)
+            series.output_tokens.observe(outcome.usage.output_tokens)
+        if outcome.first_token_s is not None:
+            series.first_token.observe(outcome.first_token_s)
+        if outcome.held_nusd:
+            self._ratio.observe(outcome.charged_nusd / outcome.held_nusd)
+        if outcome.over_budget_nusd:
+            self._over_budget.inc(outcome.over_budget_nusd / NUSD_PER_USD)
+        if len(outcome.attempts) > 1 or outcome.overhead_nusd or outcome.ending is Ending.FAILED:
+            self._record_failures(outcome)
+
+    def refused(self, task: str, reason: str) -> None:
+        """Count a request that was refused; `reason` is the error's code."""
+        self._refusals.labels(self._task(task), reason).inc()
+
+    def escalated(self, task: str, from_model: str, to_model: str, reason: str) -> None:
+        self._escalations.labels(self._task(task), self._model(from_model), self._model(to_model), reason).inc()
+
+    def policies(self, revision: str | None) -> None:
+        """Say which revision is in force now; None where a folder was rejected and the last one stays."""
+        self._reloads.labels("rejected" if revision is None else "accepted").inc()
+        if revision is not None:
+            self._policy_info.clear()
+            self._policy_info.labels(revision).set(1)
+
+    def watch(
+        self,
+        *,
+        inflight: Callable[[], int],
+        ledger_queue: Callable[[], int],
+        catalogue_age_days: Callable[[], float],
+    ) -> None:
+        """Read these at each scrape."""
+        self._inflight.set_function(inflight)
+        self._ledger_queue.set_function(ledger_queue)
+        self._catalogue_age.set_function(catalogue_age_days)
+
+    def _record_failures(self, outcome: Outcome) -> None:
+        for attempt in outcome.attempts:
+            if attempt.reason not in ("answered", "cut", "cancelled"):
+                self._attempt_failures.labels(self._model(attempt.model), attempt.reason).inc()
+        if outcome.overhead_nusd:
+            reason = "failed" if outcome.ending is Ending.FAILED else "failed_leg"
+            if any(attempt.reason.startswith("check_") for attempt in outcome.attempts):
+                reason = "escalation"
+            self._overhead_cost.labels(self._task(outcome.task), reason).inc(outcome.overhead_nusd / NUSD_PER_USD)
+
+    def _series_of(self, outcome: Outcome) -> _Series:
+        key = (
+            outcome.task, outcome.rule, outcome.routed_model, outcome.provider, outcome.kind, outcome.ending
+        )  # fmt: skip
+        series = self._series.get(key)
+        if series is None:
+            series = self._new_series(outcome)
+            if len(self._series) < MOST_TASKS * MOST_MODELS:
+                self._series[key] = series
+        return series
+
+    def _new_series(self, outcome: Outcome) -> _Series:
+        task, model = self._task(outcome.task), self._model(outcome.routed_model or NONE)
+        rule = OTHER if task == OTHER else outcome.rule
+        provider, kind = outcome.provider or NONE, outcome.kind or NONE
+        return _Series(
+            cost=self._cost.labels(task, rule, model, provider, kind),
+            requests=self._requests.labels(task, rule, model, outcome.ending.value),
+            input_tokens=self._tokens.labels("input", model, provider, task),
+            output_tokens=self._tokens.labels("output", model, provider, task),
+            duration=self._duration.labels(model, task, outcome.ending.value),
+            first_token=self._first_token.labels(model, task),
+            baseline=self._baseline.labels(task),
+        )
+
+
+class _BudgetGauges(Collector):
+    """How full every budget is; a scope without a limit has no series."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        labels = ["scope", "name", "window"]
+        limit = GaugeMetricFamily("farthing_budget_limit_usd", "The limit.", labels=labels)
+        spent = GaugeMetricFamily("farthing_budget_spent_usd", "Spent in this window.", labels=labels)
+        held = GaugeMetricFamily("farthing_budget_held_usd", "Held for requests under way.", labels=labels)
+        remaining = GaugeMetricFamily("farthing_budget_remaining_usd", "What a hold may still take.", labels=labels)
+        for level in self._metrics.budgets:
+            values = [level.scope.kind, level.scope.name, level.scope.window]
+            limit.add_metric(values, level.scope.limit_nusd / NUSD_PER_USD)
+            spent.add_metric(values, level.spent_nusd / NUSD_PER_USD)
+            held.add_metric(values, level.held_nusd / NUSD_PER_USD)
+            remaining.add_metric(values, level.left_nusd / NUSD_PER_USD)
+        return [limit, spent, held, remaining]

@@ -1,0 +1,133 @@
+"""One request from arrival to settlement: the only place that orders the steps.
+
+Whatever happens on the way (an answer, a refusal, a failure, a caller who hangs up), a request becomes exactly one
+outcome, which ledger, metrics and log all read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import anyio
+import msgspec
+
+from router.errors import FarthingError
+from router.pipeline.plan import Arrival, Plan, plan_for
+from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
+from router.pipeline.run import Leg, Parts, Run
+from router.policy.decide import Route
+from router.providers.contract import Answer, Call, Provider
+from router.values import Ending, Outcome
+
+__all__ = ["Arrival", "Parts", "Pipeline", "Plan", "StreamedAnswer", "WholeAnswer"]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """A whole answer and what became of its request."""
+
+    body: bytes
+    outcome: Outcome
+
+
+class Pipeline:
+    """Carries requests; holds no state beside its parts."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def plan(self, arrival: Arrival) -> Plan:
+        """Decide where a request would go; nothing is held, called or written.
+
+        Raises:
+            RequestError: the task or the model is unknown, or not allowed.
+            StoreUnavailable: a rule looks at a budget that can't be read.
+        """
+        parts = self._parts
+        return await plan_for(arrival, parts.policies(), parts.counter, parts.budgets)
+
+    async def whole(self, arrival: Arrival) -> WholeAnswer:
+        """Answer a request whole; its held row is committed by then.
+
+        Raises:
+            FarthingError: it was refused, or every candidate failed; the outcome is recorded by then.
+        """
+        run = Run(self._parts, arrival, await self.plan(arrival))
+        try:
+            answer, leg = await run.first_answer(_whole)
+            answer, leg = await self._checked(run, answer, leg)
+            outcome = await run.close(Ending.ANSWERED, leg=leg)
+            await run.committed()
+        except asyncio.CancelledError:
+            with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
+                await run.close(Ending.CANCELLED)
+            raise
+        except FarthingError as error:
+            await run.close(Ending.FAILED if run.attempts else Ending.REFUSED, error=error)
+            raise
+        return WholeAnswer(answer.body, outcome)
+
+    async def stream(self, arrival: Arrival) -> StreamedAnswer:
+        """Begin to answer a request as a stream; its first events are there when this returns.
+
+        Whoever gets the answer calls its `aclose` in the end, whatever happens.
+
+        Raises:
+            FarthingError: as `whole`.
+        """
+        run = Run(self._parts, arrival, await self.plan(arrival))
+        try:
+            stream, leg = await run.first_answer(lambda lane, call: lane.stream(call))
+        except asyncio.CancelledError:
+            with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
+                await run.close(Ending.CANCELLED)
+            raise
+        except FarthingError as error:
+            await run.close(Ending.FAILED if run.attempts else Ending.REFUSED, error=error)
+            raise
+        return StreamedAnswer(run, leg, stream, self._parts.counter)
+
+    async def _checked(self, run: Run, answer: Answer, leg: Leg) -> tuple[Answer, Leg]:
+        """Close the leg; where its check fails, ask the model that the rule escalates to, and take that if it comes."""
+        run.first_token(leg, answer.first_byte_s)
+        decision = run.plan.decision
+        verify = decision.rule.verify if isinstance(decision, Route) else None
+        passed = verify is None or not verify.json or _is_json(answer)
+        reason = "answered" if passed else "check_json"
+        ended = await run.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
+        if passed or verify is None or verify.escalate_to is None:
+            return answer, leg
+        better = await run.escalate(run.plan.policies.models[verify.escalate_to], _whole)
+        if better is None:
+            run.attempts[run.attempts.index(ended)] = msgspec.structs.replace(ended, reason="answered")
+            return answer, leg
+        answer, leg = better
+        await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
+        return answer, leg
+
+
+async def _whole(lane: Provider, call: Call) -> Answer:
+    return await lane.whole(call)
+
+
+class _Said(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Said
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+
+
+def _is_json(answer: Answer) -> bool:
+    """Say whether every choice's content is valid JSON."""
+    try:
+        for choice in msgspec.json.decode(answer.body, type=_Completion).choices:
+            msgspec.json.decode(choice.message.content or "")
+    except msgspec.DecodeError:
+        return False
+    return True

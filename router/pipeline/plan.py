@@ -1,0 +1,124 @@
+"""What arrives, and what is decided for it: the steps before any money is held."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+from msgspec import Struct, structs
+
+from router.budgets.contract import Budgets
+from router.chat import ChatBody
+from router.policy.claim import claim
+from router.policy.decide import Decision, Purse, decide
+from router.policy.explain import explained
+from router.policy.facts import Facts
+from router.policy.features import Circumstances, facts_of
+from router.policy.policy import Account, Budget, Policy, PolicySet
+from router.policy.purse import purse_of
+from router.tokens import Counter
+from router.values import NUSD_PER_USD, Kind, Level, Scope
+
+
+class Arrival(Struct, frozen=True):
+    """A request as it came in, authenticated and decoded."""
+
+    id: str
+    at_s: float
+    """Seconds since the epoch, by the injected clock."""
+    started: float
+    """`perf_counter` at arrival."""
+    body: ChatBody
+    account: Account | None
+    headers: Mapping[str, str]
+    task: str | None
+    """From the header x-farthing-task."""
+    budget_nusd: int | None
+    """From the header x-farthing-budget-usd."""
+
+
+class Plan(Struct, frozen=True):
+    """What was decided for an arrival, under one revision of the policies."""
+
+    policies: PolicySet
+    policy: Policy
+    facts: Facts
+    purse: Purse | None
+    pinned: str | None
+    scopes: tuple[Scope, ...]
+    decision: Decision
+
+    def explained(self) -> dict[str, Any]:
+        """Return the contract's explain object."""
+        return explained(self.decision, self.facts, self.policy)
+
+    def within(self, level: Level) -> Plan:
+        """Decide again with no more than a budget has left, after others took what this request was to hold."""
+        purse = Purse(
+            level.left_nusd, str(level.scope), code="budget_exceeded", may_downgrade=level.scope.may_downgrade
+        )
+        if self.purse and self.purse.nusd < purse.nusd:
+            purse = self.purse
+        decision = decide(self.policies, self.policy, self.facts, purse=purse, pinned=self.pinned)
+        return structs.replace(self, purse=purse, decision=decision)
+
+
+async def plan_for(arrival: Arrival, policies: PolicySet, counter: Counter, budgets: Budgets) -> Plan:
+    """Decide where a request would go; nothing is held, called or written.
+
+    Raises:
+        RequestError: the task or the model is unknown, or not allowed.
+        StoreUnavailable: a rule looks at a budget that can't be read.
+    """
+    chat, account = arrival.body.chat, arrival.account
+    claimed = claim(
+        policies,
+        chat.model,
+        header_task=arrival.task,
+        metadata=chat.metadata,
+        account=account,
+        headers=arrival.headers,
+    )
+    policy = claimed.policy
+    scopes = scopes_of(policies, policy, account)
+    name = account.name if account else None
+    around = Circumstances(now_s=arrival.at_s, account=name, headers=arrival.headers)
+    if scopes and policy.needs & {"budget_used_pct", "budget_remaining_usd"}:
+        around = with_levels(around, await budgets.levels(scopes))
+    work_out = partial(facts_of, chat, policies, policy, counter, around, claimed.pinned)
+    # Long text is counted in a thread: tiktoken gives the interpreter lock up meanwhile.
+    facts = await anyio.to_thread.run_sync(work_out) if counter.is_long(chat) else work_out()
+    purse = purse_of(policies, policy, account, arrival.budget_nusd)
+    decision = decide(policies, policy, facts, purse=purse, pinned=claimed.pinned)
+    return Plan(policies, policy, facts, purse, claimed.pinned, scopes, decision)
+
+
+@functools.lru_cache(maxsize=4096)
+def scopes_of(policies: PolicySet, policy: Policy, account: Account | None) -> tuple[Scope, ...]:
+    """Return every windowed budget that a request of this task and account draws on; may be empty.
+
+    Remembered, for it depends on the policies alone, which are equal only to themselves.
+    """
+    owners: list[tuple[Kind, str, Budget]] = [
+        ("task", policy.task, policy.budget),
+        ("global", "all", policies.budget),
+    ]
+    if account:
+        owners.append(("account", account.name, account.budget))
+    return tuple(
+        Scope(kind, name, window, limit, budget.on_exceeded == "downgrade")
+        for kind, name, budget in owners
+        for window, limit in budget.windows()
+    )
+
+
+def with_levels(around: Circumstances, levels: tuple[Level, ...]) -> Circumstances:
+    """Add how full the budgets are: the fullest in percent, the tightest in dollars."""
+    return structs.replace(
+        around,
+        budget_used_pct=max(level.used_pct for level in levels),
+        budget_remaining_usd=min(level.left_nusd for level in levels) / NUSD_PER_USD,
+    )

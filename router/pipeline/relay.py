@@ -1,0 +1,180 @@
+"""A streamed answer on its way to the caller: passed on as it comes, tallied, ended at its bound, settled once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import anyio
+import msgspec
+
+from router.errors import FarthingError, ProviderError, ProviderTimedOut, UpstreamError, UpstreamTimeout
+from router.pipeline.run import Leg, Run
+from router.providers.contract import AnswerStream, Chunk
+from router.tokens import Counter, TokenRules
+from router.values import Ending, Outcome, Usage, usd_text
+
+SETTLE_WITHIN_S = 10.0
+"""How long a settlement may take once the caller is gone; the hold's expiry is the net below."""
+DONE = b"data: [DONE]\n\n"
+
+
+class Tally:
+    """How many tokens have been generated so far, counted only as closely as the limit demands."""
+
+    def __init__(self, counter: Counter, rules: TokenRules, most_tokens: int | None) -> None:
+        self._counter = counter
+        self._rules = rules
+        self._most_tokens = most_tokens
+        self._texts: list[str] = []
+        self._counted = 0
+        self._since: list[str] = []
+        self._since_bytes = 0
+
+    def add(self, text: str) -> bool:
+        """Take some more text; False where it is now surely past the limit.
+
+        A text has at most as many tokens as bytes, so nothing is counted while the bytes fit. For models whose
+        tokenizer is not OpenAI's our count is on the high side; there the benefit of the doubt is theirs.
+        """
+        self._texts.append(text)
+        if self._most_tokens is None:
+            return True
+        self._since.append(text)
+        self._since_bytes += len(text) if text.isascii() else len(text.encode(errors="replace"))
+        if self._counted + self._since_bytes <= self._most_tokens:
+            return True
+        self._counted += self._at_least("".join(self._since))
+        self._since, self._since_bytes = [], 0
+        if self._counted <= self._most_tokens:
+            return True
+        self._counted = self._at_least(self.text())
+        return self._counted <= self._most_tokens
+
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    def _at_least(self, text: str) -> int:
+        return int(self._counter.count_text(text, self._rules) / self._rules.factor**2)
+
+
+class StreamedAnswer:
+    """A stream with its first events at hand. Iterate `pieces`, and call `aclose` in the end, whatever happened."""
+
+    def __init__(self, run: Run, leg: Leg, stream: AnswerStream, counter: Counter) -> None:
+        self.run = run
+        self.leg = leg
+        self._stream = stream
+        self._tally = Tally(counter, leg.target.token_rules, _most_tokens(leg))
+        self._usage: Usage | None = None
+        self._usage_event = b""
+        self._last = Chunk(b"")
+        self._reported_model: str | None = None
+        run.first_token(leg, stream.first_byte_s)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield server-sent events, one or more at a time, ending with the cost and `data: [DONE]`.
+
+        Raises:
+            UpstreamError: the answer broke off; what was used is charged by then.
+        """
+        ending = Ending.ANSWERED
+        try:
+            async for chunk in self._stream:
+                if not self._took(chunk):
+                    ending = Ending.CUT
+                    break
+                if chunk.raw:
+                    yield chunk.raw
+        except ProviderError as error:
+            raise await self._broke_off(error) from error
+        if ending is Ending.CUT:
+            await self._stream.aclose()
+            yield self._cut_event()
+        attempt = await self.run.ended(
+            self.leg, ending.value, self._usage, self._tally.text(), reported_model=self._reported_model
+        )
+        outcome = await self.run.close(ending, leg=self.leg)
+        await self.run.committed()
+        wanted = self.run.arrival.body.chat.wants_usage
+        if wanted and not self._usage_event and attempt.usage:
+            self._usage_event = self._event(choices=[], usage=_wire_usage(attempt.usage))
+        yield (self._usage_event if wanted else b"") + _comment(outcome) + DONE
+
+    async def aclose(self) -> None:
+        """Close the provider's connection at once, and charge what had arrived where the stream had not ended."""
+        await self._stream.aclose()
+        if self.run.outcome is None:
+            with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
+                if self.run.under_way(self.leg):
+                    await self.run.ended(
+                        self.leg,
+                        "cancelled",
+                        self._usage,
+                        self._tally.text(),
+                        reported_model=self._reported_model,
+                    )
+                await self.run.close(Ending.CANCELLED, leg=self.leg)
+
+    def _took(self, chunk: Chunk) -> bool:
+        """Note what a chunk says; False where its text goes past the bound."""
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+            self._usage_event = chunk.usage_event
+        if chunk.reported_model:
+            self._reported_model = chunk.reported_model
+            self._last = chunk
+        return not chunk.text or self._tally.add(chunk.text)
+
+    async def _broke_off(self, error: ProviderError) -> FarthingError:
+        await self._stream.aclose()
+        failure = (UpstreamTimeout if isinstance(error, ProviderTimedOut) else UpstreamError)(
+            error.message, cause=error
+        )
+        await self.run.ended(
+            self.leg, error.reason, self._usage, self._tally.text(), reported_model=self._reported_model
+        )
+        await self.run.close(Ending.FAILED, error=failure)
+        return failure
+
+    def _cut_event(self) -> bytes:
+        choices = range(self.run.arrival.body.chat.choices)
+        return self._event(
+            choices=[{"index": index, "delta": {}, "finish_reason": "length"} for index in choices],
+            usage=None,
+        )
+
+    def _event(self, *, choices: list[dict[str, object]], usage: dict[str, object] | None) -> bytes:
+        """Write a chunk of our own in the shape of the provider's."""
+        chunk: dict[str, object] = {
+            "id": self._last.id or f"chatcmpl-{self.run.arrival.id}",
+            "object": "chat.completion.chunk",
+            "created": self._last.created or int(time.time()),
+            "model": self._reported_model or self.leg.target.model,
+            "choices": choices,
+        }
+        if usage is not None:
+            chunk["usage"] = usage
+        return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+
+
+def _most_tokens(leg: Leg) -> int | None:
+    """Return how many output tokens, over all choices, the leg's money buys; None where nothing limits it."""
+    if leg.purse_nusd is None:
+        return None
+    within = leg.target.price.output_tokens_within(leg.purse_nusd, leg.ask)
+    return within * leg.ask.choices + leg.ask.predicted_tokens
+
+
+def _wire_usage(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def _comment(outcome: Outcome) -> bytes:
+    cost, baseline = usd_text(outcome.charged_nusd), usd_text(outcome.baseline_nusd)
+    model, attempts = outcome.routed_model, len(outcome.attempts)
+    return f": farthing cost_usd={cost} model={model} attempts={attempts} baseline_usd={baseline}\n\n".encode()

@@ -1,0 +1,499 @@
+"""One request under way: its holds, its attempts, and the single outcome it ends in.
+
+Each attempt draws on the same allowance, under a hold of its own. `close` settles whatever is still open, once,
+however the request ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from router.budgets.contract import Budgets
+from router.errors import (
+    BudgetExceeded,
+    ContextLengthExceeded,
+    FarthingError,
+    InvalidRequest,
+    ProviderError,
+    ProviderOverloaded,
+    ProviderRefused,
+    ProviderTimedOut,
+    ProviderUnreachable,
+    RequestBudgetExceeded,
+    StoreUnavailable,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from router.pipeline.plan import Arrival, Plan
+from router.policy.decide import Candidate, Purse, Refusal, Route, ask_of, consider
+from router.policy.explain import recorded_facts
+from router.policy.policy import PolicySet
+from router.policy.target import Model, Target
+from router.pricing import Ask
+from router.providers.contract import Call, Provider
+from router.tokens import Counter
+from router.values import Attempt, Certainty, Ending, Outcome, Usage
+
+LONGEST_WAIT_S = 10.0
+"""The longest `retry-after` that is waited for; a longer one sends the request to the next candidate."""
+FIRST_BACKOFF_S = 0.1
+MOST_DECISIONS = 5
+"""How often it is decided anew because others took the money meanwhile."""
+COMMIT_WITHIN_S = 5.0
+"""How long an answer's last byte waits for its row; past that it goes out, and the row follows when it can."""
+
+T = TypeVar("T")
+log = logging.getLogger("farthing.pipeline")
+
+
+class Ledger(Protocol):
+    """What a run needs of the ledger's writer."""
+
+    @property
+    def not_ready(self) -> str | None: ...
+
+    def record(self, outcome: Outcome) -> asyncio.Event: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What requests are carried with; the composition root makes each part once."""
+
+    policies: Callable[[], PolicySet]
+    counter: Counter
+    budgets: Budgets
+    ledger: Ledger
+    lane: Callable[[Target], Provider]
+    observe: Callable[[Outcome], None]
+    """Told of every outcome, once: metrics and the log."""
+    clock: Callable[[], float]
+    """Seconds since the epoch."""
+
+
+class Leg(Struct, frozen=True):
+    """One candidate being tried at one target, under its own hold."""
+
+    hold_id: str
+    candidate: Candidate
+    target: Target
+    ask: Ask
+    purse_nusd: int | None
+    """What this leg may cost at the most; None where nothing limits it."""
+    started: float
+
+    @property
+    def model(self) -> Model:
+        return self.candidate.model
+
+
+class Run:
+    """The state of one request, from its plan to its outcome."""
+
+    def __init__(self, parts: Parts, arrival: Arrival, plan: Plan) -> None:
+        self.arrival = arrival
+        self.plan = plan
+        self.attempts: list[Attempt] = []
+        self.outcome: Outcome | None = None
+        self._parts = parts
+        self._open: Leg | None = None
+        self._last: Leg | None = None
+        self._legs = 0
+        self._held_nusd = 0
+        self._committed: asyncio.Event | None = None
+        self._waited_s = 0.0
+        self._first_token_s: float | None = None
+        self._facts = recorded_facts(plan.facts)
+
+    @property
+    def spent_nusd(self) -> int:
+        """What the attempts that have ended cost."""
+        return sum(attempt.charge_nusd for attempt in self.attempts)
+
+    # -- before the first byte -------------------------------------------------------------------------------------
+
+    async def first_answer(self, call: Callable[[Provider, Call], Awaitable[T]]) -> tuple[T, Leg]:
+        """Try the candidates in order until one answers, and return what it gave with the leg that is still open.
+
+        A target is tried again only where that can help and the deadline allows.
+
+        Raises:
+            BudgetError, RequestError: refused; nothing was called.
+            UpstreamError: every candidate failed.
+        """
+        route = await self._hold_first()
+        last: ProviderError | None = None
+        for candidate in route.candidates:
+            tried = await self._try(candidate, call)
+            if isinstance(tried, tuple):
+                return tried
+            last = tried or last
+            if last and not last.elsewhere:
+                break
+        assert last is not None, "a route's first candidate was held, so it was tried"
+        raise _upstream_error(last, self.attempts)
+
+    async def escalate(self, model: Model, call: Callable[[Provider, Call], Awaitable[T]]) -> tuple[T, Leg] | None:
+        """Ask `model` as well, within what is left of the allowance; None where that does not suffice or it fails."""
+        candidate = consider(model, self.plan.policy, self.plan.facts, self._purse_left())
+        if not candidate.fits:
+            return None
+        tried = await self._try(candidate, call)
+        return tried if isinstance(tried, tuple) else None
+
+    async def _try(
+        self, candidate: Candidate, call: Callable[[Provider, Call], Awaitable[T]]
+    ) -> tuple[T, Leg] | ProviderError | None:
+        """Return an answer and its open leg, or the last failure, or None where the money does not suffice."""
+        model, last = candidate.model, None
+        targets = _by_weight(model.targets)
+        tries = max(model.retries + 1, len(targets))
+        for number in range(tries):
+            left_s = self._left_s(model)
+            if (self._legs and left_s <= 0) or (
+                leg := await self._hold(candidate, targets[number % len(targets)])
+            ) is None:
+                return last
+            deadlines = model.deadlines if not self.attempts else replace(model.deadlines, total_s=left_s)
+            try:
+                lane = self._parts.lane(leg.target)
+                return await call(lane, Call(self.arrival.id, leg.target, self._body(leg), deadlines)), leg
+            except ProviderError as error:
+                await self.failed(leg, error)
+                last = error
+            elsewhere = number + 1 < len(targets) and last.elsewhere
+            if number + 1 == tries or not (elsewhere or (last.retryable and await self._wait(last, number, model))):
+                break
+        return last
+
+    async def _hold_first(self) -> Route:
+        """Hold for the first candidate, deciding anew where others took the money; write the held row.
+
+        Raises:
+            BudgetError, RequestError: no candidate fits.
+            StoreUnavailable: the ledger or the budgets can't take it on now.
+        """
+        if why := self._parts.ledger.not_ready:
+            raise StoreUnavailable(why)
+        for _ in range(MOST_DECISIONS):
+            if isinstance(self.plan.decision, Refusal):
+                raise refused(self.plan.decision)
+            candidate = self.plan.decision.candidates[0]
+            short = await self._parts.budgets.hold(self._hold_id(), self.plan.scopes, candidate.ceiling_nusd)
+            if short is None:
+                self._held_nusd = candidate.ceiling_nusd
+                self._committed = self._parts.ledger.record(self._held_outcome(candidate))
+                return self.plan.decision
+            self.plan = self.plan.within(short)
+        raise BudgetExceeded("Others took what was left of the budget while this request was being decided.")
+
+    async def _hold(self, candidate: Candidate, target: Target) -> Leg | None:
+        """Open a leg under its hold; None where the money left does not suffice any more."""
+        if self._legs == 0:
+            purse_nusd = self.plan.purse.nusd if self.plan.purse else None
+        else:
+            purse = self._purse_left()
+            candidate = consider(candidate.model, self.plan.policy, self.plan.facts, purse)
+            if not candidate.fits:
+                return None
+            short = await self._parts.budgets.hold(self._hold_id(), self.plan.scopes, candidate.ceiling_nusd)
+            if short is not None:
+                return None
+            self._held_nusd += candidate.ceiling_nusd
+            purse_nusd = purse.nusd if purse else None
+        self._open = Leg(
+            self._hold_id(),
+            candidate,
+            target,
+            ask_of(self.plan.facts, candidate.input_tokens),
+            purse_nusd,
+            started=time.perf_counter(),
+        )
+        self._last = self._open
+        self._legs += 1
+        return self._open
+
+    def _hold_id(self) -> str:
+        return f"{self.arrival.id}/{self._legs}"
+
+    def _purse_left(self) -> Purse | None:
+        purse = self.plan.purse
+        return replace(purse, nusd=purse.nusd - self.spent_nusd) if purse else None
+
+    def _left_s(self, model: Model) -> float:
+        return self.arrival.started + model.deadlines.total_s - time.perf_counter()
+
+    async def _wait(self, error: ProviderError, number: int, model: Model) -> bool:
+        """Wait before another try; False where that would take too long."""
+        wait_s = error.retry_after_s
+        if wait_s is None:
+            wait_s = FIRST_BACKOFF_S * 2**number * random.uniform(0.5, 1.0)
+        if wait_s > min(LONGEST_WAIT_S, self._left_s(model)):
+            return False
+        self._waited_s += wait_s
+        await asyncio.sleep(wait_s)
+        return True
+
+    def _body(self, leg: Leg) -> bytes:
+        """Write the caller's body for this leg: the model's name, the limit that is paid for, its own prompt."""
+        chat = self.arrival.body.chat
+        changes: dict[str, bytes | None] = {"model": _encode(leg.target.model)}
+        given = [name for name in ("max_completion_tokens", "max_tokens") if getattr(chat, name) is not None]
+        if given == ["max_tokens"] and _refuses_max_tokens(leg.target):
+            given = ["max_completion_tokens"]
+            changes["max_tokens"], changes["max_completion_tokens"] = None, _encode(chat.max_tokens)
+        if leg.candidate.clamped:
+            limit = _encode(leg.candidate.max_output_tokens)
+            for name in given or [_limit_name(leg.target)]:
+                changes[name] = limit
+        if chat.stream:
+            options = self.arrival.body.fields.get("stream_options")
+            known = msgspec.json.decode(options) if options and bytes(options) != b"null" else {}
+            changes["stream_options"] = _encode({**known, "include_usage": True})
+        if prompt := self.plan.policy.prompts.get(leg.model.name):
+            messages = msgspec.json.decode(self.arrival.body.fields["messages"], type=list[dict[str, msgspec.Raw]])
+            others = [message for message in messages if bytes(message["role"]) not in _SYSTEM_ROLES]
+            changes["messages"] = _encode([{"role": "system", "content": prompt}, *others])
+        return self.arrival.body.rewritten(changes)
+
+    # -- how a leg ends ----------------------------------------------------------------------------------------------
+
+    def measured(self, leg: Leg, usage: Usage | None, text: str) -> tuple[Usage, Certainty]:
+        """Return what was reported, or, where nothing was, what we count: the input, and the text that arrived."""
+        if usage is not None:
+            return usage, Certainty.REPORTED
+        counted = self._parts.counter.count_text(text, leg.target.token_rules) if text else 0
+        return Usage(input_tokens=leg.candidate.input_tokens, output_tokens=counted), Certainty.COUNTED
+
+    async def ended(
+        self, leg: Leg, reason: str, usage: Usage | None, text: str = "", *, reported_model: str | None = None
+    ) -> Attempt:
+        """Close a leg that used something: charge it, settle its hold."""
+        measured, certainty = self.measured(leg, usage, text)
+        charge_nusd = leg.target.price.charge_nusd(measured)
+        return await self._settle(
+            leg,
+            Attempt(
+                model=leg.model.name,
+                target=leg.target.name,
+                reason=reason,
+                status=200,
+                usage=measured,
+                charge_nusd=charge_nusd,
+                certainty=certainty,
+                duration_s=time.perf_counter() - leg.started,
+                reported_model=reported_model,
+            ),
+        )
+
+    async def failed(self, leg: Leg, error: ProviderError, usage: Usage | None = None, text: str = "") -> None:
+        """Close a leg that failed: charged for what we can count where the provider may bill it, else not at all."""
+        if error.billable:
+            await self.ended(leg, error.reason, usage, text)
+            return
+        await self._settle(
+            leg,
+            Attempt(
+                model=leg.model.name,
+                target=leg.target.name,
+                reason=error.reason,
+                status=error.status,
+                usage=None,
+                charge_nusd=0,
+                certainty=Certainty.REPORTED,
+                duration_s=time.perf_counter() - leg.started,
+            ),
+        )
+
+    async def _settle(self, leg: Leg, attempt: Attempt) -> Attempt:
+        self.attempts.append(attempt)
+        self._open = None
+        try:
+            await self._parts.budgets.settle(leg.hold_id, attempt.charge_nusd)
+        except StoreUnavailable as error:
+            log.warning("The hold %s could not be settled and will expire: %s", leg.hold_id, error.message)
+        return attempt
+
+    def under_way(self, leg: Leg) -> bool:
+        """Say whether a leg has not been closed yet."""
+        return self._open is leg
+
+    def first_token(self, leg: Leg, first_byte_s: float) -> None:
+        self._first_token_s = leg.started - self.arrival.started + first_byte_s
+
+    # -- how the request ends ----------------------------------------------------------------------------------------
+
+    async def close(self, ending: Ending, *, leg: Leg | None = None, error: FarthingError | None = None) -> Outcome:
+        """End the request: settle what is open, write the outcome down, tell the observers. A second call does nothing.
+
+        `leg` is the one that gave the answer; what the others cost bought none.
+        """
+        if self.outcome is not None:
+            return self.outcome
+        if self._open is not None:
+            await self.ended(self._open, "cancelled", None)
+        elif self._held_nusd and not self._legs:
+            await self._parts.budgets.settle(self._hold_id(), 0)
+        outcome = self.outcome = self._outcome(ending, leg, error)
+        if not isinstance(error, StoreUnavailable):
+            recorded = self._parts.ledger.record(outcome)
+            if self._legs > 1:
+                # The held row knows the first leg's ceiling alone, so the answer of a later one waits for its own.
+                self._committed = recorded
+        self._parts.observe(outcome)
+        if error is not None:
+            error.recorded = True
+        return outcome
+
+    async def committed(self) -> None:
+        """Wait until the held row is committed, so that no answer gets out that a crash could make us forget."""
+        if self._committed is None or self._committed.is_set():
+            return
+        try:
+            async with asyncio.timeout(COMMIT_WITHIN_S):
+                await self._committed.wait()
+        except TimeoutError:
+            log.error("The row of %s is not committed yet; its answer goes out all the same.", self.arrival.id)
+
+    def _held_outcome(self, candidate: Candidate) -> Outcome:
+        """Say what is known before the call: charged at its ceiling, should nothing more ever be known."""
+        arrival, plan = self.arrival, self.plan
+        return Outcome(
+            id=arrival.id,
+            at=datetime.fromtimestamp(arrival.at_s, UTC),
+            account=arrival.account.name if arrival.account else None,
+            task=plan.policy.task,
+            rule=plan.decision.rule.name,
+            policy_revision=plan.policies.revision,
+            requested_model=arrival.body.chat.model,
+            ending=Ending.HELD,
+            certainty=Certainty.CEILING,
+            routed_model=candidate.model.name,
+            provider=candidate.model.targets[0].provider,
+            kind=candidate.model.kind,
+            estimated_nusd=candidate.estimate_nusd,
+            held_nusd=candidate.ceiling_nusd,
+            charged_nusd=candidate.ceiling_nusd,
+            difficulty=plan.facts.difficulty,
+            facts=self._facts,
+        )
+
+    def _outcome(self, ending: Ending, leg: Leg | None, error: FarthingError | None) -> Outcome:
+        arrival, plan = self.arrival, self.plan
+        charged_nusd = self.spent_nusd
+        answer = self.attempts[-1] if leg and self.attempts else None
+        last = leg or self._last
+        latency_s = time.perf_counter() - arrival.started
+        upstream_s = sum(attempt.duration_s for attempt in self.attempts) + self._waited_s
+        purse_nusd = plan.purse.nusd if plan.purse else None
+        return Outcome(
+            id=arrival.id,
+            at=datetime.fromtimestamp(arrival.at_s, UTC),
+            account=arrival.account.name if arrival.account else None,
+            task=plan.policy.task,
+            rule=plan.decision.rule.name,
+            policy_revision=plan.policies.revision,
+            requested_model=arrival.body.chat.model,
+            ending=ending,
+            certainty=max(
+                (attempt.certainty for attempt in self.attempts if attempt.charge_nusd or attempt is answer),
+                key=list(Certainty).index,
+                default=Certainty.REPORTED,
+            ),
+            routed_model=last.model.name if last else None,
+            reported_model=answer.reported_model if answer else None,
+            provider=last.target.provider if last else None,
+            kind=last.model.kind if last else None,
+            usage=answer.usage if answer else None,
+            estimated_nusd=last.candidate.estimate_nusd if last else 0,
+            held_nusd=self._held_nusd,
+            charged_nusd=charged_nusd,
+            baseline_nusd=self._baseline_nusd(answer),
+            overhead_nusd=charged_nusd - (answer.charge_nusd if answer else 0),
+            over_budget_nusd=max(0, charged_nusd - purse_nusd) if purse_nusd is not None else 0,
+            attempts=tuple(self.attempts),
+            difficulty=plan.facts.difficulty,
+            facts=self._facts,
+            refusal=error.code if error else None,
+            latency_s=latency_s,
+            first_token_s=self._first_token_s,
+            own_s=max(0.0, latency_s - upstream_s),
+        )
+
+    def _baseline_nusd(self, answer: Attempt | None) -> int:
+        """Price the same answer at the baseline model; at what it cost where the policy names no baseline."""
+        if answer is None or answer.usage is None:
+            return 0
+        plan, usage = self.plan, answer.usage
+        name = plan.policy.baseline
+        if name is None:
+            return answer.charge_nusd
+        if plan.policy.prompts:
+            # Its own prompt made the input shorter; the baseline would have read the whole one.
+            usage = Usage(input_tokens=plan.facts.input_tokens_for(name), output_tokens=usage.output_tokens)
+        return plan.policies.models[name].targets[0].price.charge_nusd(usage)
+
+
+_encode = msgspec.json.Encoder().encode
+_SYSTEM_ROLES = (b'"system"', b'"developer"')
+_REASONS = re.compile(r"(ft:)?(o\d|gpt-5)(?!.*chat)")
+
+
+def _limit_name(target: Target) -> str:
+    """Return the name of the output limit that a target surely knows: OpenAI's newer one only where it is OpenAI."""
+    plain_openai = target.provider in ("openai", "azure") and not target.base_url
+    return "max_completion_tokens" if plain_openai or _refuses_max_tokens(target) else "max_tokens"
+
+
+def _refuses_max_tokens(target: Target) -> bool:
+    """Say whether a target is one of OpenAI's models that reason, which know `max_completion_tokens` alone."""
+    return target.provider in ("openai", "azure") and _REASONS.match(target.model) is not None
+
+
+def _by_weight(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Order targets at random by their weights, the first as if drawn alone."""
+    if len(targets) == 1:
+        return targets
+    return tuple(sorted(targets, key=lambda target: random.expovariate(1) / target.weight))
+
+
+def refused(refusal: Refusal) -> FarthingError:
+    """Turn a refusal into the error that the caller gets."""
+    match refusal.code:
+        case "request_budget_exceeded":
+            return RequestBudgetExceeded(refusal.message)
+        case "budget_exceeded":
+            return BudgetExceeded(refusal.message)
+        case "context_length_exceeded":
+            return ContextLengthExceeded(refusal.message, param="messages")
+        case "upstream_unavailable":
+            return UpstreamUnavailable(refusal.message, cause=ProviderUnreachable(refusal.message))
+        case _:
+            return InvalidRequest(refusal.message)
+
+
+def _upstream_error(last: ProviderError, attempts: list[Attempt]) -> FarthingError:
+    """Turn the last failure into the caller's error; a request that every provider refused is the caller's to mend."""
+    if isinstance(last, ProviderRefused) and all(attempt.reason == last.reason for attempt in attempts):
+        if last.too_long:
+            return ContextLengthExceeded(last.message, param=last.param or "messages")
+        return InvalidRequest(last.message, param=last.param)
+    message = f"Every candidate failed ({len(attempts)} attempts). The last: {last.message}"
+    match last:
+        case ProviderTimedOut():
+            return UpstreamTimeout(message, cause=last)
+        case ProviderUnreachable() | ProviderOverloaded():
+            return UpstreamUnavailable(message, cause=last)
+        case _:
+            return UpstreamError(message, cause=last)

@@ -1,0 +1,487 @@
+"""The wire lane: targets that speak OpenAI's chat-completions format, over aiohttp, bytes in and bytes out.
+
+A cancelled wait closes its connection at once. Connections are reused; cookies, redirects, proxies from the
+environment and automatic headers are off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType, TracebackType
+
+import aiohttp
+import msgspec
+from msgspec import Raw, Struct
+from yarl import URL
+
+from router.errors import (
+    AnswerBroken,
+    ProviderDenied,
+    ProviderError,
+    ProviderFailed,
+    ProviderOverloaded,
+    ProviderRefused,
+    ProviderTimedOut,
+    ProviderUnreachable,
+)
+from router.policy.target import Deadlines, Target
+from router.providers.contract import Answer, Call, Chunk
+from router.providers.sse import EventCutter, EventTooLarge, payload
+from router.providers.usage import usage_from
+from router.values import Usage
+
+LARGEST_ANSWER_BYTES = 128 * 1024 * 1024
+LARGEST_ERROR_BYTES = 64 * 1024
+IDLE_CONNECTION_S = 60.0
+LONGEST_RETRY_AFTER_S = 86_400.0
+"""What a longer one is read as, infinity included."""
+
+BASE_URLS = MappingProxyType(
+    {
+        "openai": "https://api.openai.com/v1",
+        "cerebras": "https://api.cerebras.ai/v1",
+        "deepinfra": "https://api.deepinfra.com/v1/openai",
+        "deepseek": "https://api.deepseek.com/v1",
+        "fireworks_ai": "https://api.fireworks.ai/inference/v1",
+        "groq": "https://api.groq.com/openai/v1",
+        "mistral": "https://api.mistral.ai/v1",
+        "ollama": "http://127.0.0.1:11434/v1",
+        "openrouter": "https://openrouter.ai/api/v1",
+        "perplexity": "https://api.perplexity.ai",
+        "sambanova": "https://api.sambanova.ai/v1",
+        "together_ai": "https://api.together.xyz/v1",
+        "xai": "https://api.x.ai/v1",
+    }
+)
+"""Where the providers that speak OpenAI's format are, as their documentation says (2026-11)."""
+
+
+class FunctionText(Struct, frozen=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolText(Struct, frozen=True):
+    function: FunctionText | None = None
+
+
+class Said(Struct, frozen=True):
+    """A message or a delta: the members that hold generated text."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolText] | None = None
+    function_call: FunctionText | None = None
+
+    def text(self) -> str:
+        if self.tool_calls is None and self.function_call is None and not self.reasoning_content:
+            return self.content or self.refusal or ""
+        calls = [tool.function for tool in self.tool_calls or () if tool.function]
+        if self.function_call:
+            calls.append(self.function_call)
+        spoken = (self.reasoning_content, self.content, self.refusal)
+        return "".join(
+            text for text in (*spoken, *(part for call in calls for part in (call.name, call.arguments))) if text
+        )
+
+
+_NOTHING_SAID = Said()
+
+
+class Choice(Struct, frozen=True):
+    message: Said | None = None
+    delta: Said | None = None
+    finish_reason: str | None = None
+
+
+class Body(Struct, frozen=True):
+    """What we read of a chat.completion or a chat.completion.chunk; the rest passes through."""
+
+    id: str | None = None
+    created: int | None = None
+    model: str | None = None
+    choices: list[Choice] = []
+    usage: Raw = Raw()
+    service_tier: str | None = None
+    error: Raw = Raw()
+
+
+class ErrorDetail(Struct, frozen=True):
+    message: str = ""
+    code: str | int | None = None
+    param: str | None = None
+
+
+class ErrorBody(Struct, frozen=True):
+    error: ErrorDetail | str
+
+
+_body = msgspec.json.Decoder(Body)
+_error = msgspec.json.Decoder(ErrorBody)
+
+
+class OpenAIWire:
+    """The lane. One instance for each event loop; built inside it."""
+
+    def __init__(self) -> None:
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=60, enable_cleanup_closed=False
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            auto_decompress=True,
+            raise_for_status=False,
+        )
+        self._addressed: dict[Target, tuple[URL, dict[str, str]]] = {}
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    async def whole(self, call: Call) -> Answer:
+        started = time.perf_counter()
+        async with _deadline(call.deadlines.total_s, "answer", call):
+            response = await self._post(call)
+            first_byte_s = time.perf_counter() - started
+            try:
+                raw = await _read(response, LARGEST_ANSWER_BYTES, call.deadlines.between_bytes_s)
+            finally:
+                response.release() if response.content.at_eof() else response.close()
+        body = _completion(raw)
+        said = [choice.message for choice in body.choices if choice.message]
+        return Answer(
+            body=raw,
+            usage=usage_from(body.usage, body.service_tier),
+            reported_model=body.model,
+            text="".join(message.text() for message in said),
+            finish_reason=next((c.finish_reason for c in body.choices), None),
+            first_byte_s=first_byte_s,
+        )
+
+    async def stream(self, call: Call) -> OpenAIStream:
+        started = time.perf_counter()
+        async with _deadline(call.deadlines.first_byte_s, "first event", call):
+            response = await self._post(call)
+            try:
+                stream = OpenAIStream(response, started, call.deadlines)
+                await stream.open()
+            except BaseException:
+                response.close()
+                raise
+        return stream
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    async def _post(self, call: Call) -> aiohttp.ClientResponse:
+        """Send the request and return the response where its status is 200.
+
+        Raises:
+            ProviderError: everything else; the connection is closed or back in the pool by then.
+        """
+        url, headers = self._address(call.target)
+        try:
+            response = await self._session.post(
+                url,
+                data=call.body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeout(call.deadlines.connect_s),
+            )
+        except (aiohttp.ClientConnectionError, aiohttp.ConnectionTimeoutError) as error:
+            raise _unreachable(error, call.target) from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise ProviderFailed(f"{call.target.name} gave no valid HTTP answer.") from error
+        if response.status == 200:
+            return response
+        try:
+            raw = await _read(response, LARGEST_ERROR_BYTES, call.deadlines.between_bytes_s)
+        except ProviderError:
+            raw = b""
+        finally:
+            response.close()
+        raise refusal_of(response.status, response.headers.get("Retry-After"), raw, call.target)
+
+    def _address(self, target: Target) -> tuple[URL, dict[str, str]]:
+        """Return the prebuilt URL and headers of a target."""
+        found = self._addressed.get(target)
+        if found is None:
+            base = target.base_url or BASE_URLS.get(target.provider)
+            if base is None:
+                raise ProviderDenied(f"{target.name} has no base_url, and we know none for '{target.provider}'.")
+            headers = {
+                "Content-Type": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": "farthing",
+            }
+            if target.api_key and target.provider == "azure":
+                headers["api-key"] = target.api_key
+            elif target.api_key:
+                headers["Authorization"] = f"Bearer {target.api_key}"
+            found = URL(base.rstrip("/") + "/chat/completions"), headers
+            self._addressed[target] = found
+        return found
+
+    def _timeout(self, connect_s: float) -> aiohttp.ClientTimeout:
+        """Return aiohttp's deadlines: only the connection's, for the other phases are ours."""
+        if connect_s not in self._timeouts:
+            self._timeouts[connect_s] = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
+        return self._timeouts[connect_s]
+
+
+class OpenAIStream:
+    """One streamed answer; see `AnswerStream` for what it promises."""
+
+    def __init__(self, response: aiohttp.ClientResponse, started: float, deadlines: Deadlines) -> None:
+        self.first_byte_s = 0.0
+        self._response = response
+        self._started = started
+        self._deadlines = deadlines
+        self._cutter = EventCutter()
+        self._first: Chunk | None = None
+        self._failure: ProviderError | None = None
+        self._begun = self._finished = self._done = False
+
+    async def open(self) -> None:
+        """Wait for the first event."""
+        while self._first is None:
+            self._first = await self._read_chunk()
+        self.first_byte_s = time.perf_counter() - self._started
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if (first := self._first) is not None:
+            self._first = None
+            return first
+        if self._done:
+            raise StopAsyncIteration
+        left_s = self._started + self._deadlines.total_s - time.perf_counter()
+        try:
+            async with asyncio.timeout(min(self._deadlines.between_bytes_s, left_s)):
+                while (chunk := await self._read_chunk()) is None:
+                    pass
+        except TimeoutError as error:
+            await self.aclose()
+            what = "in all" if left_s < self._deadlines.between_bytes_s else "between two events"
+            raise ProviderTimedOut(f"The stream was ended: it took too long {what}.") from error
+        if self._done and not (chunk.raw or chunk.usage):
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        self._done = True
+        self._response.close()
+
+    async def _read_chunk(self) -> Chunk | None:
+        """Read once from the network; None where no whole event came of it. Sets `_done` at the stream's proper end."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            data = await self._response.content.readany()
+            events = self._cutter.feed(data)
+        except EventTooLarge as error:
+            raise AnswerBroken("The stream sent an event without an end.") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise AnswerBroken("The connection ended in the middle of the answer.") from error
+        if not data and not events:
+            return self._at_end()
+        return self._chunk(events) if events else None
+
+    def _at_end(self) -> Chunk:
+        """The connection ended without [DONE]: proper only where every choice had finished."""
+        rest = self._cutter.finish()
+        chunk = self._chunk([rest.rstrip(b"\r\n") + b"\n\n"]) if rest else Chunk(b"")
+        if not self._finished:
+            raise AnswerBroken("The connection ended in the middle of the answer.")
+        self._done = True
+        self._response.close()
+        return chunk
+
+    def _event_body(self, data: bytes) -> Body:
+        try:
+            body = _body.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise AnswerBroken("The stream sent an event that is not a chat completion chunk.") from error
+        if _is_set(body.error):
+            said = f"The provider ended the stream with an error: {_message(data) or 'no message'}"
+            raise AnswerBroken(said) if self._begun else ProviderFailed(said)
+        self._begun = True
+        return body
+
+    def _chunk(self, events: list[bytes]) -> Chunk:
+        passed: list[bytes] = []
+        text: list[str] = []
+        usage: Usage | None = None
+        usage_event = b""
+        last: Body | None = None
+        finish_reason: str | None = None
+        for event in events:
+            data = payload(event)
+            if not data:
+                passed.append(event)
+                continue
+            if data == b"[DONE]":
+                self._done = self._finished = True
+                self._response.release()
+                break
+            try:
+                last = body = self._event_body(data)
+            except ProviderError as error:
+                if not passed:
+                    raise
+                # What came before it in the same read is still good, and is passed on first.
+                self._failure = error
+                break
+            if (reported := usage_from(body.usage, body.service_tier)) is not None:
+                usage = reported
+                if not body.choices:
+                    usage_event = event
+                    continue
+            for choice in body.choices:
+                if choice.delta is not None and (said := choice.delta.text()):
+                    text.append(said)
+                if choice.finish_reason is not None:
+                    finish_reason, self._finished = choice.finish_reason, True
+            passed.append(event)
+        return Chunk(
+            raw=b"".join(passed),
+            text="".join(text),
+            usage=usage,
+            usage_event=usage_event,
+            reported_model=last.model if last else None,
+            finish_reason=finish_reason,
+            id=last.id if last else None,
+            created=last.created if last else None,
+        )
+
+
+def _is_set(member: Raw) -> bool:
+    return bytes(member) not in (b"", b"null")
+
+
+def _completion(raw: bytes) -> Body:
+    try:
+        body = _body.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise AnswerBroken("The provider's answer is not a chat completion.") from error
+    if _is_set(body.error) and not body.choices:
+        raise ProviderFailed(f"The provider answered 200 with an error: {_message(raw) or 'no message'}")
+    if not body.choices:
+        raise AnswerBroken("The provider's answer holds no choice.")
+    return body
+
+
+async def _read(response: aiohttp.ClientResponse, most_bytes: int, between_bytes_s: float) -> bytes:
+    """Read a body whole.
+
+    Raises:
+        AnswerBroken: the connection ended early, or the body is larger than `most_bytes`.
+        ProviderTimedOut: nothing came for `between_bytes_s`.
+    """
+    content = response.content
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while not content.at_eof():
+            if content.is_eof():
+                piece = content.read_nowait()
+            else:
+                async with asyncio.timeout(between_bytes_s):
+                    piece = await content.readany()
+            pieces.append(piece)
+            size += len(piece)
+            if size > most_bytes:
+                raise AnswerBroken(f"The answer is larger than {most_bytes} bytes.")
+    except TimeoutError as error:
+        raise ProviderTimedOut("The answer was ended: it took too long between two pieces.") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise AnswerBroken("The connection ended in the middle of the answer.") from error
+    return b"".join(pieces)
+
+
+class _deadline:  # noqa: N801  reads as the verb it is
+    """`asyncio.timeout` whose passing is a ProviderTimedOut."""
+
+    __slots__ = ("_call", "_timeout", "_what")
+
+    def __init__(self, seconds: float, what: str, call: Call) -> None:
+        self._timeout = asyncio.timeout(seconds)
+        self._what = what
+        self._call = call
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as passed:
+            raise ProviderTimedOut(f"{self._call.target.name} gave no {self._what} in time.") from passed
+
+
+def _unreachable(error: Exception, target: Target) -> ProviderError:
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return ProviderUnreachable(f"{target.name} can't be reached.")
+    # The peer closed a connection before it answered: as a rule an idle one, at the moment we used it again.
+    return ProviderUnreachable(f"{target.name} closed the connection before it answered.")
+
+
+def refusal_of(status: int, retry_after: str | None, raw: bytes, target: Target) -> ProviderError:
+    """Turn an HTTP refusal into our error. A 401 or 403 keeps its message to itself, for it may quote a key."""
+    said = _scrubbed(_message(raw), target)
+    if status in (401, 403, 404):
+        what = "there is no such model or URL" if status == 404 else "it does not accept our API key"
+        return ProviderDenied(f"{target.name} answered {status}: {what}.", status=status)
+    if status < 400 or status in (402, 405, 410) or _detail(raw).code == "insufficient_quota":
+        return ProviderDenied(f"{target.name} answered {status}: it does not serve us there.", status=status)
+    if status in (429, 503, 529):
+        return ProviderOverloaded(
+            f"{target.name} answered {status}{said}", status=status, retry_after_s=_seconds(retry_after)
+        )
+    if status in (400, 413, 422):
+        detail = _detail(raw)
+        too_long = status == 413 or detail.code == "context_length_exceeded" or "context length" in detail.message
+        return ProviderRefused(
+            f"{target.name} answered {status}{said}", status=status, param=detail.param, too_long=too_long
+        )
+    return ProviderFailed(f"{target.name} answered {status}{said}", status=status, retry_after_s=_seconds(retry_after))
+
+
+def _detail(raw: bytes) -> ErrorDetail:
+    try:
+        error = _error.decode(raw).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ErrorDetail()
+    return ErrorDetail(message=error) if isinstance(error, str) else error
+
+
+def _message(raw: bytes) -> str:
+    return _detail(raw).message[:500]
+
+
+def _scrubbed(message: str, target: Target) -> str:
+    """Return ": message" without our key, or "." where there is none."""
+    if target.api_key:
+        message = message.replace(target.api_key, "***")
+    return f": {message}" if message else "."
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read a Retry-After header: seconds, or a date."""
+    if retry_after is None:
+        return None
+    try:
+        wait_s = float(retry_after)
+    except ValueError:
+        try:
+            wait_s = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(0.0, wait_s), LONGEST_RETRY_AFTER_S)

@@ -1,0 +1,148 @@
+"""POST /v1/chat/completions: OpenAI's wire format in, and the provider's own bytes out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from router.chat import ChatBody
+from router.errors import FarthingError, InvalidRequest
+from router.pipeline import Arrival, Pipeline, Plan, StreamedAnswer
+from router.policy.decide import Route
+from router.policy.policy import PolicySet
+from router.policy.purse import BUDGET_HEADER, asked_nusd
+from router.values import Outcome, usd_text
+from router.web.asgi import EVENTS, JSON, HangUp, Headers, Receive, Scope, Send, read_body, respond
+from router.web.auth import account_of
+from router.web.refusal import error_body
+
+
+class ChatEndpoint:
+    """Answers chat completions, whole and streamed."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        policies: Callable[[], PolicySet],
+        clock: Callable[[], float],
+        largest_body_bytes: int,
+        body_within_s: float,
+    ) -> None:
+        self._pipeline = pipeline
+        self._policies = policies
+        self._clock = clock
+        self._largest_body_bytes = largest_body_bytes
+        self._body_within_s = body_within_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            FarthingError: nothing has been sent yet; the caller of this writes the error.
+        """
+        started = time.perf_counter()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        account = account_of(self._policies(), headers)
+        body = ChatBody(await read_body(scope, receive, self._largest_body_bytes, self._body_within_s))
+        arrival = Arrival(
+            id=scope["farthing_id"],
+            at_s=self._clock(),
+            started=started,
+            body=body,
+            account=account,
+            headers=headers,
+            task=headers.get("x-farthing-task"),
+            budget_nusd=asked_nusd(asked) if (asked := headers.get(BUDGET_HEADER)) is not None else None,
+        )
+        if _is_true("x-farthing-dry-run", headers.get("x-farthing-dry-run")):
+            await self._explain(arrival, send)
+            return
+        async with HangUp(receive):
+            if body.chat.stream:
+                await self._stream(arrival, send)
+            else:
+                await self._whole(arrival, send)
+
+    async def _explain(self, arrival: Arrival, send: Send) -> None:
+        plan = await self._pipeline.plan(arrival)
+        await respond(send, 200, msgspec.json.encode(plan.explained()), [JSON, *_plan_headers(arrival.id, plan)])
+
+    async def _whole(self, arrival: Arrival, send: Send) -> None:
+        answer = await self._pipeline.whole(arrival)
+        await respond(send, 200, answer.body, [JSON, *_outcome_headers(answer.outcome)])
+
+    async def _stream(self, arrival: Arrival, send: Send) -> None:
+        answer = await self._pipeline.stream(arrival)
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(answer)})
+            try:
+                async for piece in answer.pieces():
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            except FarthingError as error:
+                # The status is out already: an error event is what SDKs raise on. No [DONE] follows it.
+                piece = b"data: " + error_body(error) + b"\n\n"
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            await answer.aclose()
+
+
+def new_id() -> str:
+    """Return a request id: unique, and in the order of time."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+def _is_true(name: str, text: str | None) -> bool:
+    if text is None or text.lower() == "false":
+        return False
+    if text.lower() == "true":
+        return True
+    raise InvalidRequest(f"The header {name} must be true or false, not {text[:40]!r}.", param=name)
+
+
+def _plan_headers(request_id: str, plan: Plan) -> Headers:
+    headers = _headers(request_id, plan.policy.task, plan.decision.rule.name)
+    if isinstance(plan.decision, Route):
+        chosen = plan.decision.candidates[0]
+        headers.append((b"x-farthing-model", _ascii(chosen.model.name)))
+        headers.append((b"x-farthing-estimate-usd", usd_text(chosen.estimate_nusd).encode()))
+    return headers
+
+
+def _outcome_headers(outcome: Outcome) -> Headers:
+    return [
+        *_headers(outcome.id, outcome.task, outcome.rule),
+        (b"x-farthing-model", _ascii(outcome.routed_model or "")),
+        (b"x-farthing-estimate-usd", usd_text(outcome.estimated_nusd).encode()),
+        (b"x-farthing-cost-usd", usd_text(outcome.charged_nusd).encode()),
+        (b"x-farthing-baseline-usd", usd_text(outcome.baseline_nusd).encode()),
+        (b"x-farthing-attempts", str(len(outcome.attempts)).encode()),
+    ]
+
+
+def _stream_headers(answer: StreamedAnswer) -> Headers:
+    plan, candidate = answer.run.plan, answer.leg.candidate
+    return [
+        EVENTS,
+        (b"cache-control", b"no-cache"),
+        *_headers(answer.run.arrival.id, plan.policy.task, plan.decision.rule.name),
+        (b"x-farthing-model", _ascii(candidate.model.name)),
+        (b"x-farthing-estimate-usd", usd_text(candidate.estimate_nusd).encode()),
+    ]
+
+
+def _headers(request_id: str, task: str, rule: str) -> Headers:
+    return [
+        (b"x-farthing-request-id", request_id.encode()),
+        (b"x-request-id", request_id.encode()),
+        (b"x-farthing-task", _ascii(task)),
+        (b"x-farthing-rule", _ascii(rule)),
+    ]
+
+
+def _ascii(name: str) -> bytes:
+    """Write a name as a header can hold it."""
+    return name.encode("ascii", "backslashreplace")

@@ -1,0 +1,85 @@
+"""What operations and SDKs ask beside answers: health, metrics, and the list of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from prometheus_client.exposition import choose_encoder
+
+from router.budgets.contract import Budgets
+from router.errors import StoreUnavailable
+from router.ledger.writer import LedgerWriter
+from router.metrics import Metrics
+from router.policy.claim import AUTO, TASK_PREFIX
+from router.policy.policy import PolicySet
+from router.values import Level, Scope
+from router.web.asgi import JSON, Receive, Send, respond
+from router.web.asgi import Scope as HttpScope
+from router.web.auth import account_of
+
+
+class Ops:
+    """The small endpoints."""
+
+    def __init__(
+        self,
+        policies: Callable[[], PolicySet],
+        metrics: Metrics,
+        budgets: Budgets,
+        ledger: LedgerWriter,
+        started_s: int,
+    ) -> None:
+        self._policies = policies
+        self._metrics = metrics
+        self._budgets = budgets
+        self._ledger = ledger
+        self._started_s = started_s
+
+    async def live(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+        """GET /health/live: the process runs."""
+        await respond(send, 200, b'{"status":"live"}', [JSON])
+
+    async def ready(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+        """GET /health/ready: new work can be taken on, or why not."""
+        why = self._ledger.not_ready
+        state = {"status": "not ready", "reason": why} if why else {"status": "ready"}
+        state["policy_revision"] = self._policies().revision
+        await respond(send, 503 if why else 200, msgspec.json.encode(state), [JSON])
+
+    async def metrics(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+        """GET /metrics: in the format that the scraper asks for."""
+        accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
+        self._metrics.budgets = await self._levels()
+        encoder, content_type = choose_encoder(accept)
+        await respond(send, 200, encoder(self._metrics.registry), [(b"content-type", content_type.encode())])
+
+    async def models(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+        """GET /v1/models: every name that `model` may have, in OpenAI's shape."""
+        policies = self._policies()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        account = account_of(policies, headers)
+        tasks = [task for task in policies.policies if not account or account.tasks is None or task in account.tasks]
+        claimed = [name for task in tasks for name in sorted(policies.policies[task].match.models)]
+        present = [name for name, model in policies.models.items() if not model.absent]
+        names = dict.fromkeys([AUTO, *present, *(TASK_PREFIX + task for task in tasks), *claimed])
+        entries = [
+            {"id": name, "object": "model", "created": self._started_s, "owned_by": "farthing"} for name in names
+        ]
+        await respond(send, 200, msgspec.json.encode({"object": "list", "data": entries}), [JSON])
+
+    async def _levels(self) -> tuple[Level, ...]:
+        try:
+            return await self._budgets.levels(windowed_scopes(self._policies()))
+        except StoreUnavailable:
+            return ()
+
+
+def windowed_scopes(policies: PolicySet) -> list[Scope]:
+    """Return every windowed budget there is: everything's, each task's, each account's."""
+    scopes = [Scope("global", "all", window, limit) for window, limit in policies.budget.windows()]
+    for task, policy in policies.policies.items():
+        scopes += [Scope("task", task, window, limit) for window, limit in policy.budget.windows()]
+    for name, account in policies.accounts.items():
+        scopes += [Scope("account", name, window, limit) for window, limit in account.budget.windows()]
+    return scopes

@@ -1,0 +1,68 @@
+"""Our errors as HTTP: the only place that knows statuses, and OpenAI's shape of an error."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from router.errors import FarthingError, RateLimited, RequestError, UpstreamError
+
+STATUS = {
+    "invalid_request": 400,
+    "invalid_api_key": 401,
+    "not_allowed": 403,
+    "request_budget_exceeded": 402,
+    "budget_exceeded": 402,
+    "model_not_found": 404,
+    "not_found": 404,
+    "request_too_large": 413,
+    "context_length_exceeded": 400,
+    "rate_limited": 429,
+    "upstream_error": 502,
+    "upstream_unavailable": 503,
+    "upstream_timeout": 504,
+    "store_unavailable": 503,
+}
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "budget_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def status_of(error: FarthingError) -> int:
+    return STATUS.get(error.code, 500)
+
+
+def error_body(error: FarthingError) -> bytes:
+    """Write an error in OpenAI's shape."""
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": error.message,
+                "type": _TYPES.get(status_of(error), "api_error"),
+                "param": error.param if isinstance(error, RequestError) else None,
+                "code": error.code,
+            }
+        }
+    )
+
+
+def error_headers(error: FarthingError) -> Headers:
+    """Return what tells an SDK whether, and when, to try again."""
+    if not error.retryable:
+        return [(b"x-should-retry", b"false")]
+    wait_s = None
+    if isinstance(error, RateLimited):
+        wait_s = error.retry_after_s
+    elif isinstance(error, UpstreamError):
+        wait_s = error.cause.retry_after_s
+    return [] if wait_s is None else [(b"retry-after", str(math.ceil(wait_s)).encode())]
