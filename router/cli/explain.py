@@ -1,0 +1,216 @@
+"""`farthing explain`: where would this request go, what may it cost, and why not elsewhere?"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
+from router.cli.table import Column, console, dollars, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from router.chat import ChatBody
+    from router.pipeline.plan import Arrival
+    from router.policy.policy import Account, PolicySet
+
+_JSON = re.compile(rb"\s*(?:\{|\[\s*\{)")
+"""How a request or a list of messages begins; all else is plain text."""
+
+
+def explain(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="A chat-completions request as JSON, its list of messages, or plain text, which is taken for one "
+            "user message. - reads standard input.",
+            show_default=False,
+        ),
+    ],
+    task: Annotated[str | None, typer.Option(help="As the header x-farthing-task.")] = None,
+    model: Annotated[str | None, typer.Option(help="In place of the request's own model.")] = None,
+    account: Annotated[str | None, typer.Option(help="Whose request it is.")] = None,
+    budget_usd: Annotated[str | None, typer.Option(help="As the header x-farthing-budget-usd.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(help="A request header, as NAME:VALUE; may be given again.")
+    ] = None,
+    policies: FolderOption = DEFAULT_FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where a request would go, what it may cost, and why not elsewhere. No call is made.
+
+    Budgets of hours, days and months count as unused; a running proxy answers with their state to the header
+    x-farthing-dry-run: true.
+
+    Example: echo "Where is my parcel?" | farthing explain --task support -
+    """
+    body = request_body(_read(file), model)
+    loaded = read_folder(policies).checked()
+    headers = dict(_header(text) for text in header or ())
+    if task is not None:
+        headers["x-farthing-task"] = task
+    if budget_usd is not None:
+        headers["x-farthing-budget-usd"] = budget_usd
+    arrival = _arrival(body, _account(loaded, account), headers)
+    explained = _explained(arrival, loaded)
+    if as_json:
+        print_json(explained)
+    else:
+        _print(explained)
+
+
+def request_body(data: bytes, model: str | None) -> ChatBody:
+    """Read a request, a list of messages or plain text; `model` replaces the request's own.
+
+    Raises:
+        InvalidRequest: it begins like JSON and is not the JSON of a request, or is not UTF-8.
+    """
+    import msgspec
+
+    from router.chat import ChatBody
+    from router.errors import InvalidRequest
+    from router.policy.claim import AUTO
+
+    try:
+        if not _JSON.match(data):
+            members: dict[str, object] = {"messages": [{"role": "user", "content": data.decode().rstrip("\r\n")}]}
+        elif data.lstrip().startswith(b"["):
+            members = {"messages": msgspec.json.decode(data, type=list[msgspec.Raw])}
+        else:
+            members = dict(msgspec.json.decode(data, type=dict[str, msgspec.Raw]))
+    except UnicodeDecodeError:
+        raise InvalidRequest("The request is neither JSON nor text in UTF-8.") from None
+    except RecursionError:
+        raise InvalidRequest("The request is nested too deeply to be read; flatten it.") from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The request begins like JSON and is not valid: {error}.") from None
+    if model is not None:
+        members["model"] = model
+    members.setdefault("model", AUTO)
+    return ChatBody(msgspec.json.encode(members))
+
+
+def _read(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        with open(file, "rb") as opened:  # noqa: PTH123 - the error below names the path as it was typed
+            return opened.read()
+    except OSError as error:
+        raise typer.BadParameter(f"{file} can't be read: {error.strerror}.", param_hint="FILE") from None
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise typer.BadParameter(f"{text[:80]!r} is not NAME:VALUE.", param_hint="--header")
+    return name.strip().lower(), value.strip()
+
+
+def _account(policies: PolicySet, name: str | None) -> Account | None:
+    if name is None:
+        return None
+    if name not in policies.accounts:
+        known = ", ".join(policies.accounts) or "none; add accounts.yaml"
+        raise typer.BadParameter(f"There is no account '{name}'. There is: {known}.", param_hint="--account")
+    return policies.accounts[name]
+
+
+def _arrival(body: ChatBody, account: Account | None, headers: Mapping[str, str]) -> Arrival:
+    from router.errors import InvalidRequest
+    from router.pipeline.plan import Arrival
+    from router.policy.purse import BUDGET_HEADER, asked_nusd
+
+    try:
+        budget = headers.get(BUDGET_HEADER)
+        budget_nusd = None if budget is None else asked_nusd(budget)
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.message, param_hint="--budget-usd") from None
+    return Arrival(
+        id="explain",
+        at_s=time.time(),
+        started=time.perf_counter(),
+        body=body,
+        account=account,
+        headers=headers,
+        task=headers.get("x-farthing-task"),
+        budget_nusd=budget_nusd,
+    )
+
+
+def _explained(arrival: Arrival, policies: PolicySet) -> dict[str, Any]:
+    import asyncio
+
+    from router.budgets.memory import MemoryBudgets
+    from router.pipeline.plan import plan_for
+    from router.tokens import Counter
+
+    return asyncio.run(plan_for(arrival, policies, Counter(), MemoryBudgets(time.time))).explained()
+
+
+def _print(explained: dict[str, Any]) -> None:
+    print_table(
+        (Column("fact"), Column("value", prose=True)), [(name, _said(v)) for name, v in explained["facts"].items()]
+    )
+    print_table(
+        (Column("rule"), Column("holds"), Column("why", prose=True)),
+        [(rule["rule"], _said(rule["holds"]), rule["why"]) for rule in explained["rules"]],
+    )
+    print_table(
+        (
+            Column("candidate"),
+            Column("fits"),
+            Column("estimate", number=True),
+            Column("at most", number=True),
+            Column("longest answer", number=True, spare=True),
+            Column("why", prose=True),
+        ),
+        [_candidate(candidate) for candidate in explained["candidates"]],
+    )
+    console().print(_verdict(explained), style="bold", soft_wrap=True)
+
+
+def _candidate(candidate: dict[str, Any]) -> tuple[str, ...]:
+    fits = candidate["fits"]
+    return (
+        candidate["model"],
+        _said(fits),
+        dollars(candidate["estimate_usd"]) if fits else "-",
+        dollars(candidate["ceiling_usd"]) if fits else "-",
+        f"{candidate['max_output_tokens']:,} tokens" if fits else "-",
+        candidate["reason"],
+    )
+
+
+def _verdict(explained: dict[str, Any]) -> str:
+    where = f"Task {explained['task']}, rule {explained['rule']}"
+    if refusal := explained["refusal"]:
+        return f"{where}: refused ({refusal['code']}). {refusal['message']}"
+    budget = explained["budget_usd"]
+    limit = f"; {explained['budget']} is {dollars(budget)}" if budget is not None else "; no budget limits it"
+    costs = f"about {dollars(explained['estimate_usd'])}, never above {dollars(explained['ceiling_usd'])}"
+    instead = ", because the rule's own models are too dear or can't take it" if explained["downgraded"] else ""
+    return f"{where} → {explained['model']}{instead}: {costs}{limit}."
+
+
+def _said(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:g}"
+        case list():
+            return ", ".join(str(item) for item in value) or "nothing"
+        case dict():
+            return ", ".join(f"{name} {_said(item)}" for name, item in value.items()) or "nothing"
+    return str(value)

@@ -1,0 +1,107 @@
+"""How commands print: tables that fit a terminal and are never cut where they are piped, JSON, and dollars."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_WHEN_PIPED = 10_000
+"""Wider than any row, so that whatever reads a table by line finds each row on one."""
+NARROWEST_PROSE = 20
+GAP = 2
+"""Between two columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its heading, and how it gives way where the terminal is narrow."""
+
+    heading: str
+    number: bool = False
+    """Stands on the right and is never broken over lines."""
+    prose: bool = False
+    """May be broken over lines; all else is as wide as it is."""
+    spare: bool = False
+    """Is left out where there is no room; the last one goes first."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that writes colours to terminals only."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH_WHEN_PIPED
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def print_table(
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], *, total: Sequence[str] | None = None
+) -> None:
+    """Print rows under their headings, with a line of totals below where there is one."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    out = console()
+    shown = columns_within(columns, [*rows, total] if total else rows, out.width)
+    table = Table(box=SIMPLE, show_footer=total is not None, show_edge=False, padding=(0, 1, 0, 0))
+    for index in shown:
+        column = columns[index]
+        table.add_column(
+            Text(column.heading, style="bold"),
+            Text(total[index], style="bold") if total else "",
+            justify="right" if column.number else "left",
+            overflow="fold",
+            no_wrap=not column.prose,
+        )
+    for row in rows:
+        table.add_row(*(Text(row[index]) for index in shown))
+    out.print(table)
+    out.print()
+    if left_out := [column.heading for index, column in enumerate(columns) if index not in shown]:
+        out.print(f"Left out for want of room: {', '.join(left_out)}.")
+
+
+def columns_within(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return the places of the columns that fit into `width`, without the last spare ones where needed."""
+    from rich.cells import cell_len
+
+    def needed(index: int) -> int:
+        column = columns[index]
+        widest = max(map(cell_len, (column.heading, *(row[index] for row in rows))))
+        return GAP + (min(widest, NARROWEST_PROSE) if column.prose else widest)
+
+    shown = list(range(len(columns)))
+    while sum(map(needed, shown)) > width:
+        spare = [index for index in shown if columns[index].spare]
+        if not spare:
+            break
+        shown.remove(spare[-1])
+    return shown
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def dollars(usd: float) -> str:
+    """Write an amount to the millionth of a dollar, in which one request can still be seen."""
+    if usd and -0.0000005 < usd < 0.0000005:
+        return "<$0.000001" if usd > 0 else ">-$0.000001"
+    return f"-${-usd:,.6f}" if usd < 0 else f"${usd:,.6f}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Write a share; empty where there is no whole."""
+    return f"{100 * part / whole:.0f}%" if whole else ""
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,63 @@
+"""What a run of the command gives, a proxy in a process of its own, and a small policy."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+DEFAULT = """version: 1
+task: default
+baseline: premium
+budget: {per_request_usd: 0.01}
+route:
+  - name: long
+    when: {input_tokens: {gt: 1000}}
+    use: premium
+  - use: cheap
+tests:
+  - name: a greeting is cheap
+    request: {messages: [{role: user, content: Hello}]}
+    expect: {rule: otherwise, use: cheap, cost_usd: {lte: 0.001}}
+"""
+
+
+@contextmanager
+def served(*options: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Run a proxy on a free port, and give its URL once it says that it serves."""
+    command = [sys.executable, "-m", "router", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environ}, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            said = child.stdout.readline()
+            found = re.search(r"http://[0-9.:]+", said)
+            assert found, f"the proxy said {said!r}"
+            yield found[0]
+        finally:
+            child.terminate()
+            child.communicate(timeout=60)

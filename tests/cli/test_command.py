@@ -1,0 +1,164 @@
+"""What all commands share, and the small ones: help, version, `keys` and `spend` without a proxy."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.running import Run
+from router.cli.table import Column, columns_within, dollars
+from router.ledger.open import open_store
+from router.ledger.rows import row_of
+from router.values import Certainty, Ending, Outcome, Usage
+
+COMMANDS = ("serve", "check", "test", "explain", "spend", "init", "demo", "schema", "keys", "keys new")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(farthing: Run, command: str) -> None:
+    ran = farthing(*command.split(), "--help")
+    assert ran.status == 0
+    assert "Example: " in ran.out
+
+
+def test_the_command_alone_prints_its_help(process: Run) -> None:
+    ran = process()
+    assert ran.status == 0
+    assert all(command in ran.out for command in ("serve", "check", "demo", "keys"))
+
+
+def test_it_tells_its_version(farthing: Run) -> None:
+    ran = farthing("--version")
+    assert ran.status == 0
+    assert re.fullmatch(r"farthing \d+\.\d+\.\d+\S*\n", ran.out)
+
+
+def test_an_unknown_command_is_bad_usage(farthing: Run) -> None:
+    assert farthing("chekc").status == 2
+
+
+def test_output_survives_a_terminal_that_knows_only_ascii(process: Run, tmp_path: Path) -> None:
+    ran = process("explain", "-", stdin="Ciao", PYTHONIOENCODING="ascii")
+    assert ran.status == 0
+    assert ran.out.isascii()
+
+
+def test_a_new_key_matches_the_line_for_accounts_yaml(process: Run) -> None:
+    ran = process("keys", "new", "--account", "search-team")
+    assert ran.status == 0
+    key = re.search(r"^  (fk-[A-Za-z0-9_-]{32,})$", ran.out, re.MULTILINE)
+    assert key
+    line = yaml.safe_load(ran.out[ran.out.index("  search-team:") :])
+    assert line == {"search-team": {"keys": [f"sha256:{hashlib.sha256(key[1].encode()).hexdigest()}"]}}
+
+
+def test_keys_are_never_the_same(farthing: Run) -> None:
+    made = [farthing("keys", "new", "--account", "a", "--json").json for _ in range(3)]
+    assert len({one["key"] for one in made}) == 3
+    assert all(one["sha256"] == f"sha256:{hashlib.sha256(one['key'].encode()).hexdigest()}" for one in made)
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "ü", "a" * 65, 'x"]\n'])
+def test_a_name_that_accounts_yaml_refuses_gets_no_key(farthing: Run, name: str) -> None:
+    ran = farthing("keys", "new", f"--account={name}")
+    assert (ran.status, ran.out) == (2, "")
+
+
+def _outcome(number: int, at: datetime, task: str, charged_nusd: int) -> Outcome:
+    return Outcome(
+        id=f"{number:032x}",
+        at=at,
+        account=None,
+        task=task,
+        rule="otherwise",
+        policy_revision="0" * 12,
+        requested_model="auto",
+        ending=Ending.ANSWERED,
+        certainty=Certainty.REPORTED,
+        routed_model="cheap",
+        provider="openai",
+        kind="routine",
+        usage=Usage(input_tokens=1_000, output_tokens=100),
+        charged_nusd=charged_nusd,
+        baseline_nusd=10 * charged_nusd,
+    )
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> str:
+    """The URL of a ledger with three requests, the oldest of ten days ago."""
+    url = f"sqlite:///{tmp_path / 'recorded.db'}"
+    now = datetime.now(UTC)
+    store = open_store(url)
+    store.write(
+        [
+            row_of(_outcome(1, now - timedelta(days=10), "support", 5_000_000)),
+            row_of(_outcome(2, now - timedelta(hours=1), "support", 2_000_000)),
+            row_of(_outcome(3, now, "code", 1_600)),
+        ]
+    )
+    store.close()
+    return url
+
+
+def test_spend_sums_by_group_and_over_all(farthing: Run, recorded: str) -> None:
+    report = farthing("spend", "--by", "task", "--json", "--ledger-url", recorded).json
+    assert (report["total_usd"], report["baseline_usd"], report["saved_usd"]) == (0.0070016, 0.070016, 0.0630144)
+    assert [(row["task"], row["requests"], row["cost_usd"]) for row in report["rows"]] == [
+        ("support", 2, 0.007),
+        ("code", 1, 0.0000016),
+    ]
+
+
+def test_spend_prints_a_row_a_group_and_a_total(process: Run, recorded: str) -> None:
+    ran = process("spend", "--by", "task,model", FARTHING_LEDGER_URL=recorded)
+    assert ran.status == 0
+    rows = [line.split() for line in ran.out.splitlines() if line.split()]
+    assert rows[2][:7] == ["support", "cheap", "2", "$0.007000", "$0.070000", "$0.063000", "90%"]
+    assert rows[-1][:3] == ["total", "3", "$0.007002"]
+    assert "\x1b[" not in ran.out
+
+
+def test_spend_since_leaves_out_what_is_older(farthing: Run, recorded: str) -> None:
+    report = farthing("spend", "--since", "7d", "--json", "--ledger-url", recorded).json
+    assert (report["requests"], report["total_usd"]) == (2, 0.0020016)
+
+
+def test_spend_without_a_ledger_says_so(process: Run, tmp_path: Path) -> None:
+    ran = process("spend", cwd=tmp_path)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("farthing: There is no ledger at farthing.db")
+    assert not list(tmp_path.iterdir()), "asking makes no ledger"
+
+
+@pytest.mark.parametrize("wrong", [("--since", "yesterday"), ("--by", "colour")])
+def test_spend_by_or_since_nonsense_is_bad_usage(farthing: Run, recorded: str, wrong: tuple[str, str]) -> None:
+    assert farthing("spend", "--ledger-url", recorded, *wrong).status == 2
+
+
+def test_a_narrow_terminal_loses_whole_columns_and_never_digits() -> None:
+    columns = [
+        Column("task"),
+        Column("cost", number=True),
+        Column("why", prose=True),
+        Column("saved", number=True, spare=True),
+        Column("overhead", number=True, spare=True),
+    ]
+    rows = [["support", "$0.000001", "a long reason in words, to be wrapped", "$0.000002", "$0.000003"]]
+    assert columns_within(columns, rows, 200) == [0, 1, 2, 3, 4]
+    assert columns_within(columns, rows, 64) == [0, 1, 2, 3, 4]
+    assert columns_within(columns, rows, 63) == [0, 1, 2, 3]
+    assert columns_within(columns, rows, 10) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [(0, "$0.000000"), (1234.5, "$1,234.500000"), (-0.25, "-$0.250000"), (1e-9, "<$0.000001"), (-1e-9, ">-$0.000001")],
+)
+def test_dollars_are_plain_to_the_millionth(usd: float, text: str) -> None:
+    assert dollars(usd) == text

@@ -1,0 +1,127 @@
+"""`check`, `test`, `schema` and `init`: the commands that are about a folder of policies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.running import DEFAULT, ROOT, Run
+
+
+def test_the_shipped_policies_have_no_fault(process: Run) -> None:
+    ran = process("check", "policies")
+    assert ran.status == 0
+    assert ran.out.splitlines()[-1] == "policies/: 6 tasks, 5 models: no fault"
+
+
+def test_check_tells_every_fault_in_one_run_sorted_with_its_place(farthing: Run, folder: Path) -> None:
+    (folder / "default.yaml").write_text(DEFAULT.replace("baseline: premium", "baseline: dear\nbugdet: {}"))
+    (folder / "support.yaml").write_text("version: 1\ntask: support\nroute:\n  - use: chaep\n")
+    ran = farthing("check", folder)
+    assert ran.status == 1
+    lines = ran.out.splitlines()
+    assert [line.split(": ")[0] for line in lines[:-1]] == [
+        f"{folder / 'default.yaml'}:3:11",
+        f"{folder / 'default.yaml'}:4:1",
+        f"{folder / 'support.yaml'}:4:10",
+    ]
+    assert lines[-1] == f"{folder}/: 3 errors"
+
+
+def test_a_warning_alone_is_no_failure(farthing: Run, folder: Path) -> None:
+    (folder / "default.yaml").rename(folder / "other.yaml")
+    (folder / "other.yaml").write_text(DEFAULT.replace("task: default", "task: other"))
+    ran = farthing("check", folder)
+    assert ran.status == 0
+    assert "warning: " in ran.out
+    assert ran.out.splitlines()[-1] == f"{folder}/: 1 task, 2 models: 1 warning"
+
+
+def test_check_as_json(farthing: Run, folder: Path) -> None:
+    whole = farthing("check", folder, "--json")
+    assert (whole.status, whole.json) == (0, {"faults": [], "tasks": ["default"], "models": ["cheap", "premium"]})
+    (folder / "models.yaml").write_text("version: 1\nmodels: {}\n")
+    broken = farthing("check", folder, "--json")
+    assert broken.status == 1
+    fault = broken.json["faults"][0]
+    assert fault.keys() == {"file", "line", "column", "level", "message"}
+    assert (fault["level"], Path(fault["file"]).parent) == ("error", folder)
+
+
+@pytest.mark.parametrize("command", ["check", "test"])
+def test_a_folder_that_is_not_there_is_bad_usage(farthing: Run, tmp_path: Path, command: str) -> None:
+    ran = farthing(command, tmp_path / "nowhere")
+    assert ran.status == 2
+    assert "farthing init" in ran.err
+
+
+def test_the_folder_comes_from_the_environment(process: Run, folder: Path, tmp_path: Path) -> None:
+    ran = process("check", cwd=tmp_path, FARTHING_POLICIES=str(folder))
+    assert (ran.status, ran.out) == (0, f"{folder}/: 1 task, 2 models: no fault\n")
+
+
+def test_the_tests_of_the_shipped_policies_hold(process: Run) -> None:
+    ran = process("test", "policies", "--json")
+    assert ran.status == 0
+    assert ran.json["failed"] == 0
+    assert ran.json["passed"] == len(ran.json["results"]) >= 20
+    assert all(result.keys() >= {"file", "name", "passed", "message"} for result in ran.json["results"])
+
+
+def test_their_outcome_does_not_depend_on_what_this_machine_has(process: Run) -> None:
+    with_local = process("test", "--json", FARTHING_LOCAL_URL="http://127.0.0.1:9/v1", FARTHING_TUNED_API_KEY="k")
+    assert with_local.json == process("test", "--json").json
+
+
+def test_a_failing_test_says_what_was_expected_and_what_came(farthing: Run, folder: Path) -> None:
+    (folder / "default.yaml").write_text(DEFAULT.replace("rule: otherwise, use: cheap", "rule: long, use: premium"))
+    ran = farthing("test", folder)
+    assert ran.status == 1
+    assert f"{folder / 'default.yaml'}:11:5: a greeting is cheap" in ran.out
+    assert "expected rule long, got otherwise (long: input_tokens > 1000: no (is 8))" in ran.out
+    assert "expected use premium, got cheap" in ran.out
+    assert ran.out.splitlines()[-1] == "0 passed, 1 failed of 1 test"
+    assert farthing("test", folder, "--json").json["failed"] == 1
+
+
+def test_a_broken_folder_runs_no_test_and_tells_its_faults(farthing: Run, folder: Path) -> None:
+    (folder / "default.yaml").write_text(DEFAULT.replace("use: cheap\n", "use: chaep\n", 1))
+    ran = farthing("test", folder)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith(f"{folder / 'default.yaml'}:9:10: ")
+    as_json = farthing("test", folder, "--json")
+    assert as_json.status == 1
+    assert len(as_json.json["faults"]) == 1
+
+
+def test_schema_prints_what_is_shipped_for_editors(process: Run) -> None:
+    ran = process("schema")
+    assert ran.status == 0
+    assert ran.json == json.loads((ROOT / "policies" / "schema.json").read_text("utf-8"))
+
+
+def test_init_writes_a_folder_that_passes_check_and_test(process: Run, farthing: Run, tmp_path: Path) -> None:
+    made = tmp_path / "new" / "policies"
+    ran = process("init", made)
+    assert ran.status == 0
+    assert f"wrote {made / 'default.yaml'}" in ran.out
+    assert {path.name for path in made.iterdir()} == {path.name for path in (ROOT / "policies").iterdir()}
+    assert farthing("check", made).status == 0
+    assert farthing("test", made).status == 0
+
+
+def test_init_never_touches_a_folder_that_holds_policies(farthing: Run, folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    ran = farthing("init", folder)
+    assert ran.status == 1
+    assert "default.yaml, models.yaml" in ran.err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_init_keeps_every_other_file_that_is_there(farthing: Run, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text("mine")
+    assert farthing("init", tmp_path).status == 0
+    assert (tmp_path / "schema.json").read_text() == "mine"
+    assert (tmp_path / "models.yaml").exists()
