@@ -1,0 +1,1 @@
+"""What Farthing adds, measured beside the upstream called directly, in one run."""
