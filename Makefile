@@ -17,16 +17,17 @@ help:
 # One stamp for each set of packages: an install is repeated only where its lock has changed.
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "farthing needs Python 3.11 or newer"; exit 1; }
-	$(PYTHON) -c 'import sys; sys.exit("farthing needs Python 3.11 or newer, not %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit("farthing needs Python 3.11 or newer, not %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --require-hashes -r $<
-	$(PIP) install --no-deps --no-build-isolation --editable . 2>/dev/null || $(PIP) install --no-deps --editable .
+	@echo "installing what $< pins, into $(VENV)"
+	@$(PIP) install --require-hashes -r $<
+	@$(PIP) install --no-deps --no-build-isolation --editable . 2>/dev/null || $(PIP) install --no-deps --editable .
 	@touch $@
 
 run: $(VENV)/$(if $(LOCAL),local,run).stamp
-	$(BIN)/farthing serve --policies policies --simulate auto $(if $(LOCAL),--local)
+	@$(BIN)/farthing serve --policies policies --simulate auto $(if $(LOCAL),--local)
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest $(ARGS)
