@@ -194,7 +194,7 @@ def _ways(policies: PolicySet, policy: Policy, facts: Facts, pinned: str | None)
         if rule.when.holds(facts):
             seen.update(rule.use)
             yield rule
-    left: Iterable[str] = (name for name in policy.models() if name not in seen)
+    left: Iterable[str] = (name for name in policy.models if name not in seen)
     if rest := tuple(left):
         yield Rule(name="", use=rest, prefer="cheapest")
 

@@ -138,7 +138,7 @@ def _counts(
             counted[key] = counter.count_input(chat, rules, system_prompt=prompt)
         return counted[key]
 
-    names = (pinned,) if pinned else policy.models()
+    names = (pinned,) if pinned else policy.models
     if policy.baseline and policy.baseline not in names:
         names = (*names, policy.baseline)
     return count(FACT_RULES, None), {

@@ -91,12 +91,13 @@ class Policy:
     needs: frozenset[str] = frozenset()
     """The facts that its conditions look at, so that no other need be worked out."""
     file: str = ""
+    models: tuple[str, ...] = field(init=False)
+    """Every model its rules may use, in order of first mention."""
 
-    def models(self) -> tuple[str, ...]:
-        """Return every model its rules may use, in order of first mention."""
+    def __post_init__(self) -> None:
         named = [name for rule in self.rules for name in rule.use]
         named += [rule.verify.escalate_to for rule in self.rules if rule.verify and rule.verify.escalate_to]
-        return tuple(dict.fromkeys(named))
+        object.__setattr__(self, "models", tuple(dict.fromkeys(named)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

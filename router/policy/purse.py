@@ -34,7 +34,7 @@ def asked_nusd(text: str) -> int:
         InvalidRequest: it is no plain amount of dollars.
     """
     try:
-        amount = Decimal(text) if len(text) <= LONGEST_NUMBER else Decimal("NaN")
+        amount = Decimal(text) if len(text) <= LONGEST_NUMBER and "_" not in text else Decimal("NaN")
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0 or not (amount == 0 or -12 <= amount.adjusted() <= 12):

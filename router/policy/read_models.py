@@ -15,7 +15,7 @@ from router.policy.names import AUTO, check_version
 from router.policy.schema import FREE, DeadlinesShape, ModelsFile, ModelShape, PriceShape, TargetShape
 from router.policy.shape import read_shape
 from router.policy.target import UNKNOWN_OUTPUT_LIMIT, Deadlines, Model, Target
-from router.pricing import Catalogue, CatalogueEntry, Price, PriceOverride, TierOverride, override_price
+from router.pricing import Catalogue, Price, PriceOverride, TierOverride, override_price
 from router.tokens import rules_for
 
 
@@ -116,7 +116,7 @@ class ModelsReader:
 
     def _target(self, target: TargetShape, shape: ModelShape) -> Target:
         provider, _, model = target.target.partition("/")
-        entry = self._entry(provider, model)
+        entry = self.catalogue.find(provider, model)
         base_url = target.base_url or shape.base_url
         variable = _key_variable(provider, target.api_key or shape.api_key, base_url)
         stated = shape.max_output_tokens or (entry.max_output_tokens if entry else None)
@@ -135,12 +135,6 @@ class ModelsReader:
             output_limit_known=stated is not None,
             lacks=lacks,
         )
-
-    def _entry(self, provider: str, model: str) -> CatalogueEntry | None:
-        try:
-            return self.catalogue.entry(provider, model)
-        except UnpricedModel:
-            return None
 
 
 def _target_nodes(model: Node) -> Iterator[Node]:

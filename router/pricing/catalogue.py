@@ -59,11 +59,17 @@ class Catalogue:
         Raises:
             UnpricedModel: the catalogue has no such model at this provider, or no price of its tokens.
         """
-        for name in _names_to_try(provider, model):
-            fields = self._fields(name)
-            if fields is not None and _is_of(provider, fields.get("litellm_provider")):
-                return Listing(name, provider, fields).entry()
+        if listing := self._listing(provider, model):
+            return listing.entry()
         raise self._unpriced(provider, model)
+
+    def find(self, provider: str, model: str) -> CatalogueEntry | None:
+        """Return what is known of a model that may well have a price of its own; None where that is nothing."""
+        listing = self._listing(provider, model)
+        try:
+            return listing.entry() if listing else None
+        except UnpricedModel:
+            return None
 
     @cached_property
     def newest_date(self) -> date:
@@ -80,6 +86,13 @@ class Catalogue:
     def age_days(self, today: date) -> float:
         """Return how old the catalogue is at most, in days."""
         return float(max((today - self.newest_date).days, 0))
+
+    def _listing(self, provider: str, model: str) -> Listing | None:
+        for name in _names_to_try(provider, model):
+            fields = self._fields(name)
+            if fields is not None and _is_of(provider, fields.get("litellm_provider")):
+                return Listing(name, provider, fields)
+        return None
 
     def _fields(self, name: str) -> Fields | None:
         raw = self._entries.get(name)
