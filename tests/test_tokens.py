@@ -243,6 +243,24 @@ def test_another_family_is_counted_higher(counter: Counter) -> None:
     assert counter.count_input(request, CLAUDE) > counter.count_input(request, GPT_4O) * 3 // 2
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("1234567890" * 50, 500),
+        ("2023-10-04 10:12:33,\n" * 30, 630),
+        ("0.45299879\t0.75414529\t0.28119668\n" * 20, 660),
+        ("9/25/2023\tPOSITIVE\t0.995773256\n" * 10, 240),
+        ("Սա հայերեն նախադասություն է, որը գրվել է փորձարկման համար. " * 10, 261),  # noqa: RUF001
+        ("ეს არის ქართული წინადადება, რომელიც დაწერილია შესამოწმებლად. " * 10, 231),
+    ],
+    ids=["digits", "times", "decimals", "table", "Armenian", "Georgian"],
+)
+def test_what_gemma_splits_finer_is_not_counted_below_it(counter: Counter, text: str, tokens: int) -> None:
+    """`tokens` is what gemma-3-270m's own tokenizer makes of it, 2026-11."""
+    for model in ("gemma-3-270m", "gemini-2.5-pro"):
+        assert tokens <= counter.count_text(text, rules_for("gemini", model)) <= len(text.encode())
+
+
 def test_a_factor_never_takes_a_count_above_the_bytes(counter: Counter) -> None:
     for text in ("\u0301" * 50, "ξ" * 10, "1!2?3;4", "漢字" * 100):
         assert counter.count_text(text, rules_for("openai", "support-ft-v3")) <= len(text.encode())

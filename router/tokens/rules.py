@@ -71,6 +71,8 @@ class TokenRules:
     per_wide_byte: float = 0.0
     """Added for each byte of a character past its first: scripts that o200k_base knows better than others
     do."""
+    per_digit: float = 0.0
+    """Added for each digit, where a digit is a token of its own: o200k_base takes up to three together."""
     framing: Framing = OMNI
     images: ImageRule = UNSEEN_IMAGE
     audio_tokens_per_s: int = 10
@@ -78,9 +80,9 @@ class TokenRules:
     """For a file that the request only names: OpenAI reads 100 pages at most, as text and as images."""
 
     @property
-    def text_profile(self) -> tuple[str, float, float, int]:
+    def text_profile(self) -> tuple[str, float, float, float, int]:
         """What a request without images, audio and files is counted by: rules that share it count it alike."""
-        return (self.encoding, self.factor, self.per_wide_byte, id(self.framing))
+        return (self.encoding, self.factor, self.per_wide_byte, self.per_digit, id(self.framing))
 
     @property
     def exact(self) -> bool:
@@ -100,18 +102,21 @@ def _harmony(name: str, images: ImageRule) -> TokenRules:
     return TokenRules(name, framing=HARMONY, images=images)
 
 
-def _foreign(name: str, factor: float, images: ImageRule, per_wide_byte: float = 0.5) -> TokenRules:
+def _foreign(
+    name: str, factor: float, images: ImageRule, per_wide_byte: float = 0.5, *, digits: Literal["apart", "together"]
+) -> TokenRules:
     return TokenRules(
         name,
         factor=factor,
         per_wide_byte=per_wide_byte,
+        per_digit=max(0.0, 1 - factor / 3) if digits == "apart" else 0.0,
         framing=FOREIGN,
         images=images,
         audio_tokens_per_s=32,
     )
 
 
-UNKNOWN = _foreign("unknown", 2.0, UNSEEN_IMAGE)
+UNKNOWN = _foreign("unknown", 2.0, UNSEEN_IMAGE, digits="apart")
 """Twice o200k_base covers the 32,000-word vocabularies of 2023 on English, code and Western languages."""
 
 _OPENAI: tuple[tuple[str, TokenRules], ...] = (
@@ -145,23 +150,26 @@ _OPENAI: tuple[tuple[str, TokenRules], ...] = (
 2026-09)."""
 
 _FOREIGN: tuple[tuple[str, TokenRules], ...] = (
-    (r"claude-(instant|v?[23]|4)|(opus|sonnet|haiku)-4([-.][0-6])?(?!\d)(?![-.][7-9])", _foreign("claude-4", 1.7, Squares(28, 1_700))),  # noqa: E501
-    (r"claude", _foreign("claude", 2.4, Squares(28, 4_900))),
-    (r"gemini-3", _foreign("gemini-3", 1.3, Crops(2_240), 0.0)),
-    (r"gemini", _foreign("gemini", 1.3, Crops(), 0.0)),
-    (r"gemma", _foreign("gemma", 1.3, Crops(), 0.0)),
-    (r"llama-?[12](?![\d])", _foreign("llama-2", 2.0, Flat(6_404))),
-    (r"llama", _foreign("llama", 1.4, Flat(6_404))),
-    (r"mistral|mixtral|ministral|magistral|devstral|codestral|pixtral|voxtral", _foreign("mistral", 1.6, Squares(16, 4_200))),  # noqa: E501
-    (r"qwen|qwq|qvq", _foreign("qwen", 1.5, Squares(28, 16_384))),
-    (r"deepseek", _foreign("deepseek", 1.5, UNSEEN_IMAGE)),
+    (r"claude-(instant|v?[23]|4)|(opus|sonnet|haiku)-4([-.][0-6])?(?!\d)(?![-.][7-9])", _foreign("claude-4", 1.7, Squares(28, 1_700), digits="together")),  # noqa: E501
+    (r"claude", _foreign("claude", 2.4, Squares(28, 4_900), digits="together")),
+    (r"gemini-3", _foreign("gemini-3", 1.3, Crops(2_240), 0.1, digits="apart")),
+    (r"gemini", _foreign("gemini", 1.3, Crops(), 0.1, digits="apart")),
+    (r"gemma", _foreign("gemma", 1.3, Crops(), 0.1, digits="apart")),
+    (r"llama-?[12](?![\d])", _foreign("llama-2", 2.0, Flat(6_404), digits="apart")),
+    (r"llama", _foreign("llama", 1.4, Flat(6_404), digits="together")),
+    (r"mistral|mixtral|ministral|magistral|devstral|codestral|pixtral|voxtral", _foreign("mistral", 1.6, Squares(16, 4_200), digits="apart")),  # noqa: E501
+    (r"qwen|qwq|qvq", _foreign("qwen", 1.5, Squares(28, 16_384), digits="apart")),
+    (r"deepseek", _foreign("deepseek", 1.5, UNSEEN_IMAGE, digits="apart")),
 )  # fmt: skip
 """First match wins. Factors on o200k_base, on the high side of what was published or measured:
 
 - Claude to 4.6: 16% more on English, 21% on mathematics, 30% on Python (VentureBeat, 2025-05-02), and
   Claude 2's published tokenizer 62% on German; from 4.7 on up to 1.47 times that (sol.ava.dev and
   claudecodecamp.com, 2026-04). Image caps: Anthropic, "Vision" (2026).
-- Gemini and Gemma: a vocabulary of 262,000, larger than o200k_base's.
+- Gemini and Gemma: a vocabulary of 262,000, larger than o200k_base's. Gemma 3 makes 1.1 times the tokens of
+  o200k_base on English prompts, and more of Armenian and Georgian alone (its own tokenizer, 2026-11).
+- Digits: Gemma 3 makes 2.3 times our count without `per_digit` (its own tokenizer, 2026-11); Llama 2, Mistral,
+  Qwen and the first DeepSeek split them as well. Llama 3 takes three together, as o200k_base does.
 - Llama 3 and 4, Qwen, DeepSeek, Mistral: 128,000 to 151,000, about cl100k_base's size, which makes 1.05 times
   the tokens of o200k_base on English and up to 1.4 on Western languages; Qwen and DeepSeek split numbers
   finer.

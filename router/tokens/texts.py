@@ -29,10 +29,11 @@ class Texts:
             tokens = self.remember(rules.encoding, text, lambda: count(encode, text))
         if rules.exact:
             return tokens
-        if text.isascii():
-            return min(ceil(tokens * rules.factor), len(text))
         size = utf8_length(text)
-        return min(ceil(tokens * rules.factor + (size - len(text)) * rules.per_wide_byte), size)
+        more = (size - len(text)) * rules.per_wide_byte
+        if rules.per_digit:
+            more += _digits(text) * rules.per_digit
+        return min(ceil(tokens * rules.factor + more), size)
 
     def remember(self, what: str, text: str, work_out: Callable[[], int]) -> int:
         """Return what depends on `what` (at most 16 bytes) and `text` only; worked out if not remembered."""
@@ -73,6 +74,11 @@ class Recent:
         if len(self._young) >= self._capacity:
             self._old, self._young = self._young, {}
         self._young[key] = tokens
+
+
+def _digits(text: str) -> int:
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data) - len(data.translate(None, b"0123456789"))
 
 
 def _digest(what: str, text: str) -> bytes:
