@@ -1,7 +1,7 @@
-"""The wire lane: targets that speak OpenAI's chat-completions format, over aiohttp, bytes in and bytes out.
+"""The wire lane: targets that speak OpenAI's chat-completions format, bytes in and bytes out.
 
-A cancelled wait closes its connection at once. Connections are reused; cookies, redirects, proxies from the
-environment and automatic headers are off.
+A cancelled wait closes its connection at once. What an attempt comes to is told by the events, not by the end of the
+connection, and every failure of HTTP becomes ours here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType, TracebackType
 
-import aiohttp
 import msgspec
 from msgspec import Raw, Struct
-from yarl import URL
 
 from router.errors import (
     AnswerBroken,
@@ -29,13 +27,23 @@ from router.errors import (
 )
 from router.policy.target import Deadlines, Target
 from router.providers.contract import Answer, Call, Chunk
+from router.providers.http1 import (
+    AnswerTooLarge,
+    Broken,
+    Dropped,
+    Endpoint,
+    HttpClient,
+    HttpError,
+    InvalidEndpoint,
+    NotConnected,
+    Response,
+)
 from router.providers.sse import EventCutter, EventTooLarge, payload
 from router.providers.usage import usage_from
 from router.values import Usage
 
 LARGEST_ANSWER_BYTES = 128 * 1024 * 1024
 LARGEST_ERROR_BYTES = 64 * 1024
-IDLE_CONNECTION_S = 60.0
 LONGEST_RETRY_AFTER_S = 86_400.0
 """What a longer one is read as, infinity included."""
 
@@ -128,18 +136,8 @@ class OpenAIWire:
     """The lane. One instance for each event loop; built inside it."""
 
     def __init__(self) -> None:
-        connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=60, enable_cleanup_closed=False
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            auto_decompress=True,
-            raise_for_status=False,
-        )
-        self._addressed: dict[Target, tuple[URL, dict[str, str]]] = {}
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._http = HttpClient()
+        self._endpoints: dict[Target, Endpoint] = {}
 
     async def whole(self, call: Call) -> Answer:
         started = time.perf_counter()
@@ -149,7 +147,7 @@ class OpenAIWire:
             try:
                 raw = await _read(response, LARGEST_ANSWER_BYTES, call.deadlines.between_bytes_s)
             finally:
-                response.release() if response.content.at_eof() else response.close()
+                response.close()
         body = _completion(raw)
         said = [choice.message for choice in body.choices if choice.message]
         return Answer(
@@ -174,68 +172,55 @@ class OpenAIWire:
         return stream
 
     async def aclose(self) -> None:
-        await self._session.close()
+        await self._http.aclose()
 
-    async def _post(self, call: Call) -> aiohttp.ClientResponse:
+    async def _post(self, call: Call) -> Response:
         """Send the request and return the response where its status is 200.
 
         Raises:
             ProviderError: everything else; the connection is closed or back in the pool by then.
         """
-        url, headers = self._address(call.target)
+        endpoint = self._endpoints.get(call.target) or self._endpoint(call.target)
         try:
-            response = await self._session.post(
-                url,
-                data=call.body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=self._timeout(call.deadlines.connect_s),
-            )
-        except (aiohttp.ClientConnectionError, aiohttp.ConnectionTimeoutError) as error:
-            raise _unreachable(error, call.target) from error
-        except (aiohttp.ClientError, ValueError) as error:
-            raise ProviderFailed(f"{call.target.name} gave no valid HTTP answer.") from error
-        if response.status == 200:
+            response = await self._http.post(endpoint, call.body, connect_s=call.deadlines.connect_s)
+        except HttpError as error:
+            raise _unanswered(error, call.target) from error
+        is_readable = response.header("content-encoding") in (None, "identity")
+        if response.status == 200 and is_readable:
             return response
         try:
-            raw = await _read(response, LARGEST_ERROR_BYTES, call.deadlines.between_bytes_s)
+            raw = await _read(response, LARGEST_ERROR_BYTES, call.deadlines.between_bytes_s) if is_readable else b""
         except ProviderError:
             raw = b""
         finally:
             response.close()
-        raise refusal_of(response.status, response.headers.get("Retry-After"), raw, call.target)
+        if response.status == 200:
+            raise ProviderFailed(f"{call.target.name} compressed its answer, though we asked it not to.")
+        raise refusal_of(response.status, response.header("retry-after"), raw, call.target)
 
-    def _address(self, target: Target) -> tuple[URL, dict[str, str]]:
-        """Return the prebuilt URL and headers of a target."""
-        found = self._addressed.get(target)
-        if found is None:
-            base = target.base_url or BASE_URLS.get(target.provider)
-            if base is None:
-                raise ProviderDenied(f"{target.name} has no base_url, and we know none for '{target.provider}'.")
-            headers = {
-                "Content-Type": "application/json",
-                "Accept-Encoding": "gzip, deflate",
-                "User-Agent": "farthing",
-            }
-            if target.api_key and target.provider == "azure":
-                headers["api-key"] = target.api_key
-            elif target.api_key:
-                headers["Authorization"] = f"Bearer {target.api_key}"
-            found = URL(base.rstrip("/") + "/chat/completions"), headers
-            self._addressed[target] = found
-        return found
-
-    def _timeout(self, connect_s: float) -> aiohttp.ClientTimeout:
-        """Return aiohttp's deadlines: only the connection's, for the other phases are ours."""
-        if connect_s not in self._timeouts:
-            self._timeouts[connect_s] = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
-        return self._timeouts[connect_s]
+    def _endpoint(self, target: Target) -> Endpoint:
+        """Build where a target's requests go, and keep it for the next."""
+        base = target.base_url or BASE_URLS.get(target.provider)
+        if base is None:
+            raise ProviderDenied(f"{target.name} has no base_url, and we know none for '{target.provider}'.")
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "farthing"}
+        if target.api_key and target.provider == "azure":
+            headers["api-key"] = target.api_key
+        elif target.api_key:
+            headers["Authorization"] = f"Bearer {target.api_key}"
+        path, mark, query = base.partition("?")
+        try:
+            endpoint = Endpoint.at(f"{path.rstrip('/')}/chat/completions{mark}{query}", headers)
+        except InvalidEndpoint as error:
+            raise ProviderDenied(f"{target.name} can't be called as it is configured. {error}") from error
+        self._endpoints[target] = endpoint
+        return endpoint
 
 
 class OpenAIStream:
     """One streamed answer; see `AnswerStream` for what it promises."""
 
-    def __init__(self, response: aiohttp.ClientResponse, started: float, deadlines: Deadlines) -> None:
+    def __init__(self, response: Response, started: float, deadlines: Deadlines) -> None:
         self.first_byte_s = 0.0
         self._response = response
         self._started = started
@@ -282,11 +267,11 @@ class OpenAIStream:
         if self._failure is not None:
             raise self._failure
         try:
-            data = await self._response.content.readany()
+            data = await self._response.chunk()
             events = self._cutter.feed(data)
         except EventTooLarge as error:
             raise AnswerBroken("The stream sent an event without an end.") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except HttpError as error:
             raise AnswerBroken("The connection ended in the middle of the answer.") from error
         if not data and not events:
             return self._at_end()
@@ -376,32 +361,21 @@ def _completion(raw: bytes) -> Body:
     return body
 
 
-async def _read(response: aiohttp.ClientResponse, most_bytes: int, between_bytes_s: float) -> bytes:
+async def _read(response: Response, most_bytes: int, between_bytes_s: float) -> bytes:
     """Read a body whole.
 
     Raises:
         AnswerBroken: the connection ended early, or the body is larger than `most_bytes`.
         ProviderTimedOut: nothing came for `between_bytes_s`.
     """
-    content = response.content
-    pieces: list[bytes] = []
-    size = 0
     try:
-        while not content.at_eof():
-            if content.is_eof():
-                piece = content.read_nowait()
-            else:
-                async with asyncio.timeout(between_bytes_s):
-                    piece = await content.readany()
-            pieces.append(piece)
-            size += len(piece)
-            if size > most_bytes:
-                raise AnswerBroken(f"The answer is larger than {most_bytes} bytes.")
+        return await response.read(most_bytes, between_s=between_bytes_s)
     except TimeoutError as error:
         raise ProviderTimedOut("The answer was ended: it took too long between two pieces.") from error
-    except (aiohttp.ClientError, OSError) as error:
+    except AnswerTooLarge as error:
+        raise AnswerBroken(f"The answer is larger than {most_bytes} bytes.") from error
+    except HttpError as error:
         raise AnswerBroken("The connection ended in the middle of the answer.") from error
-    return b"".join(pieces)
 
 
 class _deadline:  # noqa: N801  reads as the verb it is
@@ -426,11 +400,17 @@ class _deadline:  # noqa: N801  reads as the verb it is
             raise ProviderTimedOut(f"{self._call.target.name} gave no {self._what} in time.") from passed
 
 
-def _unreachable(error: Exception, target: Target) -> ProviderError:
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return ProviderUnreachable(f"{target.name} can't be reached.")
-    # The peer closed a connection before it answered: as a rule an idle one, at the moment we used it again.
-    return ProviderUnreachable(f"{target.name} closed the connection before it answered.")
+def _unanswered(error: HttpError, target: Target) -> ProviderError:
+    """Turn what happened instead of an answer into our error."""
+    match error:
+        case NotConnected():
+            return ProviderUnreachable(f"{target.name} can't be reached: {error}.")
+        case Dropped():
+            # As a rule an idle connection, closed at the moment we used it again.
+            return ProviderUnreachable(f"{target.name} closed the connection before it answered.")
+        case Broken():
+            return AnswerBroken(f"{target.name} closed the connection at the start of its answer.")
+    return ProviderFailed(f"{target.name} gave no valid HTTP answer: {error}.")
 
 
 def refusal_of(status: int, retry_after: str | None, raw: bytes, target: Target) -> ProviderError:
