@@ -21,7 +21,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(VENV)/bin/python
-	@echo "installing what $< pins, into $(VENV)"
+	@echo "installing what $< pins into $(VENV), which takes a minute or two"
 	@$(PIP) install --require-hashes -r $<
 	@$(PIP) install --no-deps --no-build-isolation --editable . 2>/dev/null || $(PIP) install --no-deps --editable .
 	@touch $@

@@ -8,6 +8,8 @@ FarthingError
 │   ├── ModelNotFound            model_not_found
 │   ├── RequestTooLarge          request_too_large
 │   ├── ContextLengthExceeded    context_length_exceeded
+│   ├── IdempotencyMismatch      idempotency_mismatch
+│   ├── IdempotencyUnderWay      idempotency_under_way
 │   └── RateLimited              rate_limited
 ├── BudgetError                  the money does not suffice
 │   ├── RequestBudgetExceeded    request_budget_exceeded
@@ -46,6 +48,8 @@ class FarthingError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.recorded = False
+        """Whether an outcome tells of it, so that it is not counted twice."""
 
 
 class RequestError(FarthingError):
@@ -78,6 +82,23 @@ class RequestTooLarge(RequestError):
 
 class ContextLengthExceeded(RequestError):
     code = "context_length_exceeded"
+
+
+class IdempotencyMismatch(RequestError):
+    """The Idempotency-Key belongs to another body."""
+
+    code = "idempotency_mismatch"
+
+
+class IdempotencyUnderWay(RequestError):
+    """The first request with this Idempotency-Key is not answered yet."""
+
+    code = "idempotency_under_way"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, param="idempotency-key")
+        self.retry_after_s = retry_after_s
 
 
 class RateLimited(RequestError):

@@ -2,15 +2,22 @@
 
 Money has our names, tokens and time have OpenTelemetry's. No account, user or key is ever a label. Distinct values of
 `task` and `model` are capped; the rest is `_other`.
+
+Where several workers share a port, each writes its values to files of one folder, and a scrape of any of them reads
+them all. A gauge then needs a `mode` that says how workers' values become one, and can't be a function: it is set
+from its function by `refresh`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from router.values import NUSD_PER_USD, Ending, Level, Outcome
@@ -91,13 +98,22 @@ class _Cap:
 
 
 class Metrics:
-    """Every metric of one process. `record` is called once for each outcome and never fails."""
+    """Every metric of one process. `record` is called once for each outcome and never fails.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    `shared` is the folder that workers share; None where this process is alone, and keeps its values in memory.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, shared: Path | None = None) -> None:
+        self.registry = registry if shared is None else CollectorRegistry()
+        """What a scrape is answered from: every worker's values."""
+        if shared is not None:
+            self.registry.register(_Workers(None, str(shared)))  # type: ignore[no-untyped-call]
+        self._shared = shared is not None
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
+        self._revision: str | None = None
         self.budgets: Sequence[Level] = ()
         """Set before a scrape, for a store is read asynchronously and a registry is not."""
-        registry.register(_BudgetGauges(self))
+        self.registry.register(_BudgetGauges(self))
         self._task, self._model = _Cap(MOST_TASKS), _Cap(MOST_MODELS)
         self._series: dict[tuple[str | None, ...], _Series] = {}
 
@@ -106,6 +122,9 @@ class Metrics:
 
         def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
             return Histogram(name, text, labels, registry=registry, buckets=tuple(buckets))
+
+        def gauge(name: str, text: str, mode: Literal["livesum", "livemax"], *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)
 
         self._tokens = histogram(
             "gen_ai_client_token_usage", "Tokens of a request, by type.", TOKEN_BUCKETS,
@@ -133,20 +152,24 @@ class Metrics:
         self._ratio = histogram("farthing_estimate_ratio", "Charged / held.", RATIO_BUCKETS)
         self._over_budget = counter("farthing_over_budget_usd", "Dollars that a request's bound failed to hold.")
         self._own = histogram("farthing_overhead_seconds", "Time added by Farthing itself.", OVERHEAD_BUCKETS)
-        self._policy_info = Gauge("farthing_policy_info", "The policies in force.", ["revision"], registry=registry)
+        self._policy_info = gauge("farthing_policy_info", "The policies in force.", "livemax", "revision")
         self._reloads = counter("farthing_policy_reloads", "Policy folders read, by result.", "result")
         for result in ("accepted", "rejected"):
             self._reloads.labels(result)
-        self._inflight = Gauge("farthing_inflight_requests", "Requests under way.", registry=registry)
-        self.loop_lag = Gauge(
-            "farthing_event_loop_lag_seconds", "How late the event loop last ran a timer.", registry=registry
+        self._inflight = gauge("farthing_inflight_requests", "Requests under way.", "livesum")
+        self.loop_lag = gauge("farthing_event_loop_lag_seconds", "How late the event loop last ran a timer.", "livemax")
+        self._catalogue_age = gauge(
+            "farthing_price_catalogue_age_days", "Age of the bundled price catalogue.", "livemax"
         )
-        self._catalogue_age = Gauge(
-            "farthing_price_catalogue_age_days", "Age of the bundled price catalogue.", registry=registry
+        self._unsettled = gauge(
+            "farthing_unsettled_holds", "Settlements that are not in the store of budgets yet.", "livesum"
         )
-        self._ledger_queue = Gauge(
-            "farthing_ledger_queue", "Ledger rows taken on and not committed yet.", registry=registry
-        )
+        self._warnings = counter(
+            "farthing_budget_warnings", "Requests that found or put a soft budget past its limit.",
+            "scope", "name", "window",
+        )  # fmt: skip
+        self._rebuilds = counter("farthing_budget_rebuilds", "Times that lost budgets were rebuilt from the ledger.")
+        self._ledger_queue = gauge("farthing_ledger_queue", "Ledger rows taken on and not committed yet.", "livesum")
 
     def record(self, outcome: Outcome) -> None:
         """Count one ended request."""
@@ -168,6 +191,8 @@ class Metrics:
             series.first_token.observe(outcome.first_token_s)
         if outcome.held_nusd:
             self._ratio.observe(outcome.charged_nusd / outcome.held_nusd)
+        for level in outcome.warnings:
+            self._warnings.labels(level.scope.kind, level.scope.name, level.scope.window).inc()
         if outcome.over_budget_nusd:
             self._over_budget.inc(outcome.over_budget_nusd / NUSD_PER_USD)
         if len(outcome.attempts) > 1 or outcome.overhead_nusd or outcome.ending is Ending.FAILED:
@@ -177,6 +202,10 @@ class Metrics:
         """Count a request that was refused; `reason` is the error's code."""
         self._refusals.labels(self._task(task), reason).inc()
 
+    def rebuilt(self) -> None:
+        """Count budgets that were lost and rebuilt from the ledger."""
+        self._rebuilds.inc()
+
     def escalated(self, task: str, from_model: str, to_model: str, reason: str) -> None:
         self._escalations.labels(self._task(task), self._model(from_model), self._model(to_model), reason).inc()
 
@@ -184,20 +213,38 @@ class Metrics:
         """Say which revision is in force now; None where a folder was rejected and the last one stays."""
         self._reloads.labels("rejected" if revision is None else "accepted").inc()
         if revision is not None:
-            self._policy_info.clear()
+            if self._shared and self._revision is not None:
+                # Nothing is ever removed from a shared file; `_Workers` leaves this 0 out.
+                self._policy_info.labels(self._revision).set(0)
+            elif not self._shared:
+                self._policy_info.clear()
             self._policy_info.labels(revision).set(1)
+            self._revision = revision
 
     def watch(
         self,
         *,
         inflight: Callable[[], int],
         ledger_queue: Callable[[], int],
+        unsettled: Callable[[], int],
         catalogue_age_days: Callable[[], float],
     ) -> None:
-        """Read these at each scrape."""
-        self._inflight.set_function(inflight)
-        self._ledger_queue.set_function(ledger_queue)
-        self._catalogue_age.set_function(catalogue_age_days)
+        """Read these at each scrape; of other workers, what they were at their last `refresh`."""
+        self._watch(self._inflight, inflight)
+        self._watch(self._ledger_queue, ledger_queue)
+        self._watch(self._unsettled, unsettled)
+        self._watch(self._catalogue_age, catalogue_age_days)
+
+    def refresh(self) -> None:
+        """Tell the other workers what the watched gauges are now; nothing to do where there are none."""
+        for gauge, read in self._watched:
+            gauge.set(read())
+
+    def _watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        if self._shared:
+            self._watched.append((gauge, read))
+        else:
+            gauge.set_function(read)
 
     def _record_failures(self, outcome: Outcome) -> None:
         for attempt in outcome.attempts:
@@ -233,6 +280,16 @@ class Metrics:
             first_token=self._first_token.labels(model, task),
             baseline=self._baseline.labels(task),
         )
+
+
+class _Workers(MultiProcessCollector):
+    """The values of every worker as one: counters of dead ones too, gauges of those that live."""
+
+    def collect(self) -> Iterable[Metric]:
+        for family in super().collect():  # type: ignore[no-untyped-call]
+            if family.name == "farthing_policy_info":
+                family.samples = [sample for sample in family.samples if sample.value]
+            yield family
 
 
 class _BudgetGauges(Collector):

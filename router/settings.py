@@ -19,11 +19,21 @@ class Settings:
     port: int = 4100
     workers: int = 1
     budgets_url: str = "memory://"
+    budgets_on_outage: Literal["closed", "local"] = "closed"
+    """Where the store of budgets is away: refuse what has a budget, or spend what was last known to be left."""
+    replicas: int = 1
+    """How many proxies share that."""
     ledger_url: str = "sqlite:///farthing.db"
+    ledger_on_outage: Literal["auto", "spool", "closed"] = "auto"
+    """Where the ledger is away: keep rows on disk, or refuse new requests. auto: spool for PostgreSQL alone."""
+    spool: Path = Path("farthing-spool")
+    """The folder of rows that wait for the ledger; each process has a file of its own in it."""
     admin_key: str | None = field(default=None, repr=False)
     largest_body_bytes: int = 20_000_000
     body_within_s: float = 60.0
     """A request whose body takes longer to arrive is a 400."""
+    idempotency: Literal["on", "off"] = "on"
+    """off: the header Idempotency-Key means nothing, and no answer is kept for it."""
     simulate: Simulate = "never"
     """auto: serve the simulated providers where no provider key is set at all."""
     local: bool = False

@@ -153,10 +153,13 @@ class Outcome(Struct, frozen=True):
     first_token_s: float | None = None
     own_s: float = 0.0
     """The part of `latency_s` that was spent in Farthing itself."""
+    warnings: tuple[Level, ...] = ()
+    """The soft budgets that were past their limits with it."""
 
 
 Kind = Literal["account", "task", "global"]
 Window = Literal["hour", "day", "month"]
+OnExceeded = Literal["downgrade", "reject", "warn"]
 
 
 @functools.lru_cache(maxsize=8)
@@ -174,7 +177,12 @@ class Scope:
     name: str
     window: Window
     limit_nusd: int
-    may_downgrade: bool = True
+    on_exceeded: OnExceeded = "downgrade"
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether it is only counted and warned of, and never refuses."""
+        return self.on_exceeded == "warn"
 
     def bucket(self, now_s: float) -> str:
         """Return the window that `now_s` (seconds since the epoch) falls into, as "2026-11-21"."""
@@ -187,14 +195,22 @@ class Scope:
             return now
         return now.replace(hour=0) if self.window == "day" else now.replace(hour=0, day=1)
 
+    def ends_s(self, now_s: float) -> int:
+        """Return when the window that `now_s` falls into is over, in seconds since the epoch."""
+        begun = self.since(now_s)
+        if self.window != "month":
+            return int(begun.timestamp()) + (3600 if self.window == "hour" else 86400)
+        after = begun.replace(year=begun.year + begun.month // 12, month=begun.month % 12 + 1)
+        return int(after.timestamp())
+
     def __str__(self) -> str:
-        whom = "the global" if self.kind == "global" else f"{self.kind} '{self.name}''s"
-        return f"{whom} {self.window} budget of ${self.limit_nusd / 1e9:g}"
+        whose = "everything" if self.kind == "global" else f"the {self.kind} '{self.name}'"
+        return f"the {self.window}'s budget of {whose} (${usd_text(self.limit_nusd)})"
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How full one scope is, in nUSD. `spent_nusd + held_nusd` never passes the limit by a hold."""
+    """How full one scope is, in nUSD. `spent_nusd + held_nusd` never passes a hard limit by a hold."""
 
     scope: Scope
     spent_nusd: int
@@ -206,6 +222,27 @@ class Level:
         return max(0, self.scope.limit_nusd - self.spent_nusd - self.held_nusd)
 
     @property
+    def is_over(self) -> bool:
+        """Whether more is spent and held than the limit."""
+        return self.spent_nusd + self.held_nusd > self.scope.limit_nusd
+
+    @property
     def used_pct(self) -> float:
         """Spent and held, in percent of the limit."""
         return 100.0 * (self.spent_nusd + self.held_nusd) / self.scope.limit_nusd
+
+    def __str__(self) -> str:
+        return f"{self.scope} is at {self.used_pct:.1f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A limit on how fast: what it bounds, in what, and how many of them a minute."""
+
+    kind: Literal["account", "model"]
+    name: str
+    unit: Literal["requests", "tokens"]
+    per_minute: int
+
+    def __str__(self) -> str:
+        return f"{self.per_minute} {self.unit} a minute of the {self.kind} '{self.name}'"

@@ -98,7 +98,7 @@ class Calls:
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, timeout=WITHIN_S, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, timeout=WITHIN_S, trust_env=False, verify=False)
 
     @property
     def base_url(self) -> str:
@@ -220,7 +220,7 @@ def running_proxy(
     )
     server = uvicorn.Server(config)
     with LoopThread() as loop, socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
-        serving = loop.start(server.serve(sockets=[listening]))
+        serving = loop.start(_serve(server, listening))
         while not ready.wait(0.05):
             if serving.done():
                 serving.result()
@@ -235,6 +235,14 @@ def running_proxy(
             serving.result(WITHIN_S)
 
 
+async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
+    try:
+        await server.serve(sockets=[listening])
+    except SystemExit as error:
+        # It would end the loop's thread, which has more to do.
+        raise RuntimeError("The proxy did not start.") from error
+
+
 class ServeProcess:
     """`farthing serve` as a user starts it, in a process of its own that may be killed."""
 
@@ -246,6 +254,7 @@ class ServeProcess:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         policies, self.ledger = folder / "policies", folder / "ledger.db"
+        self._calls: Calls | None = None
         write_policies(policies, files)
         command = [sys.executable, "-m", "router", "serve", "--port", "0", "--policies", str(policies)]
         command += ["--ledger-url", f"sqlite:///{self.ledger}", *options]
@@ -261,11 +270,15 @@ class ServeProcess:
         """
         assert self.child.stdout is not None
         assert self.child.stderr is not None
+        too_late = threading.Timer(3 * WITHIN_S, self.child.kill)
+        too_late.start()
         line = self.child.stdout.readline()
+        too_late.cancel()
         found = re.search(r"http://[\w.]+:\d+", line)
         if found is None:
             raise RuntimeError(self.child.stderr.read())
-        return Calls(found[0], self.ledger)
+        self._calls = Calls(found[0], self.ledger)
+        return self._calls
 
     def kill(self) -> None:
         """End it as `kill -9` does."""
@@ -278,6 +291,8 @@ class ServeProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._calls is not None:
+            self._calls.close()
         if self.child.poll() is None:
             self.child.terminate()
             try:

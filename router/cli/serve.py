@@ -17,6 +17,22 @@ class SimulateMode(StrEnum):
     never = "never"
 
 
+class OutageMode(StrEnum):
+    closed = "closed"
+    local = "local"
+
+
+class LedgerOutageMode(StrEnum):
+    auto = "auto"
+    spool = "spool"
+    closed = "closed"
+
+
+class Switch(StrEnum):
+    on = "on"
+    off = "off"
+
+
 class LogLevel(StrEnum):
     debug = "debug"
     info = "info"
@@ -32,21 +48,53 @@ def serve(
     port: Annotated[
         int, typer.Option(envvar="FARTHING_PORT", min=0, max=65535, help="The port; 0 takes a free one.")
     ] = 4100,
-    workers: Annotated[
-        int, typer.Option(envvar="FARTHING_WORKERS", min=1, max=1, help="Processes that share the port.")
-    ] = 1,
+    workers: Annotated[int, typer.Option(envvar="FARTHING_WORKERS", min=1, help="Processes that share the port.")] = 1,
     budgets_url: Annotated[
-        str, typer.Option(envvar="FARTHING_BUDGETS_URL", help="Where budgets are kept: memory://.")
+        str,
+        typer.Option(
+            envvar="FARTHING_BUDGETS_URL",
+            help="Where budgets are kept: memory://, redis://HOST:PORT, rediss://, redis+sentinel://, redis+cluster://.",
+        ),
     ] = "memory://",
+    budgets_on_outage: Annotated[
+        OutageMode,
+        typer.Option(
+            envvar="FARTHING_BUDGETS_ON_OUTAGE",
+            help="While Redis is away: closed refuses with 503, local spends a share of what was left.",
+        ),
+    ] = OutageMode.closed,
+    replicas: Annotated[
+        int, typer.Option(envvar="FARTHING_REPLICAS", min=1, help="Proxies that share it, for `local`.")
+    ] = 1,
     ledger_url: Annotated[
-        str, typer.Option(envvar="FARTHING_LEDGER_URL", help="Where the ledger is: sqlite:///FILE.")
+        str,
+        typer.Option(
+            envvar="FARTHING_LEDGER_URL", help="Where the ledger is: sqlite:///FILE, postgresql://USER@HOST/DATABASE."
+        ),
     ] = "sqlite:///farthing.db",
+    ledger_on_outage: Annotated[
+        LedgerOutageMode,
+        typer.Option(
+            envvar="FARTHING_LEDGER_ON_OUTAGE",
+            help="While it is away: spool keeps rows on disk, closed refuses with 503; auto: spool for PostgreSQL.",
+        ),
+    ] = LedgerOutageMode.auto,
+    spool: Annotated[
+        Path, typer.Option(envvar="FARTHING_SPOOL", help="The folder for rows that wait for the ledger.")
+    ] = Path("farthing-spool"),
     admin_key: Annotated[
         str | None, typer.Option(envvar="FARTHING_ADMIN_KEY", help="Opens /admin; without it /admin is shut.")
     ] = None,
     largest_body_bytes: Annotated[
         int, typer.Option(envvar="FARTHING_LARGEST_BODY_BYTES", min=1024, help="A larger request is a 413.")
     ] = 20_000_000,
+    idempotency: Annotated[
+        Switch,
+        typer.Option(
+            envvar="FARTHING_IDEMPOTENCY",
+            help="Answers to requests with an Idempotency-Key are kept for 24 h; off: not.",
+        ),
+    ] = Switch.on,
     simulate: Annotated[
         SimulateMode,
         typer.Option(
@@ -55,7 +103,7 @@ def serve(
         ),
     ] = SimulateMode.never,
     local: Annotated[
-        bool, typer.Option("--local", envvar="FARTHING_LOCAL", help="Serve a small real model too (farthing[local]).")
+        bool, typer.Option("--local", envvar="FARTHING_LOCAL", help="Serve a small real model too (the extra `local`).")
     ] = False,
     log_level: Annotated[
         LogLevel, typer.Option(envvar="FARTHING_LOG_LEVEL", help="Outcomes are info.")
@@ -65,11 +113,19 @@ def serve(
 
     Example: farthing serve --policies policies --port 4100
     """
+    from router.budgets.open import MEMORY_URL, REDIS_SCHEMES
     from router.web.log import configure
     from router.web.serving import run
 
-    if budgets_url != "memory://":
-        raise typer.BadParameter("only memory:// is known", param_hint="--budgets-url")
+    if budgets_url != MEMORY_URL and budgets_url.partition("://")[0] not in REDIS_SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in ("memory", *REDIS_SCHEMES))
+        raise typer.BadParameter(f"no such store; there is {known}", param_hint="--budgets-url")
+    if workers > 1 and budgets_url == MEMORY_URL:
+        raise typer.BadParameter(
+            f"{workers} workers can't share budgets in memory; keep them in Redis (--budgets-url redis://HOST:PORT), "
+            "or use one worker",
+            param_hint="--workers",
+        )
     configure(log_level.value)
     run(
         Settings(
@@ -78,9 +134,14 @@ def serve(
             port=port,
             workers=workers,
             budgets_url=budgets_url,
+            budgets_on_outage=budgets_on_outage.value,
+            replicas=replicas,
             ledger_url=ledger_url,
+            ledger_on_outage=ledger_on_outage.value,
+            spool=spool,
             admin_key=admin_key,
             largest_body_bytes=largest_body_bytes,
+            idempotency=idempotency.value,
             simulate=simulate.value,
             local=local,
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import closing
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +15,11 @@ from router.cli.table import Column, dollars, percent, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from router.ledger.rows import Row
+
+MOST_USD = 1_000_000
+"""A charge above that is a slip of the keyboard."""
 
 _NUMBERS = (
     Column("requests", number=True),
@@ -23,6 +31,14 @@ _NUMBERS = (
     Column("input tokens", number=True, spare=True),
     Column("output tokens", number=True, spare=True),
 )
+_ORPHANS = (
+    Column("id"),
+    Column("at"),
+    Column("task"),
+    Column("model"),
+    Column("held", number=True),
+    Column("held by", spare=True),
+)
 
 
 def spend(
@@ -32,6 +48,14 @@ def spend(
     since: Annotated[
         str | None, typer.Option(help="30m, 24h, 7d, 2w, or a date or time (UTC). Default: from the beginning.")
     ] = None,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="List the requests that a crash cut off: charged at their ceiling.")
+    ] = False,
+    correct: Annotated[
+        str | None, typer.Option(metavar="ID", help="Put the charge of this request right, by a row that is added.")
+    ] = None,
+    usd: Annotated[str | None, typer.Option(help="What it cost in truth, in dollars; with --correct.")] = None,
+    note: Annotated[str | None, typer.Option(help="How you know; with --correct.")] = None,
     ledger_url: Annotated[
         str, typer.Option(envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")
     ] = "sqlite:///farthing.db",
@@ -42,25 +66,77 @@ def spend(
     Cost is every dollar paid; overhead is the part of it that bought no answer. It is safe beside a running proxy.
 
     Example: farthing spend --by task,day --since 7d
+    Example: farthing spend --orphans; farthing spend --correct 019ab… --usd 0.0012 --note "the provider's invoice"
     """
     from router.errors import InvalidRequest
     from router.ledger.open import open_store
-    from router.ledger.report import groupings, parse_since, spend_report
+    from router.ledger.report import groupings, orphans_report, parse_since, spend_report
 
+    if correct is not None:
+        return _correct(ledger_url, correct, usd, note, as_json=as_json)
+    if usd is not None or note is not None:
+        raise typer.BadParameter("--usd and --note belong to --correct ID")
     try:
         groups = groupings(by)
         start = parse_since(since, datetime.now(UTC)) if since else None
     except InvalidRequest as error:
         raise typer.BadParameter(error.message) from None
-    store = open_store(ledger_url, read_only=True)
-    try:
-        report = spend_report(store, by, start)
-    finally:
-        store.close()
+    with closing(open_store(ledger_url, read_only=True)) as store:
+        report = orphans_report(store, datetime.now(UTC)) if orphans else spend_report(store, by, start)
     if as_json:
         print_json(report)
+    elif orphans:
+        _print_orphans(report)
     else:
         _print(report, groups)
+    return None
+
+
+def _correct(ledger_url: str, request_id: str, usd: str | None, note: str | None, *, as_json: bool) -> None:
+    from router.errors import InvalidRequest
+    from router.ledger.correction import correction
+    from router.ledger.open import open_store
+    from router.ledger.rows import NAMES
+    from router.values import nusd_cost
+    from router.values import usd as exact_usd
+
+    if not usd or not note:
+        raise typer.BadParameter("--correct needs --usd, what it cost in truth, and --note, how you know")
+    try:
+        cost_usd = Decimal(usd)
+    except InvalidOperation:
+        cost_usd = Decimal("NaN")
+    if not cost_usd.is_finite() or not 0 <= cost_usd <= MOST_USD:
+        raise typer.BadParameter(f"'{usd[:40]}' is no amount of dollars", param_hint="--usd")
+    store = open_store(ledger_url)
+
+    async def add() -> Row:
+        with closing(store):
+            await store.open()
+            row = correction(store, request_id, nusd_cost(cost_usd), note, datetime.now(UTC))
+            if not await store.write([row]):
+                raise InvalidRequest(f"'{request_id}' was corrected at this very moment; look at it again.")
+            return row
+
+    row = dict(zip(NAMES, asyncio.run(add()), strict=True))
+    difference_usd = float(exact_usd(row["charged_nusd"]))
+    if as_json:
+        print_json({"id": row["id"], "corrects": request_id, "charged_usd": difference_usd, "note": note})
+    else:
+        print(
+            f"Added {row['id']}: {dollars(difference_usd)}, so that {request_id} comes to {dollars(float(cost_usd))}."
+        )
+
+
+def _print_orphans(report: dict[str, Any]) -> None:
+    if not report["orphans"]:
+        print("No request was cut off.")
+        return
+    rows = [
+        [row["id"], row["at"], row["task"], row["model"] or "-", dollars(row["held_usd"]), row["instance"] or "-"]
+        for row in report["orphans"]
+    ]
+    print_table(_ORPHANS, rows, total=["total", "", "", "", dollars(report["held_usd"]), ""])
 
 
 def _print(report: dict[str, Any], groups: Sequence[str]) -> None:

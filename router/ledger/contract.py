@@ -1,15 +1,41 @@
-"""What a store of the ledger promises, whichever it is."""
+"""What a store of the ledger promises, whichever it is, and the questions that all of them answer by the same SQL.
+
+Rows are written on the event loop. Questions block, and may be asked from any thread: who asks is a command, a start,
+or a thread beside the loop.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple
 
-from router.ledger.rows import Row
+from router.ledger.rows import CORRECTION, Row, time_text
 
 Grouping = Literal["task", "model", "account", "rule", "kind", "provider", "outcome", "day"]
+
+_COLUMN_OF: dict[Grouping, str] = {
+    "task": "task",
+    "model": "coalesce(routed_model, '-')",
+    "account": "coalesce(account, '-')",
+    "rule": "rule",
+    "kind": "coalesce(kind, '-')",
+    "provider": "coalesce(provider, '-')",
+    "outcome": "outcome",
+    "day": "substr(at, 1, 10)",
+}
+_SUMS = (
+    "charged_nusd",
+    "baseline_nusd",
+    "overhead_nusd",
+    "over_budget_nusd",
+    "input_tokens",
+    "output_tokens",
+)
+_ENTRY = "id, at, account, task, rule, policy_revision, requested_model, routed_model, provider, kind, outcome, "
+_ENTRY += "held_nusd, charged_nusd, instance, held_until"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +53,113 @@ class Spend:
     output_tokens: int
 
 
-class Store(Protocol):
-    """Where rows are kept. Blocking: `LedgerWriter` calls it from a thread of its own."""
+class Output(NamedTuple):
+    """How long one answer was."""
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Commit all the rows or none. A row whose id is there already replaces it only while that one is held.
+    task: str
+    routed_model: str
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row as far as a correction of it must know it."""
+
+    id: str
+    at: str
+    account: str | None
+    task: str
+    rule: str
+    policy_revision: str
+    requested_model: str
+    routed_model: str | None
+    provider: str | None
+    kind: str | None
+    outcome: str
+    held_nusd: int
+    charged_nusd: int
+    instance: str | None
+    held_until: str | None
+
+
+class Store(ABC):
+    """Where rows are kept."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, and bring the schema up; `write` does it by itself where that has not been done.
 
         Raises:
-            StoreUnavailable: nothing was committed; the same call may be made again.
+            StoreUnavailable: it can't be reached.
+            SchemaTooNew: a newer Farthing has been there.
         """
-        ...
+
+    @abstractmethod
+    async def write(self, rows: Sequence[Row]) -> int:
+        """Commit all the rows or none, and return how many of them were news. No two bear the same id.
+
+        A row whose id is there already replaces it only while that one is held: whoever writes twice, writes once.
+
+        Raises:
+            StoreUnavailable: it is not known whether they were committed; the same call may be made again.
+        """
+
+    @abstractmethod
+    def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query whose values are `$1`, `$2`…
+
+        Raises:
+            StoreUnavailable: it can't be read.
+        """
+
+    @abstractmethod
+    def close(self) -> None: ...
 
     def spend(self, by: Sequence[Grouping], since: datetime | None) -> list[Spend]:
         """Return what was charged, by group, dearest first; without groups, one row of totals."""
-        ...
+        groups = [_COLUMN_OF[grouping] for grouping in by]
+        sums = [f"CAST(coalesce(sum({name}), 0) AS BIGINT)" for name in _SUMS]
+        count = f"count(CASE WHEN outcome <> '{CORRECTION}' THEN 1 END)"
+        query = f"SELECT {count}, {', '.join(sums + groups)} FROM requests WHERE at >= $1"  # noqa: S608  no input in it
+        if groups:
+            query += f" GROUP BY {', '.join(groups)} ORDER BY 2 DESC, 1 DESC, {', '.join(groups)}"
+        rows = self.ask(query, [time_text(since) if since else ""])
+        return [Spend(tuple(row[7:]), *row[:7]) for row in rows]
 
     def charged_since(self, since: datetime, *, task: str | None, account: str | None) -> int:
         """Return the nUSD charged (or held and never settled) since then, for budgets to start from."""
-        ...
+        query = "SELECT CAST(coalesce(sum(charged_nusd), 0) AS BIGINT) FROM requests WHERE at >= $1"
+        values = [time_text(since)]
+        for column, value in (("task", task), ("account", account)):
+            if value is not None:
+                values.append(value)
+                query += f" AND {column} = ${len(values)}"
+        return int(self.ask(query, values)[0][0])
 
-    def close(self) -> None: ...
+    def recent_outputs(self, limit: int) -> list[Output]:
+        """Return the lengths of the last answers, newest first; one that was cut at its budget is among them."""
+        rows = self.ask(
+            "SELECT task, routed_model, output_tokens FROM requests WHERE outcome IN ('answered', 'cut') "
+            "AND routed_model IS NOT NULL AND output_tokens IS NOT NULL ORDER BY at DESC LIMIT $1",
+            [limit],
+        )
+        return [Output(*row) for row in rows]
+
+    def held(self) -> list[Entry]:
+        """Return the rows that are held and were not corrected, oldest first: under way, or cut off by a crash."""
+        rows = self.ask(
+            f"SELECT {_ENTRY} FROM requests WHERE outcome = 'held' AND NOT EXISTS "  # noqa: S608  names are ours
+            "(SELECT 1 FROM requests AS other WHERE other.corrects = requests.id) ORDER BY at, id"
+        )
+        return [Entry(*row) for row in rows]
+
+    def entry(self, request_id: str) -> Entry | None:
+        """Return one row, or None where there is none."""
+        rows = self.ask(f"SELECT {_ENTRY} FROM requests WHERE id = $1", [request_id])  # noqa: S608  names are ours
+        return Entry(*rows[0]) if rows else None
+
+    def corrected(self, request_id: str) -> tuple[int, int]:
+        """Return how many corrections a row has, and what they add to its charge, in nUSD."""
+        query = "SELECT count(*), CAST(coalesce(sum(charged_nusd), 0) AS BIGINT) FROM requests WHERE corrects = $1"
+        count, charged_nusd = self.ask(query, [request_id])[0]
+        return count, charged_nusd

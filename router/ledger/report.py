@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from router.errors import InvalidRequest
 from router.ledger.contract import Grouping, Spend, Store
+from router.ledger.correction import orphans
 from router.values import usd
 
 _SPAN = re.compile(r"^(\d{1,6})([mhdw])$")
@@ -58,6 +59,30 @@ def spend_report(store: Store, by: str, since: datetime | None) -> dict[str, Any
         "rows": [
             {**dict(zip(names, row.group, strict=True)), "cost_usd": _usd(row.charged_nusd), **_sums(row)}
             for row in (store.spend(names, since) if names else [])
+        ],
+    }
+
+
+def orphans_report(store: Store, now: datetime) -> dict[str, Any]:
+    """Return the requests that a crash cut off, oldest first, and what they are charged at together.
+
+    Raises:
+        StoreUnavailable: the ledger can't be read.
+    """
+    found = orphans(store, now)
+    return {
+        "held_usd": _usd(sum(entry.charged_nusd for entry in found)),
+        "orphans": [
+            {
+                "id": entry.id,
+                "at": entry.at,
+                "task": entry.task,
+                "model": entry.routed_model,
+                "account": entry.account,
+                "held_usd": _usd(entry.charged_nusd),
+                "instance": entry.instance,
+            }
+            for entry in found
         ],
     }
 

@@ -1,25 +1,29 @@
-"""Takes outcomes from the event loop and commits them in batches from a thread of its own.
+"""Takes outcomes from the event loop and commits them in batches.
 
 While one batch is being committed the next one gathers, so that batches grow with the load and a lone caller waits
-for none. Nothing that was taken on is dropped: where the store fails, the batch is tried again until it is there,
-and `not_ready` turns new work away meanwhile.
+for none. Nothing that was taken on is dropped. Where the store is away, rows go to the spool and follow in their order
+when it is back; where there is no spool, the batch is tried again until it is there. `not_ready` turns new work away
+when there is no room: while the store is away without a spool, and when the queue or the spool is full.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from types import TracebackType
+from typing import Self
 
-from router.errors import StoreUnavailable
+from router.errors import FarthingError, StoreUnavailable
 from router.ledger.contract import Store
-from router.ledger.rows import Row, row_of
+from router.ledger.instance import own_instance
+from router.ledger.rows import HELD_FOR_S, Row, row_of
+from router.ledger.spool import Spool
 from router.values import Ending, Outcome
 
 MOST_QUEUED_ROWS = 20_000
 RETRY_S = 0.25
+LONGEST_RETRY_S = 5.0
 TRIES_AT_SHUTDOWN = 20
 SETTLED_WITHIN_S = 0.02
 """A settled row may wait so long for company: its held row is committed already, at its ceiling."""
@@ -36,94 +40,213 @@ class Batch:
 
 
 class LedgerWriter:
-    """The only writer of a store in this process; lives on one event loop."""
+    """The only writer of a store in this process; lives on one event loop, and writes between enter and exit."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, *, most_queued: int = MOST_QUEUED_ROWS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool | None = None,
+        *,
+        most_queued: int = MOST_QUEUED_ROWS,
+        held_for_s: float = HELD_FOR_S,
+    ) -> None:
         self._store = store
-        self._loop = loop
+        self._spool = spool
         self._most_queued = most_queued
+        self._held_for_s = held_for_s
+        self._instance = own_instance()
+        self._loop = asyncio.get_running_loop()
+        self._tasks = asyncio.TaskGroup()
+        self._working: list[asyncio.Task[None]] = []
         self._gathering = Batch()
         self._writing: Batch | None = None
-        self._soon: asyncio.Handle | None = None
+        self._wanted = asyncio.Event()
+        self._spooled = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
-        self._failing: str | None = None
-        self._closing = False
-        self._tries_left = TRIES_AT_SHUTDOWN
-        self._queue: SimpleQueue[Batch | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._write_batches, name="ledger", daemon=True)
-        self._thread.start()
+        self._away: str | None = None
+        self._no_room: str | None = None
+        self._tries_left: int | None = None
+        self.held_back: str | None = None
+        """Why no work may begin although rows can be taken: set by whoever has to read the ledger first."""
+        self.caught_up = asyncio.Event()
+        """Set while every row that was spooled, by whichever process, is in the store."""
 
     @property
     def queued(self) -> int:
-        """Rows that are taken on and not committed yet."""
-        return len(self._gathering.rows) + (len(self._writing.rows) if self._writing else 0)
+        """Rows that are taken on and not in the store yet, the spooled ones among them."""
+        return self._in_memory + (self._spool.waiting_rows if self._spool else 0)
 
     @property
     def not_ready(self) -> str | None:
-        """Why no new work should be taken on: the store fails or the queue is full. None where all is well."""
-        if self._failing:
-            return self._failing
-        if self.queued >= self._most_queued:
-            return f"The ledger's queue is full ({self.queued} rows)."
+        """Why no new work should be taken on. None where all is well, or where the spool takes what comes."""
+        if self._no_room or self.held_back:
+            return self._no_room or self.held_back
+        if self._in_memory >= self._most_queued:
+            return f"The ledger's queue is full ({self._in_memory} rows)."
+        if self._spool and self._spool.full:
+            return f"The ledger's spool is full ({self._spool.waiting_rows} rows). {self._away or ''}".rstrip()
         return None
 
+    @property
+    def degraded(self) -> str | None:
+        """What is wrong with the store while work goes on; None where all is well."""
+        if self._spool is None or not (self._away or self._spool.waiting_rows):
+            return None
+        return f"{self._away or 'The ledger catches up.'} {self._spool.waiting_rows} rows wait in the spool."
+
+    async def open(self) -> None:
+        """Bring the store up, and replay what earlier processes left in the spool.
+
+        Where the store is away and there is a spool, that is left for later.
+
+        Raises:
+            StoreUnavailable: it can't be reached, and there is no spool.
+            SchemaTooNew: a newer Farthing has been there.
+        """
+        try:
+            await self._store.open()
+            while self._spool and (chunk := await self._spool.oldest()):
+                await self._store.write(chunk.rows)
+                await self._spool.forget(chunk)
+        except StoreUnavailable as error:
+            if self._spool is None:
+                raise
+            self._lost(error)
+        else:
+            self.caught_up.set()
+
     def record(self, outcome: Outcome) -> asyncio.Event:
-        """Take an outcome on; the event is set when it is committed. Never blocks, never refuses."""
+        """Take an outcome on; the event is set when it is committed or spooled. Never blocks, never refuses."""
         batch = self._gathering
-        batch.rows[outcome.id] = row_of(outcome)
+        batch.rows[outcome.id] = row_of(outcome, self._instance, self._held_for_s)
         if self._writing is None:
-            if outcome.ending is not Ending.HELD:
-                self._later = self._later or self._loop.call_later(SETTLED_WITHIN_S, self._submit)
-            elif self._soon is None:
-                # At the end of this turn of the loop, with whatever else comes in by then.
-                self._soon = self._loop.call_soon(self._submit)
+            if outcome.ending is Ending.HELD:
+                self._wanted.set()
+            elif self._later is None:
+                self._later = self._loop.call_later(SETTLED_WITHIN_S, self._wanted.set)
         return batch.committed
 
-    async def aclose(self) -> None:
-        """Commit what is queued, then let the thread go. Rows are lost only where the store is."""
-        self._closing = True
-        while self.queued:
-            if self._writing is None:
-                self._submit()
-            else:
-                await self._writing.committed.wait()
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._working.append(self._tasks.create_task(self._write_batches()))
+        if self._spool:
+            self._working.append(self._tasks.create_task(self._replay(self._spool)))
+        return self
 
-    def _submit(self) -> None:
-        if self._later is not None:
-            self._later.cancel()
-        self._soon = self._later = None
-        if self._writing is None and self._gathering.rows:
-            self._writing, self._gathering = self._gathering, Batch()
-            self._queue.put(self._writing)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit what is queued, or spool it. Rows are lost only where the store is away and there is no spool."""
+        self._tries_left = TRIES_AT_SHUTDOWN
+        while self._in_memory:
+            self._wanted.set()
+            await (self._writing or self._gathering).committed.wait()
+        for task in self._working:
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+        if self._spool:
+            if self._spool.waiting_rows:
+                log.warning("%d rows of the ledger wait in the spool for the next start.", self._spool.waiting_rows)
+            self._spool.close()
 
-    def _write_batches(self) -> None:
-        """Run in the thread until a None comes."""
-        while (batch := self._queue.get()) is not None:
+    @property
+    def _in_memory(self) -> int:
+        return len(self._gathering.rows) + (len(self._writing.rows) if self._writing else 0)
+
+    async def _write_batches(self) -> None:
+        """Commit one batch after the other, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
+            while self._gathering.rows:
+                batch = self._writing = self._gathering
+                self._gathering = Batch()
+                await self._keep(list(batch.rows.values()))
+                self._writing = None
+                batch.committed.set()
+
+    async def _keep(self, rows: list[Row]) -> None:
+        """Return once the rows are in the store, or in the spool; only a shutdown gives up."""
+        while True:
             try:
-                self._store.write(list(batch.rows.values()))
-            except StoreUnavailable as error:
-                self._loop.call_soon_threadsafe(self._failed, batch, error)
+                await (self._to_store(rows) if self._spool is None else self._to_either(self._spool, rows))
+            except (FarthingError, OSError) as error:
+                self._turned_away(error)
+            except Exception as error:
+                log.exception("Rows of the ledger can't be written; this is a bug.")
+                self._turned_away(error)
             else:
-                self._loop.call_soon_threadsafe(self._done, batch)
+                if self._no_room:
+                    log.warning("The ledger takes rows again.")
+                    self._no_room = None
+                return
+            if self._tries_left is not None:
+                self._tries_left -= 1
+                if self._tries_left < 0:
+                    log.critical("%d rows of the ledger are lost: the store stayed away at shutdown.", len(rows))
+                    return
+            await asyncio.sleep(RETRY_S)
 
-    def _done(self, batch: Batch) -> None:
-        if self._failing:
+    async def _to_store(self, rows: list[Row]) -> None:
+        await self._store.write(rows)
+        self._found()
+
+    async def _to_either(self, spool: Spool, rows: list[Row]) -> None:
+        """Write to the store, or behind the rows of this process that wait in the spool."""
+        if not self._away and not spool.own_waits:
+            try:
+                return await self._to_store(rows)
+            except StoreUnavailable as error:
+                self._lost(error)
+        await spool.append(rows)
+        self.caught_up.clear()
+        self._spooled.set()
+        return None
+
+    async def _replay(self, spool: Spool) -> None:
+        """Bring what was spooled to the store, oldest first, until cancelled."""
+        while True:
+            await self._spooled.wait()
+            pause_s = RETRY_S
+            while self._away or spool.waiting_rows:
+                try:
+                    if chunk := await spool.oldest():
+                        await self._store.write(chunk.rows)
+                        await spool.forget(chunk)
+                    else:
+                        await self._store.open()
+                    self._found()
+                    pause_s = RETRY_S
+                except (FarthingError, OSError) as error:
+                    self._lost(error)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+                except Exception as error:
+                    log.exception("The ledger's spool can't be replayed; this is a bug.")
+                    self._lost(error)
+                    await asyncio.sleep(LONGEST_RETRY_S)
+            self._spooled.clear()
+            self.caught_up.set()
+            log.warning("The ledger has every row that was spooled.")
+
+    def _found(self) -> None:
+        if self._away:
             log.warning("The ledger is written again.")
-            self._failing = None
-        self._writing = None
-        batch.committed.set()
-        self._submit()
+            self._away = None
 
-    def _failed(self, batch: Batch, error: StoreUnavailable) -> None:
-        if not self._failing:
-            log.error("%s New requests are refused until it is back; %d rows wait.", error.message, self.queued)
-        self._failing = error.message
-        self._tries_left -= self._closing
-        if self._tries_left < 0:
-            log.critical("%d rows of the ledger are lost: the store stayed away at shutdown.", self.queued)
-            self._writing, self._gathering = None, Batch()
-            batch.committed.set()
-            return
-        self._loop.call_later(RETRY_S, self._queue.put, batch)
+    def _lost(self, error: Exception) -> None:
+        """Note that the store is away."""
+        self.caught_up.clear()
+        self._spooled.set()
+        if not self._away:
+            log.error("%s Rows are spooled until it is back.", error)
+        self._away = str(error)
+
+    def _turned_away(self, error: Exception) -> None:
+        """Note that rows find no room anywhere."""
+        if not self._no_room:
+            log.error("%s New requests are refused until that is mended; %d rows wait.", error, self._in_memory)
+        self._no_room = str(error)

@@ -102,6 +102,7 @@ class Pipeline:
         if better is None:
             run.attempts[run.attempts.index(ended)] = msgspec.structs.replace(ended, reason="answered")
             return answer, leg
+        self._parts.escalated(run.plan.policy.task, leg.model.name, better[1].model.name, "json")
         answer, leg = better
         await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
         return answer, leg

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import anyio.to_thread
 from msgspec import Struct, structs
@@ -19,8 +19,9 @@ from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
 from router.policy.policy import Account, Budget, Policy, PolicySet
 from router.policy.purse import purse_of
+from router.policy.target import Model
 from router.tokens import Counter
-from router.values import NUSD_PER_USD, Kind, Level, Scope
+from router.values import NUSD_PER_USD, Kind, Level, Rate, Scope
 
 
 class Arrival(Struct, frozen=True):
@@ -58,7 +59,7 @@ class Plan(Struct, frozen=True):
     def within(self, level: Level) -> Plan:
         """Decide again with no more than a budget has left, after others took what this request was to hold."""
         purse = Purse(
-            level.left_nusd, str(level.scope), code="budget_exceeded", may_downgrade=level.scope.may_downgrade
+            level.left_nusd, str(level.scope), code="budget_exceeded", may_downgrade=level.scope.on_exceeded != "reject"
         )
         if self.purse and self.purse.nusd < purse.nusd:
             purse = self.purse
@@ -109,9 +110,24 @@ def scopes_of(policies: PolicySet, policy: Policy, account: Account | None) -> t
     if account:
         owners.append(("account", account.name, account.budget))
     return tuple(
-        Scope(kind, name, window, limit, budget.on_exceeded == "downgrade")
+        Scope(kind, name, window, limit, budget.on_exceeded)
         for kind, name, budget in owners
         for window, limit in budget.windows()
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def rates_of(account: Account | None, model: Model) -> tuple[Rate, ...]:
+    """Return every rate that a call of `model` by `account` draws on, the account's first; may be empty."""
+    owners: list[tuple[Literal["account", "model"], Account | Model]] = [("model", model)]
+    if account:
+        owners.insert(0, ("account", account))
+    units: tuple[Literal["requests", "tokens"], ...] = ("requests", "tokens")
+    return tuple(
+        Rate(kind, owner.name, unit, per_minute)
+        for kind, owner in owners
+        for unit, per_minute in zip(units, (owner.requests_per_minute, owner.tokens_per_minute), strict=True)
+        if per_minute is not None
     )
 
 

@@ -17,26 +17,28 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from router.budgets.contract import Budgets
+from router.budgets.contract import Answer, Budgets, Draw, Held, Hold, Limited, Short
 from router.errors import (
     BudgetExceeded,
     ContextLengthExceeded,
     FarthingError,
     InvalidRequest,
+    ModelNotFound,
     ProviderError,
     ProviderOverloaded,
     ProviderRefused,
     ProviderTimedOut,
     ProviderUnreachable,
+    RateLimited,
     RequestBudgetExceeded,
     StoreUnavailable,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from router.pipeline.plan import Arrival, Plan
+from router.pipeline.plan import Arrival, Plan, rates_of
 from router.policy.decide import Candidate, Purse, Refusal, Route, ask_of, consider
 from router.policy.explain import recorded_facts
 from router.policy.policy import PolicySet
@@ -44,7 +46,7 @@ from router.policy.target import Model, Target
 from router.pricing import Ask
 from router.providers.contract import Call, Provider
 from router.tokens import Counter
-from router.values import Attempt, Certainty, Ending, Outcome, Usage
+from router.values import Attempt, Certainty, Ending, Level, Outcome, Usage
 
 LONGEST_WAIT_S = 10.0
 """The longest `retry-after` that is waited for; a longer one sends the request to the next candidate."""
@@ -78,8 +80,12 @@ class Parts:
     lane: Callable[[Target], Provider]
     observe: Callable[[Outcome], None]
     """Told of every outcome, once: metrics and the log."""
+    escalated: Callable[[str, str, str, str], None]
+    """Told of every escalation: task, from which model, to which, and the check that failed."""
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    usual_output_tokens: Callable[[str, str], int | None] = lambda task, model: None
+    """How long an answer of this task and model usually is at the most; None while that is not known."""
 
 
 class Leg(Struct, frozen=True):
@@ -111,6 +117,9 @@ class Run:
         self._last: Leg | None = None
         self._legs = 0
         self._held_nusd = 0
+        self._over: tuple[Level, ...] = ()
+        self._unopened: str | None = None
+        """The hold of a leg that is to be opened next."""
         self._committed: asyncio.Event | None = None
         self._waited_s = 0.0
         self._first_token_s: float | None = None
@@ -120,6 +129,11 @@ class Run:
     def spent_nusd(self) -> int:
         """What the attempts that have ended cost."""
         return sum(attempt.charge_nusd for attempt in self.attempts)
+
+    @property
+    def warnings(self) -> tuple[Level, ...]:
+        """The soft budgets that this request found, or put, past their limits."""
+        return self._over
 
     # -- before the first byte -------------------------------------------------------------------------------------
 
@@ -181,7 +195,7 @@ class Run:
         """Hold for the first candidate, deciding anew where others took the money; write the held row.
 
         Raises:
-            BudgetError, RequestError: no candidate fits.
+            BudgetError, RequestError: no candidate fits, or the account calls too fast.
             StoreUnavailable: the ledger or the budgets can't take it on now.
         """
         if why := self._parts.ledger.not_ready:
@@ -189,14 +203,68 @@ class Run:
         for _ in range(MOST_DECISIONS):
             if isinstance(self.plan.decision, Refusal):
                 raise refused(self.plan.decision)
-            candidate = self.plan.decision.candidates[0]
-            short = await self._parts.budgets.hold(self._hold_id(), self.plan.scopes, candidate.ceiling_nusd)
-            if short is None:
-                self._held_nusd = candidate.ceiling_nusd
-                self._committed = self._parts.ledger.record(self._held_outcome(candidate))
-                return self.plan.decision
-            self.plan = self.plan.within(short)
+            answer = await self._hold_any(self.plan.decision)
+            if isinstance(answer, Route):
+                self._committed = self._parts.ledger.record(self._held_outcome(answer.candidates[0]))
+                return answer
+            self.plan = self.plan.within(answer.level)
         raise BudgetExceeded("Others took what was left of the budget while this request was being decided.")
+
+    async def _hold_any(self, route: Route) -> Route | Short:
+        """Hold for the first candidate that is not called too fast, and return the route from there on.
+
+        Raises:
+            RateLimited: the account's own rate has no room, or no candidate's has.
+        """
+        limited: list[Limited] = []
+        for number, candidate in enumerate(route.candidates):
+            answer = await self._take(candidate)
+            if isinstance(answer, Held):
+                return structs.replace(route, candidates=route.candidates[number:]) if number else route
+            if isinstance(answer, Short):
+                return answer
+            limited.append(answer)
+            if answer.rate.kind == "account":
+                break
+        soonest = min(limited, key=lambda limit: limit.wait_s)
+        if limited[-1].rate.kind == "account":
+            soonest = limited[-1]
+        raise RateLimited(
+            f"There is a limit of {soonest.rate}; there is room again in {soonest.wait_s:.3f} s.",
+            retry_after_s=soonest.wait_s,
+        )
+
+    async def _take(self, candidate: Candidate) -> Answer:
+        """Hold for the next leg, in every budget and rate at once."""
+        amount_nusd = self._amount_nusd(candidate)
+        draws: tuple[Draw, ...] = ()
+        if rates := rates_of(self.arrival.account, candidate.model):
+            facts = self.plan.facts
+            output_tokens = min(facts.expected_output_tokens, candidate.max_output_tokens)
+            tokens = candidate.input_tokens + facts.n * output_tokens
+            draws = tuple(
+                Draw(rate, tokens if rate.unit == "tokens" else 1)
+                for rate in rates
+                # A request counts once with its account, however many legs it takes.
+                if not (self._legs and rate.kind == "account" and rate.unit == "requests")
+            )
+        hold = Hold(self._hold_id(), self.plan.scopes, amount_nusd, candidate.ceiling_nusd, draws)
+        answer = await self._parts.budgets.hold(hold)
+        if isinstance(answer, Held):
+            self._held_nusd += amount_nusd
+            self._unopened = hold.id
+            self._over = answer.over or self._over
+        return answer
+
+    def _amount_nusd(self, candidate: Candidate) -> int:
+        """Return what is set aside: the ceiling, or what this task's answers usually cost there."""
+        if self.plan.policy.budget.hold == "ceiling":
+            return candidate.ceiling_nusd
+        usual_tokens = self._parts.usual_output_tokens(self.plan.policy.task, candidate.model.name)
+        if usual_tokens is None or usual_tokens >= candidate.max_output_tokens:
+            return candidate.ceiling_nusd
+        ask = ask_of(self.plan.facts, candidate.input_tokens)
+        return max(target.price.ceiling_nusd(ask, usual_tokens) for target in candidate.model.targets)
 
     async def _hold(self, candidate: Candidate, target: Target) -> Leg | None:
         """Open a leg under its hold; None where the money left does not suffice any more."""
@@ -207,10 +275,8 @@ class Run:
             candidate = consider(candidate.model, self.plan.policy, self.plan.facts, purse)
             if not candidate.fits:
                 return None
-            short = await self._parts.budgets.hold(self._hold_id(), self.plan.scopes, candidate.ceiling_nusd)
-            if short is not None:
+            if not isinstance(await self._take(candidate), Held):
                 return None
-            self._held_nusd += candidate.ceiling_nusd
             purse_nusd = purse.nusd if purse else None
         self._open = Leg(
             self._hold_id(),
@@ -220,7 +286,7 @@ class Run:
             purse_nusd,
             started=time.perf_counter(),
         )
-        self._last = self._open
+        self._last, self._unopened = self._open, None
         self._legs += 1
         return self._open
 
@@ -272,6 +338,10 @@ class Run:
     def measured(self, leg: Leg, usage: Usage | None, text: str) -> tuple[Usage, Certainty]:
         """Return what was reported, or, where nothing was, what we count: the input, and the text that arrived."""
         if usage is not None:
+            if leg.target.price.always_searches and not usage.searches:
+                # These models bill a search for each answer, and OpenAI's usage does not tell of it.
+                context = leg.ask.search_context or usage.search_context
+                usage = msgspec.structs.replace(usage, searches=leg.ask.choices, search_context=context)
             return usage, Certainty.REPORTED
         counted = self._parts.counter.count_text(text, leg.target.token_rules) if text else 0
         return Usage(input_tokens=leg.candidate.input_tokens, output_tokens=counted), Certainty.COUNTED
@@ -319,10 +389,9 @@ class Run:
     async def _settle(self, leg: Leg, attempt: Attempt) -> Attempt:
         self.attempts.append(attempt)
         self._open = None
-        try:
-            await self._parts.budgets.settle(leg.hold_id, attempt.charge_nusd)
-        except StoreUnavailable as error:
-            log.warning("The hold %s could not be settled and will expire: %s", leg.hold_id, error.message)
+        usage = attempt.usage
+        used_tokens = usage.input_tokens + usage.output_tokens if usage else 0
+        await self._parts.budgets.settle(leg.hold_id, attempt.charge_nusd, used_tokens)
         return attempt
 
     def under_way(self, leg: Leg) -> bool:
@@ -343,8 +412,8 @@ class Run:
             return self.outcome
         if self._open is not None:
             await self.ended(self._open, "cancelled", None)
-        elif self._held_nusd and not self._legs:
-            await self._parts.budgets.settle(self._hold_id(), 0)
+        elif self._unopened:
+            await self._parts.budgets.settle(self._unopened, 0, 0)
         outcome = self.outcome = self._outcome(ending, leg, error)
         if not isinstance(error, StoreUnavailable):
             recorded = self._parts.ledger.record(outcome)
@@ -383,7 +452,7 @@ class Run:
             provider=candidate.model.targets[0].provider,
             kind=candidate.model.kind,
             estimated_nusd=candidate.estimate_nusd,
-            held_nusd=candidate.ceiling_nusd,
+            held_nusd=self._held_nusd,
             charged_nusd=candidate.ceiling_nusd,
             difficulty=plan.facts.difficulty,
             facts=self._facts,
@@ -394,6 +463,7 @@ class Run:
         charged_nusd = self.spent_nusd
         answer = self.attempts[-1] if leg and self.attempts else None
         last = leg or self._last
+        used = self.attempts[-1].usage if self.attempts else None
         latency_s = time.perf_counter() - arrival.started
         upstream_s = sum(attempt.duration_s for attempt in self.attempts) + self._waited_s
         purse_nusd = plan.purse.nusd if plan.purse else None
@@ -415,7 +485,7 @@ class Run:
             reported_model=answer.reported_model if answer else None,
             provider=last.target.provider if last else None,
             kind=last.model.kind if last else None,
-            usage=answer.usage if answer else None,
+            usage=used,
             estimated_nusd=last.candidate.estimate_nusd if last else 0,
             held_nusd=self._held_nusd,
             charged_nusd=charged_nusd,
@@ -429,6 +499,7 @@ class Run:
             latency_s=latency_s,
             first_token_s=self._first_token_s,
             own_s=max(0.0, latency_s - upstream_s),
+            warnings=self._over,
         )
 
     def _baseline_nusd(self, answer: Attempt | None) -> int:
@@ -477,8 +548,8 @@ def refused(refusal: Refusal) -> FarthingError:
             return BudgetExceeded(refusal.message)
         case "context_length_exceeded":
             return ContextLengthExceeded(refusal.message, param="messages")
-        case "upstream_unavailable":
-            return UpstreamUnavailable(refusal.message, cause=ProviderUnreachable(refusal.message))
+        case "model_not_found":
+            return ModelNotFound(refusal.message, param="model")
         case _:
             return InvalidRequest(refusal.message)
 

@@ -101,6 +101,7 @@ def _default(policies: PolicySet, pinned: str | None) -> Policy:
 
 
 def _no_such_model(policies: PolicySet, requested_model: str) -> str:
+    present = [name for name, model in policies.models.items() if not model.absent]
     claimed = sorted({model for policy in policies.policies.values() for model in policy.match.models})
-    names = [AUTO, *policies.models, *(TASK_PREFIX + task for task in policies.policies), *claimed]
+    names = [AUTO, *present, *(TASK_PREFIX + task for task in policies.policies), *claimed]
     return f"There is no model '{requested_model[:200]}'. There is: {', '.join(dict.fromkeys(names))}."

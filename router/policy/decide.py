@@ -133,7 +133,7 @@ def consider(model: Model, policy: Policy, facts: Facts, purse: Purse | None) ->
     """
     input_tokens = facts.input_tokens_for(model.name)
     if model.absent:
-        return Candidate(model, Misfit.ABSENT, model.absent, input_tokens)
+        return Candidate(model, Misfit.ABSENT, f"is left out: {model.absent}", input_tokens)
     if not model.lacks.isdisjoint(facts.has):
         return Candidate(
             model, Misfit.ABILITY, f"can't take {', '.join(sorted(model.lacks & facts.has))}", input_tokens
@@ -216,4 +216,4 @@ def _why_not(policy: Policy, facts: Facts, considered: tuple[Candidate, ...], pu
         )
     if any(candidate.misfit is Misfit.ABILITY for candidate in considered):
         return "invalid_request", f"No model of task '{policy.task}' can take this request: {reasons}."
-    return "upstream_unavailable", f"No model of task '{policy.task}' is available: {reasons}."
+    return "model_not_found", f"No model of task '{policy.task}' is there: {reasons}."

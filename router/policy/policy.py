@@ -12,9 +12,9 @@ from typing import Literal
 
 from router.policy.condition import ALWAYS, Condition
 from router.policy.target import Model
-from router.values import Window
+from router.values import OnExceeded, Window
 
-OnExceeded = Literal["downgrade", "reject"]
+HoldFor = Literal["ceiling", "expected"]
 Prefer = Literal["order", "cheapest"]
 
 
@@ -27,6 +27,8 @@ class Budget:
     per_day_nusd: int | None = None
     per_month_nusd: int | None = None
     on_exceeded: OnExceeded = "downgrade"
+    hold: HoldFor = "ceiling"
+    """Of a task's budget: whether a request sets aside the most it may cost, or what its kind usually costs."""
 
     def windows(self) -> tuple[tuple[Window, int], ...]:
         """Return the limited windows, shortest first; may be empty."""

@@ -15,7 +15,7 @@ LONGEST_NUMBER = 40
 
 def purse_of(policies: PolicySet, policy: Policy, account: Account | None, budget_nusd: int | None) -> Purse | None:
     """Return the tightest of the limits on one request; a caller's own limit tightens and never loosens."""
-    downgrade = policy.budget.on_exceeded == "downgrade"
+    downgrade = policy.budget.on_exceeded != "reject"
     limits = [
         (policy.budget.per_request_nusd, f"the request's budget in the policy '{policy.task}'"),
         (policies.budget.per_request_nusd, "the request's budget in accounts.yaml"),

@@ -11,7 +11,7 @@ from router.policy.environment import report_strays
 from router.policy.fault import Place, Report
 from router.policy.names import Names, check_name, check_version
 from router.policy.policy import Account, Budget
-from router.policy.schema import AccountsFile, AccountShape, BudgetShape
+from router.policy.schema import AccountsFile, AccountShape, BudgetShape, TaskBudgetShape
 from router.policy.shape import read_shape
 from router.values import nusd_limit
 
@@ -80,4 +80,5 @@ def budget_of(shape: BudgetShape) -> Budget:
         per_day_nusd=None if shape.per_day_usd is None else nusd_limit(shape.per_day_usd),
         per_month_nusd=None if shape.per_month_usd is None else nusd_limit(shape.per_month_usd),
         on_exceeded=shape.on_exceeded,
+        hold=shape.hold if isinstance(shape, TaskBudgetShape) else "ceiling",
     )

@@ -111,6 +111,8 @@ class ModelsReader:
             targets=tuple(self._target(target, shape) for target in targets),
             deadlines=_deadlines(shape.timeouts),
             retries=shape.retries,
+            requests_per_minute=shape.limits.requests_per_minute,
+            tokens_per_minute=shape.limits.tokens_per_minute,
             absent=absent,
         )
 

@@ -164,10 +164,20 @@ class BudgetShape(Shape):
     per_hour_usd: Dollars | None = Field(None, description="The most one calendar hour may cost.")
     per_day_usd: Dollars | None = Field(None, description="The most one calendar day may cost.")
     per_month_usd: Dollars | None = Field(None, description="The most one calendar month may cost.")
-    on_exceeded: Literal["downgrade", "reject"] = Field(
+    on_exceeded: Literal["downgrade", "reject", "warn"] = Field(
         "downgrade",
         description="Where the money does not suffice: `downgrade` looks for a cheaper model of the policy, "
-        "`reject` refuses with 402.",
+        "`reject` refuses with 402, `warn` counts and says so and refuses nothing (per_request_usd still holds).",
+    )
+
+
+class TaskBudgetShape(BudgetShape):
+    """What a task may spend, and how much each of its requests sets aside."""
+
+    hold: Literal["ceiling", "expected"] = Field(
+        "ceiling",
+        description="`ceiling` sets aside the most a request may cost, so that no budget is ever passed; `expected` "
+        "what nineteen in twenty of this task's answers cost, so that more can run at once.",
     )
 
 
@@ -232,6 +242,13 @@ class TargetShape(Shape):
     api_key: Text | None = Field(None, description=API_KEY)
 
 
+class LimitsShape(Shape):
+    """How fast: a bucket of one minute's allowance, which fills steadily."""
+
+    requests_per_minute: Count | None = Field(None, description="Requests a minute.")
+    tokens_per_minute: Count | None = Field(None, description="Input and output tokens a minute.")
+
+
 class ModelShape(Shape):
     """A model as policies name it."""
 
@@ -261,6 +278,9 @@ class ModelShape(Shape):
     retries: Annotated[StrictInt, Field(ge=0, le=10)] = Field(
         1, description="More tries on the same target after the first, where a retry can help."
     )
+    limits: LimitsShape = Field(
+        LimitsShape(), description="How fast it may be called; past that, the next candidate is tried."
+    )
     optional: StrictBool = Field(
         default=False,
         description="While a ${VARIABLE} it needs is unset, leave the model out of every choice.",
@@ -274,13 +294,6 @@ class ModelsFile(Shape):
     models: Annotated[dict[ModelName, ModelShape], Field(min_length=1)] = Field(
         description="Our names for models, which policies use."
     )
-
-
-class LimitsShape(Shape):
-    """How fast an account may call."""
-
-    requests_per_minute: Count | None = Field(None, description="Requests in any minute.")
-    tokens_per_minute: Count | None = Field(None, description="Input and output tokens in any minute.")
 
 
 class AccountShape(Shape):
@@ -434,7 +447,7 @@ class TaskFile(Shape):
     baseline: Reference | None = Field(
         None, description="The model that would be used without routing; savings are counted against it."
     )
-    budget: BudgetShape = Field(BudgetShape(), description="What this task may spend.")
+    budget: TaskBudgetShape = Field(TaskBudgetShape(), description="What this task may spend.")
     min_output_tokens: Count = Field(
         64, description="A model whose answer the money would cut shorter than this is not used."
     )

@@ -58,6 +58,8 @@ class Model:
     deadlines: Deadlines = field(default_factory=Deadlines)
     retries: int = 1
     """More tries on the same target after the first, where a retry can help."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     absent: str | None = None
     """Why this optional model can't be used now (say, its URL is not set); None where it can."""
     lacks: frozenset[str] = field(init=False)

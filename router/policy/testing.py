@@ -102,7 +102,7 @@ def _purse(policies: PolicySet, policy: Policy, account: Account | None, test: P
         nusd_limit(Decimal(str(test.given.budget_remaining_usd))),
         "the test's `budget_remaining_usd`",
         code="budget_exceeded",
-        may_downgrade=policy.budget.on_exceeded == "downgrade",
+        may_downgrade=policy.budget.on_exceeded != "reject",
     )
     return left if purse is None or left.nusd < purse.nusd else purse
 

@@ -16,7 +16,9 @@ from router.ledger.open import open_store
 from router.ledger.report import parse_since, spend_report
 from router.pipeline import Arrival, Pipeline
 from router.policy.policy import PolicySet
+from router.policy.purse import BUDGET_HEADER, asked_nusd
 from router.settings import Settings
+from router.web.asgi import read_body
 from router.web.auth import admit_admin
 from router.web.chat import new_id
 from router.web.refusal import error_body, error_headers, status_of
@@ -31,9 +33,10 @@ def admin_app(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, cloc
     async def behind_the_admin_key(request: Request, call_next: Any) -> Response:
         try:
             admit_admin(settings.admin_key, dict(request.headers))
+            answer: Response = await call_next(request)
         except FarthingError as error:
-            return _refused(error)
-        answer: Response = await call_next(request)
+            answer = _refused(error)
+        answer.headers["x-farthing-request-id"] = request.scope["farthing_id"]
         return answer
 
     @app.exception_handler(FarthingError)
@@ -47,15 +50,17 @@ def admin_app(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, cloc
         name = request.query_params.get("account")
         if name is not None and name not in policies.accounts:
             raise InvalidRequest(f"There is no account '{name}'.", param="account")
+        raw = await read_body(request.scope, request.receive, settings.largest_body_bytes, settings.body_within_s)
+        asked = request.headers.get(BUDGET_HEADER)
         arrival = Arrival(
             id=new_id(),
             at_s=clock(),
             started=time.perf_counter(),
-            body=ChatBody(await request.body()),
+            body=ChatBody(raw),
             account=policies.accounts[name] if name else None,
             headers=dict(request.headers),
             task=request.query_params.get("task") or request.headers.get("x-farthing-task"),
-            budget_nusd=None,
+            budget_nusd=asked_nusd(asked) if asked is not None else None,
         )
         return (await pipeline.plan(arrival)).explained()
 

@@ -7,17 +7,20 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from router.budgets.memory import MemoryBudgets
-from router.errors import FarthingError, InvalidRequest, PolicyFaults
-from router.ledger.contract import Store
-from router.ledger.open import open_store
+from router.budgets.contract import HOLD_TTL_S, Budgets, Spent
+from router.budgets.lengths import Lengths
+from router.budgets.open import MEMORY_URL, open_budgets
+from router.errors import FarthingError, InvalidRequest, PolicyFaults, StoreUnavailable
+from router.ledger.contract import Output, Store
+from router.ledger.open import open_spool, open_store
 from router.ledger.writer import LedgerWriter
 from router.metrics import Metrics
 from router.pipeline import Parts, Pipeline
@@ -27,17 +30,24 @@ from router.pricing import Catalogue
 from router.providers.lanes import Lanes, simulated, with_keys, without_keys
 from router.settings import Settings
 from router.tokens import Counter
-from router.values import Outcome
+from router.values import Ending, Outcome
+from router.values import Scope as BudgetScope
 from router.web.asgi import JSON, BodyTooSlow, CallerGone, Message, Receive, Scope, Send, respond
 from router.web.chat import ChatEndpoint, new_id
+from router.web.idempotency.once import Once
+from router.web.idempotency.open import open_results
 from router.web.log import log_outcome
 from router.web.ops import Ops, windowed_scopes
 from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder
+from router.web.spending import spent, spent_and_held
 
 LAG_EVERY_S = 0.5
 NO_TASK = "none"
 """The task of a request that was refused before it had one, in metrics."""
+RESTORED_WITHIN_S = 10.0
+MOST_RECENT = 10_000
+"""Answers whose lengths are read at the start."""
 AGAIN_S = 1.0
 """How long after its failure a background task is started again."""
 DRAIN_WITHIN_S = 30.0
@@ -59,10 +69,12 @@ class App:
         settings: Settings,
         *,
         simulated_url: str | None = None,
+        metrics_folder: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         self._simulated_url = simulated_url
+        self._metrics_folder = metrics_folder
         self._clock = clock
         self._inflight = 0
         self._hot: dict[tuple[str, str], Endpoint] = {}
@@ -70,6 +82,8 @@ class App:
         self._make_admin: Callable[[], Endpoint] | None = None
         self._lifespan = self._life()
         self.folder: PolicyFolder | None = None
+        self._budgets: Budgets | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.on_ready: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,7 +172,7 @@ class App:
     async def _life(self) -> AsyncIterator[None]:
         settings, clock = self.settings, self._clock
         catalogue = Catalogue()
-        metrics = self._metrics = Metrics(CollectorRegistry())
+        metrics = self._metrics = Metrics(CollectorRegistry(), shared=self._metrics_folder)
         folder = self.folder = PolicyFolder(
             settings.policies,
             partial(load_folder, catalogue=catalogue, environ=os.environ),
@@ -172,25 +186,50 @@ class App:
             sorted({target.token_rules.encoding for model in policies.models.values() for target in model.targets})
         )
         store = open_store(settings.ledger_url)
-        ledger = LedgerWriter(store, asyncio.get_running_loop())
-        budgets = MemoryBudgets(clock)
-        _restore(budgets, store, policies, clock())
+        ledger = LedgerWriter(
+            store, open_spool(settings.ledger_url, settings.ledger_on_outage, settings.spool), held_for_s=HOLD_TTL_S
+        )
+        await ledger.open()
+        budgets = open_budgets(
+            settings.budgets_url,
+            clock,
+            spending=partial(asyncio.to_thread, self._spent_and_held),
+            rebuilt=metrics.rebuilt,
+            on_outage=settings.budgets_on_outage,
+            replicas=settings.replicas * settings.workers,
+        )
+        if settings.budgets_url == MEMORY_URL:
+            try:
+                await budgets.restore(spent(store, windowed_scopes(policies), clock()))
+            except StoreUnavailable as error:
+                if not ledger.degraded:
+                    raise
+                ledger.held_back = f"The budgets start from the ledger. {error.message}"
+        self._budgets, self._loop = budgets, asyncio.get_running_loop()
+        lengths = Lengths()
+        lengths.restore(_recent(store))
         lanes = Lanes()
         metrics.watch(
             inflight=lambda: self._inflight,
             ledger_queue=lambda: ledger.queued,
+            unsettled=lambda: budgets.unsettled,
             catalogue_age_days=lambda: catalogue.age_days(datetime.fromtimestamp(clock(), UTC).date()),
         )
 
         def observe(outcome: Outcome) -> None:
             metrics.record(outcome)
             log_outcome(outcome)
+            if outcome.ending is Ending.ANSWERED and outcome.usage and outcome.routed_model:
+                lengths.add(outcome.task, outcome.routed_model, outcome.usage.output_tokens)
 
-        pipeline = Pipeline(Parts(folder.current, counter, budgets, ledger, lanes, observe, clock))
+        parts = Parts(folder.current, counter, budgets, ledger, lanes, observe, metrics.escalated, clock, lengths.usual)
+        pipeline = Pipeline(parts)
         ops = Ops(folder.current, metrics, budgets, ledger, int(clock()))
+        results = open_results(settings.budgets_url, clock)
+        once = Once(results) if settings.idempotency == "on" else None
         self._hot = {
             ("POST", "/v1/chat/completions"): ChatEndpoint(
-                pipeline, folder.current, clock, settings.largest_body_bytes, settings.body_within_s
+                pipeline, folder.current, clock, settings.largest_body_bytes, settings.body_within_s, once
             ),
             ("GET", "/v1/models"): ops.models,
             ("GET", "/health/live"): ops.live,
@@ -199,11 +238,14 @@ class App:
         }
         self._make_admin = partial(_admin, settings, pipeline, folder, clock)
 
-        async with asyncio.TaskGroup() as tasks:
+        async with ledger, asyncio.TaskGroup() as tasks:
             background = [
+                tasks.create_task(_kept_up(partial(self._restore_late, ledger, budgets))),
                 tasks.create_task(_kept_up(partial(folder.watch, lambda changed: None))),
                 tasks.create_task(_kept_up(partial(_measure_lag, metrics))),
+                tasks.create_task(_kept_up(results.renew)),
                 tasks.create_task(_kept_up(partial(lanes.warm, policies))),
+                tasks.create_task(_kept_up(budgets.work)),
             ]
             try:
                 yield
@@ -211,8 +253,8 @@ class App:
                 for task in background:
                     task.cancel()
         await lanes.aclose()
+        await results.aclose()
         await budgets.aclose()
-        await ledger.aclose()
         store.close()
 
     def _admit(self, policies: PolicySet) -> PolicySet:
@@ -227,12 +269,64 @@ class App:
                 f"{self.settings.host}; make one with `farthing keys new --account NAME`"
             )
             raise PolicyFaults((f"{self.settings.policies / 'accounts.yaml'}:1:1: {message}",))
+        self._restore_new(policies)
         policies = with_keys(policies, os.environ)
         if self._simulated_url:
             return simulated(policies, self._simulated_url)
         for target in without_keys(policies):
             log.warning("%s has no API key, so calls to it will fail.", target.name)
         return policies
+
+    def _restore_new(self, policies: PolicySet) -> None:
+        """Start the budgets that an edit adds from what the ledger says was spent. Runs before it is in force.
+
+        Raises:
+            PolicyFaults: the ledger can't be read now, so that the new budgets would start from nothing.
+        """
+        if self._budgets is None or self._loop is None or self.folder is None:
+            return
+        known = {(scope.kind, scope.name, scope.window) for scope in windowed_scopes(self.folder.current())}
+        new = [s for s in windowed_scopes(policies) if (s.kind, s.name, s.window) not in known]
+        if not new:
+            return
+        try:
+            store = open_store(self.settings.ledger_url, read_only=True)
+            with closing(store):
+                added = spent(store, new, self._clock())
+            asyncio.run_coroutine_threadsafe(self._budgets.restore(added), self._loop).result(RESTORED_WITHIN_S)
+        except StoreUnavailable as error:
+            raise PolicyFaults((f"{self.settings.policies}: new budgets can't be started: {error.message}",)) from error
+
+    async def _restore_late(self, ledger: LedgerWriter, budgets: Budgets) -> None:
+        """Where the ledger was away at the start, let work begin once the budgets know what it says."""
+        while ledger.held_back:
+            await ledger.caught_up.wait()
+            try:
+                await budgets.restore(await asyncio.to_thread(self._spent_now))
+            except StoreUnavailable:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                ledger.held_back = None
+
+    def _spent_now(self) -> Mapping[BudgetScope, int]:
+        """Read what every budget in force has spent in the window that runs now; blocks.
+
+        Raises:
+            StoreUnavailable: the ledger can't be read.
+        """
+        assert self.folder is not None
+        with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
+            return spent(store, windowed_scopes(self.folder.current()), self._clock())
+
+    def _spent_and_held(self) -> Spent:
+        """Read the same with what is held told apart; blocks.
+
+        Raises:
+            StoreUnavailable: the ledger can't be read.
+        """
+        assert self.folder is not None
+        with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
+            return spent_and_held(store, windowed_scopes(self.folder.current()), self._clock(), HOLD_TTL_S)
 
 
 class NoSuchEndpoint(InvalidRequest):
@@ -247,12 +341,12 @@ def _admin(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, clock: 
     return admin_app(settings, pipeline, folder, clock)
 
 
-def _restore(budgets: MemoryBudgets, store: Store, policies: PolicySet, now_s: float) -> None:
-    """Start the budgets from what the ledger says was spent in the windows that run now."""
-    for scope in windowed_scopes(policies):
-        task = scope.name if scope.kind == "task" else None
-        account = scope.name if scope.kind == "account" else None
-        budgets.restore(scope, store.charged_since(scope.since(now_s), task=task, account=account))
+def _recent(store: Store) -> Sequence[Output]:
+    """Return how long the last answers were; nothing where the ledger is away, for a ceiling serves as well."""
+    try:
+        return store.recent_outputs(MOST_RECENT)
+    except StoreUnavailable:
+        return ()
 
 
 async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
@@ -272,3 +366,4 @@ async def _measure_lag(metrics: Metrics) -> None:
         due = loop.time() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
         metrics.loop_lag.set(max(0.0, loop.time() - due))
+        metrics.refresh()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -14,9 +15,11 @@ from router.pipeline import Arrival, Pipeline, Plan, StreamedAnswer
 from router.policy.decide import Route
 from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
-from router.values import Outcome, usd_text
+from router.values import Level, Outcome, usd_text
 from router.web.asgi import EVENTS, JSON, HangUp, Headers, Receive, Scope, Send, read_body, respond
 from router.web.auth import account_of
+from router.web.idempotency.once import HEADER as IDEMPOTENCY_KEY
+from router.web.idempotency.once import Asked, Once
 from router.web.refusal import error_body
 
 
@@ -30,12 +33,14 @@ class ChatEndpoint:
         clock: Callable[[], float],
         largest_body_bytes: int,
         body_within_s: float,
+        once: Once | None,
     ) -> None:
         self._pipeline = pipeline
         self._policies = policies
         self._clock = clock
         self._largest_body_bytes = largest_body_bytes
         self._body_within_s = body_within_s
+        self._once = once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -46,7 +51,8 @@ class ChatEndpoint:
         started = time.perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         account = account_of(self._policies(), headers)
-        body = ChatBody(await read_body(scope, receive, self._largest_body_bytes, self._body_within_s))
+        raw = await read_body(scope, receive, self._largest_body_bytes, self._body_within_s)
+        body = ChatBody(raw)
         arrival = Arrival(
             id=scope["farthing_id"],
             at_s=self._clock(),
@@ -60,11 +66,12 @@ class ChatEndpoint:
         if _is_true("x-farthing-dry-run", headers.get("x-farthing-dry-run")):
             await self._explain(arrival, send)
             return
+        answer = partial(self._stream if body.chat.stream else self._whole, arrival)
         async with HangUp(receive):
-            if body.chat.stream:
-                await self._stream(arrival, send)
+            if self._once is None or (key := headers.get(IDEMPOTENCY_KEY)) is None:
+                await answer(send)
             else:
-                await self._whole(arrival, send)
+                await self._once.reply(Asked.of(key, arrival, raw), send, answer)
 
     async def _explain(self, arrival: Arrival, send: Send) -> None:
         plan = await self._pipeline.plan(arrival)
@@ -120,6 +127,7 @@ def _outcome_headers(outcome: Outcome) -> Headers:
         (b"x-farthing-cost-usd", usd_text(outcome.charged_nusd).encode()),
         (b"x-farthing-baseline-usd", usd_text(outcome.baseline_nusd).encode()),
         (b"x-farthing-attempts", str(len(outcome.attempts)).encode()),
+        *_warning_headers(outcome.warnings),
     ]
 
 
@@ -131,7 +139,13 @@ def _stream_headers(answer: StreamedAnswer) -> Headers:
         *_headers(answer.run.arrival.id, plan.policy.task, plan.decision.rule.name),
         (b"x-farthing-model", _ascii(candidate.model.name)),
         (b"x-farthing-estimate-usd", usd_text(candidate.estimate_nusd).encode()),
+        *_warning_headers(answer.run.warnings),
     ]
+
+
+def _warning_headers(over: tuple[Level, ...]) -> Headers:
+    """Say which soft budgets are past their limits, in one header."""
+    return [(b"x-farthing-budget-warning", _ascii("; ".join(map(str, over))))] if over else []
 
 
 def _headers(request_id: str, task: str, rule: str) -> Headers:

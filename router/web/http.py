@@ -18,7 +18,7 @@ class BoundedHttp(HttpToolsProtocol):
     _in_head = True
     _too_slow: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._too_slow = self.loop.call_later(HEAD_WITHIN_S, transport.close)
 

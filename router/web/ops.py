@@ -41,9 +41,11 @@ class Ops:
         await respond(send, 200, b'{"status":"live"}', [JSON])
 
     async def ready(self, scope: HttpScope, receive: Receive, send: Send) -> None:
-        """GET /health/ready: new work can be taken on, or why not."""
+        """GET /health/ready: new work can be taken on, or why not; `degraded` says what is wrong meanwhile."""
         why = self._ledger.not_ready
         state = {"status": "not ready", "reason": why} if why else {"status": "ready"}
+        if degraded := self._ledger.degraded:
+            state["degraded"] = degraded
         state["policy_revision"] = self._policies().revision
         await respond(send, 503 if why else 200, msgspec.json.encode(state), [JSON])
 
@@ -51,6 +53,7 @@ class Ops:
         """GET /metrics: in the format that the scraper asks for."""
         accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
         self._metrics.budgets = await self._levels()
+        self._metrics.refresh()
         encoder, content_type = choose_encoder(accept)
         await respond(send, 200, encoder(self._metrics.registry), [(b"content-type", content_type.encode())])
 

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from router.errors import FarthingError, RateLimited, RequestError, UpstreamError
+from router.errors import FarthingError, IdempotencyUnderWay, RateLimited, RequestError, UpstreamError
 
 STATUS = {
     "invalid_request": 400,
@@ -18,6 +18,8 @@ STATUS = {
     "not_found": 404,
     "request_too_large": 413,
     "context_length_exceeded": 400,
+    "idempotency_mismatch": 422,
+    "idempotency_under_way": 409,
     "rate_limited": 429,
     "upstream_error": 502,
     "upstream_unavailable": 503,
@@ -31,7 +33,9 @@ _TYPES = {
     402: "budget_error",
     403: "permission_error",
     404: "invalid_request_error",
+    409: "invalid_request_error",
     413: "invalid_request_error",
+    422: "invalid_request_error",
     429: "rate_limit_error",
 }
 
@@ -61,8 +65,12 @@ def error_headers(error: FarthingError) -> Headers:
     if not error.retryable:
         return [(b"x-should-retry", b"false")]
     wait_s = None
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | IdempotencyUnderWay):
         wait_s = error.retry_after_s
     elif isinstance(error, UpstreamError):
         wait_s = error.cause.retry_after_s
-    return [] if wait_s is None else [(b"retry-after", str(math.ceil(wait_s)).encode())]
+    if wait_s is None:
+        return []
+    # Whole seconds for everybody, and the exact time for the SDKs that look for it.
+    wait_ms = math.ceil(wait_s * 1000)
+    return [(b"retry-after", str(-(-wait_ms // 1000)).encode()), (b"retry-after-ms", str(wait_ms).encode())]

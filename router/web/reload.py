@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from router.policy.policy import PolicySet
 DEBOUNCE_MS = 200
 """A burst of changes (a checkout, an editor's temporary files) is read once, when it has been quiet for so long."""
 
+LOOK_EVERY_MS = 2_000
+"""Edits that no event tells of are found by looking: those before the watch began, and those on some file systems."""
+
+State = tuple[tuple[str, int, int], ...]
 log = logging.getLogger("farthing.policies")
 
 
@@ -40,6 +45,7 @@ class PolicyFolder:
         self._clock = clock
         self._current: PolicySet | None = None
         self._since_s = 0.0
+        self._seen: State = ()
         self._faults: tuple[str, ...] = ()
 
     def current(self) -> PolicySet:
@@ -53,6 +59,7 @@ class PolicyFolder:
         Raises:
             PolicyFaults: it is not valid; what was in force stays so.
         """
+        self._seen = _state(self._path)
         loaded = self._load(self._path)
         try:
             policies = self._admit(loaded.checked())
@@ -69,7 +76,16 @@ class PolicyFolder:
 
     async def watch(self, changed: Callable[[PolicySet], None]) -> None:
         """Read the folder again at each change, until cancelled."""
-        async for _ in awatch(self._path, debounce=DEBOUNCE_MS, step=50, recursive=True):
+        async for changes in awatch(
+            self._path,
+            debounce=DEBOUNCE_MS,
+            step=50,
+            recursive=True,
+            yield_on_timeout=True,
+            rust_timeout=LOOK_EVERY_MS,
+        ):
+            if not changes and self._seen == await asyncio.to_thread(_state, self._path):
+                continue
             try:
                 policies = await asyncio.to_thread(self.read)
             except PolicyFaults as error:
@@ -90,7 +106,7 @@ class PolicyFolder:
                 task: {
                     "file": policy.file,
                     "rules": [rule.name for rule in policy.rules],
-                    "models": policy.models(),
+                    "models": policy.models,
                 }
                 for task, policy in policies.policies.items()
             },
@@ -104,3 +120,11 @@ class PolicyFolder:
             },
             "faults": list(self._faults),
         }
+
+
+def _state(folder: Path) -> State:
+    """Return what changes when a file of the folder does: names, times and sizes."""
+    with suppress(OSError):
+        found = sorted((path.name, path.stat()) for path in folder.iterdir())
+        return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+    return ()

@@ -1,13 +1,17 @@
-"""One proxy process from settings to shutdown: the socket, the stand-ins beside it, uvicorn, and what it prints."""
+"""A proxy from settings to shutdown: the socket, what runs beside it, one process or several, and what it prints."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
 
@@ -20,6 +24,7 @@ from router.providers.simulated.question import Pace, Simulation
 from router.settings import Settings
 from router.web.app import App
 from router.web.http import BoundedHttp
+from router.web.workers import Workers
 
 GRACE_S = 30
 """How long requests under way may take to end when the proxy is told to stop."""
@@ -52,7 +57,6 @@ def run(settings: Settings) -> None:
         local = beside.enter_context(LocalModel(partial(print, flush=True))) if settings.local else None
         if local:
             os.environ[LOCAL_URL] = local.base_url
-        app = App(settings, simulated_url=simulated_url)
         host, port = listening.getsockname()[:2]
 
         def ready() -> None:
@@ -61,8 +65,26 @@ def run(settings: Settings) -> None:
                 # Not before: loading it takes a core that the proxy's own start needs.
                 local.start()
 
-        app.on_ready = ready
-        config = uvicorn.Config(
+        if settings.workers > 1:
+            folder = Path(beside.enter_context(TemporaryDirectory(prefix="farthing-metrics-")))
+            served = asyncio.run(Workers(settings, listening, folder, simulated_url, ready).run())
+        else:
+            app = App(settings, simulated_url=simulated_url)
+
+            def begun() -> None:
+                set_objects_aside()
+                ready()
+
+            app.on_ready = begun
+            served = serve(server_of(app), listening)
+        if not served:
+            sys.exit(1)
+
+
+def server_of(app: App) -> uvicorn.Server:
+    """Return the server that runs `app` in this process."""
+    return uvicorn.Server(
+        uvicorn.Config(
             app,
             loop="uvloop",
             http=BoundedHttp,
@@ -77,10 +99,26 @@ def run(settings: Settings) -> None:
             timeout_keep_alive=75,
             backlog=2048,
         )
-        server = uvicorn.Server(config)
+    )
+
+
+def set_objects_aside() -> None:
+    """Keep what a started process holds for good out of every later garbage collection.
+
+    The catalogue, the policies and the modules are some 400,000 objects that a full collection would walk again and
+    again; without them, and with rarer collections, a request takes about a sixth less processor time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def serve(server: uvicorn.Server, listening: socket.socket) -> bool:
+    """Serve until told to stop; False where the start-up failed, which has been printed."""
+    # Its own status for a failed start is 3; ours is 1.
+    with suppress(SystemExit):
         server.run(sockets=[listening])
-        if not server.started:
-            sys.exit(1)
+    return server.started
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -106,6 +144,7 @@ def _say(settings: Settings, url: str, simulated_url: str | None) -> None:
     print(f"Farthing serves {settings.policies}/ on {url} (OpenAI base URL: {url}/v1)", flush=True)
     if simulated_url:
         print(
-            "No provider key is set, so answers are simulated: real tokens, real prices, no real model.",
+            ("No provider key is set, so answers" if settings.simulate == "auto" else "Answers")
+            + " are simulated: real tokens, real prices, no real model.",
             flush=True,
         )

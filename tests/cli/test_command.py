@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
@@ -95,13 +96,12 @@ def recorded(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path / 'recorded.db'}"
     now = datetime.now(UTC)
     store = open_store(url)
-    store.write(
-        [
-            row_of(_outcome(1, now - timedelta(days=10), "support", 5_000_000)),
-            row_of(_outcome(2, now - timedelta(hours=1), "support", 2_000_000)),
-            row_of(_outcome(3, now, "code", 1_600)),
-        ]
-    )
+    rows = [
+        row_of(_outcome(1, now - timedelta(days=10), "support", 5_000_000)),
+        row_of(_outcome(2, now - timedelta(hours=1), "support", 2_000_000)),
+        row_of(_outcome(3, now, "code", 1_600)),
+    ]
+    asyncio.run(store.write(rows))
     store.close()
     return url
 

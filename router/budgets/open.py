@@ -1,0 +1,59 @@
+"""A budgets URL turned into its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from router.budgets.contract import HOLD_TTL_S, WITHIN_S, Budgets, Spending, Spent
+from router.budgets.memory import MemoryBudgets
+from router.errors import StoreUnavailable
+
+MEMORY_URL = "memory://"
+REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+OnOutage = Literal["closed", "local"]
+
+
+async def _nothing() -> Spent:
+    return Spent({})
+
+
+def open_budgets(
+    url: str,
+    clock: Callable[[], float],
+    *,
+    spending: Spending = _nothing,
+    rebuilt: Callable[[], None] = lambda: None,
+    on_outage: OnOutage = "closed",
+    replicas: int = 1,
+    hold_ttl_s: float = HOLD_TTL_S,
+    within_s: float = WITHIN_S,
+) -> Budgets:
+    """Open `memory://` or a Redis; nothing is connected yet.
+
+    `rebuilt` is told when counters that were lost have been filled again by `spending`. `replicas` share what is
+    left while the store is away, where `on_outage` is local.
+
+    Raises:
+        StoreUnavailable: the URL names no store; the message says which there are.
+    """
+    if url == MEMORY_URL:
+        return MemoryBudgets(clock, hold_ttl_s=hold_ttl_s)
+    if url.partition("://")[0] not in REDIS_SCHEMES:
+        raise StoreUnavailable(
+            f"Unknown budgets URL '{url.split('://', 1)[0]}://…'; use memory://, or one of "
+            + ", ".join(f"{scheme}://HOST:PORT" for scheme in REDIS_SCHEMES)
+            + "."
+        )
+    # redis-py takes 0.1 s to import, which a proxy with budgets in memory need not wait for.
+    from router.budgets.redis import Outage, RedisBudgets  # noqa: PLC0415
+
+    return RedisBudgets(
+        url,
+        clock,
+        spending=spending,
+        rebuilt=rebuilt,
+        outage=Outage(on_outage == "local", replicas),
+        hold_ttl_s=hold_ttl_s,
+        within_s=within_s,
+    )

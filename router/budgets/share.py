@@ -1,0 +1,86 @@
+"""What one of several replicas may spend while the store of budgets is away: its share of what was known to be left.
+
+Together the replicas can't pass a budget by more than what was held or spent elsewhere after the last contact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from msgspec import structs
+
+from router.budgets.contract import Answer, Hold, Limited, Short, scope_key
+from router.budgets.memory import MemoryBudgets
+from router.errors import StoreUnavailable
+from router.values import Level, Scope
+
+MOST_KNOWN = 20_000
+
+
+class Share:
+    """Budgets of this process alone, for the time of an outage."""
+
+    def __init__(self, clock: Callable[[], float], replicas: int) -> None:
+        self._clock = clock
+        self._replicas = replicas
+        self._left: dict[str, int] = {}
+        self._windows: set[tuple[str, str, str]] = set()
+        self._shares: dict[str, int] = {}
+        self._budgets = MemoryBudgets(clock)
+
+    def saw(self, levels: Iterable[Level]) -> None:
+        """Note what the store said is left."""
+        now_s = self._clock()
+        if len(self._left) > MOST_KNOWN:
+            self._left.clear()
+        for level in levels:
+            self._left[scope_key(level.scope, now_s)] = level.left_nusd
+            self._windows.add(_window(level.scope))
+
+    def clear(self) -> None:
+        """End the outage: the next one starts from what is known then."""
+        if self._shares:
+            self._shares = {}
+            self._budgets = MemoryBudgets(self._clock)
+
+    async def hold(self, hold: Hold) -> Answer:
+        """Hold of the share.
+
+        Raises:
+            StoreUnavailable: one of the scopes was never heard of, so that nobody knows what is left.
+        """
+        own = tuple(self._own(scope) for scope in hold.scopes)
+        draws = tuple(
+            structs.replace(draw, rate=replace(draw.rate, per_minute=max(1, draw.rate.per_minute // self._replicas)))
+            for draw in hold.draws
+        )
+        answer = await self._budgets.hold(structs.replace(hold, scopes=own, draws=draws))
+        if isinstance(answer, Short):
+            whole = hold.scopes[own.index(answer.level.scope)]
+            return Short(Level(whole, whole.limit_nusd - answer.level.left_nusd, 0))
+        if isinstance(answer, Limited):
+            return Limited(
+                next(d.rate for d, o in zip(hold.draws, draws, strict=True) if o.rate == answer.rate), answer.wait_s
+            )
+        return answer
+
+    async def settle(self, hold_id: str, charge_nusd: int, used_tokens: int | None) -> None:
+        await self._budgets.settle(hold_id, charge_nusd, used_tokens)
+
+    def _own(self, scope: Scope) -> Scope:
+        key = scope_key(scope, self._clock())
+        share = self._shares.get(key)
+        if share is None:
+            left_nusd = self._left.get(key)
+            if left_nusd is None:
+                if _window(scope) not in self._windows:
+                    raise StoreUnavailable(f"The store of budgets is away, and nothing is known of {scope}.")
+                # A window that began since the last contact.
+                left_nusd = scope.limit_nusd
+            share = self._shares[key] = left_nusd // self._replicas
+        return replace(scope, limit_nusd=share)
+
+
+def _window(scope: Scope) -> tuple[str, str, str]:
+    return scope.kind, scope.name, scope.window

@@ -1,0 +1,78 @@
+"""Both stores of budgets under one clock that a test sets, for one suite of tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+import redis
+from proxy import WITHIN_S
+from redis_server import RedisServer, running_redis
+
+from router.budgets.contract import Budgets
+from router.budgets.open import open_budgets
+
+NOON_S = 1_795_262_400.0
+"""2026-11-21 12:00 UTC."""
+
+
+@dataclass(slots=True)
+class Clock:
+    now_s: float = NOON_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass(slots=True)
+class Place:
+    """Where budgets are kept; `open` gives the budgets of one more process."""
+
+    url: str
+    clock: Clock = field(default_factory=Clock)
+
+    @asynccontextmanager
+    async def open(self, **options: Any) -> AsyncIterator[Budgets]:
+        store = open_budgets(self.url, self.clock, **{"within_s": WITHIN_S, **options})
+        work = asyncio.create_task(store.work())
+        try:
+            yield store
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await store.aclose()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
+
+
+def flush(server: RedisServer) -> None:
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def place(request: pytest.FixtureRequest) -> Place:
+    kind: Literal["memory", "redis"] = request.param
+    if kind == "memory":
+        return Place("memory://")
+    server: RedisServer = request.getfixturevalue("redis_server")
+    flush(server)
+    return Place(server.url)
+
+
+async def until(found: Callable[[], bool], what: str, within_s: float = 10.0) -> None:
+    """Wait until something is so; fail with `what` where it does not come."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not found():
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        raise AssertionError(f"This did not come within {within_s} s: {what}") from None

@@ -1,0 +1,209 @@
+"""Budgets and rates as a caller meets them: a proxy in front of simulated providers, over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import flush
+from proxy import Proxy, eventually, running_provider, running_proxy
+from redis_server import RedisServer, running_redis
+
+from router.providers.simulated import SimulatedProvider
+
+ACCOUNTS = {"team": "fk-team", "slow": "fk-slow", "wordy": "fk-wordy"}
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def files(url: str) -> dict[str, str]:
+    return {
+        "models": f"""
+models:
+  cheap: {{target: openai/gpt-4o-mini, base_url: "{url}"}}
+  dear: {{target: openai/gpt-4o, base_url: "{url}", limits: {{requests_per_minute: 2}}}}
+""",
+        "accounts": f"""
+accounts:
+  team: {{keys: ["sha256:{digest("fk-team")}"]}}
+  slow: {{keys: ["sha256:{digest("fk-slow")}"], limits: {{requests_per_minute: 3}}}}
+  wordy: {{keys: ["sha256:{digest("fk-wordy")}"], limits: {{tokens_per_minute: 400}}}}
+""",
+        "default": "task: default\nroute: [{use: cheap}]\n",
+        "soft": "task: soft\nbudget: {per_day_usd: 0.000001, on_exceeded: warn}\nroute: [{use: cheap}]\n",
+        "hourly": "task: hourly\nbudget: {per_hour_usd: 0.0005}\nroute: [{use: cheap}]\n",
+        "busy": "task: busy\nbudget: {per_day_usd: 100}\nroute: [{use: cheap}]\n",
+        "limited": "task: limited\nroute: [{use: [dear, cheap]}]\n",
+        "only": "task: only\nroute: [{use: dear}]\n",
+        "usual": "task: usual\nbudget: {per_day_usd: 0.02, hold: expected}\nroute: [{use: cheap}]\n",
+    }
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[SimulatedProvider]:
+    with running_provider() as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "redis"])
+def proxy(request: pytest.FixtureRequest, provider: SimulatedProvider, tmp_path: Path) -> Iterator[Proxy]:
+    given = {}
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        flush(server)
+        given["budgets_url"] = server.url
+    with running_proxy(tmp_path, files(provider.base_url), settings=given) as running:
+        yield running
+
+
+def ask(proxy: Proxy, task: str, *, account: str = "team", max_tokens: int = 20) -> httpx.Response:
+    headers = {"authorization": f"Bearer {ACCOUNTS[account]}", "x-farthing-task": task}
+    return proxy.ask("Hello", headers=headers, max_tokens=max_tokens)
+
+
+def test_a_soft_budget_warns_and_refuses_nothing(proxy: Proxy) -> None:
+    for _ in range(3):
+        answer = ask(proxy, "soft")
+        assert answer.status_code == 200
+        assert "the day's budget of the task 'soft' ($0.000001) is at " in answer.headers["x-farthing-budget-warning"]
+    labels = {"scope": "task", "name": "soft", "window": "day"}
+    assert proxy.metric("farthing_budget_warnings_total", **labels) == 3
+    assert proxy.metric("farthing_budget_spent_usd", **labels) > 0.000001
+    assert "x-farthing-budget-warning" not in ask(proxy, "default").headers
+
+
+def test_a_stream_warns_as_well(proxy: Proxy) -> None:
+    headers = {"authorization": "Bearer fk-team", "x-farthing-task": "soft"}
+    answer = proxy.ask("Hello", headers=headers, max_tokens=20, stream=True)
+    assert "x-farthing-budget-warning" in answer.headers
+
+
+def test_an_account_that_calls_too_fast_is_told_when_it_may_call_again(proxy: Proxy) -> None:
+    answers = [ask(proxy, "default", account="slow") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    error = answers[-1].json()["error"]
+    assert (error["code"], error["type"]) == ("rate_limited", "rate_limit_error")
+    assert "3 requests a minute of the account 'slow'" in error["message"]
+    assert 0 < int(answers[-1].headers["retry-after-ms"]) <= 20_000
+    assert int(answers[-1].headers["retry-after"]) == -(-int(answers[-1].headers["retry-after-ms"]) // 1000)
+    assert "x-should-retry" not in answers[-1].headers
+    assert proxy.metric("farthing_refusals_total", reason="rate_limited") == 1
+    assert proxy.row_of(answers[-1])["charged_nusd"] == 0
+    assert ask(proxy, "default").status_code == 200
+
+
+def test_tokens_that_were_not_used_may_be_used_by_the_next_request(proxy: Proxy) -> None:
+    # 20 tokens of output at the most and few of input: were each debited at 256 of output, two would be too many.
+    answers = [ask(proxy, "default", account="wordy") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    answer = ask(proxy, "default", account="wordy", max_tokens=1000)
+    assert answer.status_code in (200, 429)
+    assert ask(proxy, "default", account="wordy", max_tokens=1000).status_code == 429
+
+
+def test_a_model_that_is_called_too_fast_is_left_out(proxy: Proxy) -> None:
+    models = [ask(proxy, "limited").headers["x-farthing-model"] for _ in range(4)]
+    assert models == ["dear", "dear", "cheap", "cheap"]
+    refused = ask(proxy, "only")
+    assert refused.status_code == 429
+    assert "2 requests a minute of the model 'dear'" in refused.json()["error"]["message"]
+
+
+def test_an_hours_budget_refuses_what_does_not_fit_it(proxy: Proxy) -> None:
+    statuses = []
+    for _ in range(60):
+        statuses.append(ask(proxy, "hourly", max_tokens=100).status_code)
+        if statuses[-1] != 200:
+            break
+    assert statuses[-1] == 402
+    assert len(statuses) > 3
+    left = proxy.metric("farthing_budget_remaining_usd", scope="task", name="hourly", window="hour")
+    assert 0 <= left < 0.0005
+
+
+def test_what_is_usual_is_held_once_twenty_answers_are_known(proxy: Proxy) -> None:
+    # An answer of 16,384 tokens may cost almost a cent, so that two of them fill the budget.
+    first = proxy.row_of(ask(proxy, "usual", max_tokens=16_000))
+    assert first["held_nusd"] > 9_000_000
+    for _ in range(20):
+        assert ask(proxy, "usual", max_tokens=20).status_code == 200
+    answer = ask(proxy, "usual", max_tokens=16_000)
+    row = proxy.row_of(answer)
+    assert row["held_nusd"] < 1_000_000
+    assert row["over_budget_nusd"] == 0
+    with ThreadPoolExecutor(8) as callers:
+        statuses = list(callers.map(lambda _: ask(proxy, "usual", max_tokens=16_000).status_code, range(8)))
+    assert statuses == [200] * 8
+    assert proxy.metric("farthing_budget_held_usd", scope="task", name="usual") == 0
+
+
+def test_what_budgets_and_ledger_say_is_equal_to_the_nano_dollar(proxy: Proxy) -> None:
+    with ThreadPoolExecutor(8) as callers:
+        list(callers.map(lambda _: ask(proxy, "hourly", max_tokens=50), range(40)))
+    rows = [row for row in proxy.rows() if row["task"] == "hourly"]
+    labels = {"scope": "task", "name": "hourly", "window": "hour"}
+    eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "every settlement")
+    assert proxy.metric_nusd("farthing_budget_spent_usd", **labels) == sum(row["charged_nusd"] for row in rows)
+    assert proxy.metric_nusd("farthing_budget_held_usd", **labels) == 0
+
+
+@pytest.fixture
+def outage(provider: SimulatedProvider, tmp_path: Path) -> Iterator[tuple[Proxy, RedisServer]]:
+    """A proxy on a Redis that a test may stop and empty."""
+    with (
+        running_redis() as server,
+        running_proxy(tmp_path, files(provider.base_url), settings={"budgets_url": server.url}) as running,
+    ):
+        yield running, server
+
+
+def test_while_redis_is_away_a_budget_is_refused_and_by_itself_served_again(outage: tuple[Proxy, RedisServer]) -> None:
+    proxy, server = outage
+    assert ask(proxy, "hourly").status_code == 200
+    server.kill()
+    refused = ask(proxy, "hourly")
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "store_unavailable"
+    assert refused.elapsed.total_seconds() < 2.0
+    assert ask(proxy, "default").status_code == 200, "nothing limits this one, so it needs no store"
+    server.start()
+    eventually(lambda: ask(proxy, "hourly").status_code == 200, "an answer")
+    eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "every settlement")
+    assert proxy.metric("farthing_budget_rebuilds_total") == 1
+    rows = [row for row in proxy.rows() if row["task"] == "hourly"]
+    spent = proxy.metric_nusd("farthing_budget_spent_usd", scope="task", name="hourly", window="hour")
+    assert spent == sum(row["charged_nusd"] for row in rows)
+
+
+def test_redis_emptied_under_load_is_rebuilt_from_the_ledger(outage: tuple[Proxy, RedisServer]) -> None:
+    proxy, server = outage
+    with ThreadPoolExecutor(8) as callers:
+        asking = [callers.submit(ask, proxy, "busy") for _ in range(400)]
+        for number in (50, 150, 250):
+            asking[number].result()
+            flush(server)
+        statuses = [each.result().status_code for each in asking]
+    assert set(statuses) == {200}
+    eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "every settlement")
+    spent = proxy.metric_nusd("farthing_budget_spent_usd", scope="task", name="busy", window="day")
+    assert proxy.metric("farthing_budget_rebuilds_total") == 3
+    assert spent == sum(row["charged_nusd"] for row in proxy.rows())
+    assert proxy.metric_nusd("farthing_budget_held_usd", scope="task", name="busy", window="day") == 0
+
+
+def test_what_a_proxy_spent_is_in_the_next_ones_budgets(provider: SimulatedProvider, tmp_path: Path) -> None:
+    with running_proxy(tmp_path, files(provider.base_url)) as first:
+        ask(first, "hourly")
+        spent = sum(row["charged_nusd"] for row in first.rows())
+    labels = {"scope": "task", "name": "hourly", "window": "hour"}
+    with running_redis() as server:
+        for url in ("memory://", server.url):
+            with running_proxy(tmp_path, files(provider.base_url), settings={"budgets_url": url}) as second:
+                assert second.metric_nusd("farthing_budget_spent_usd", **labels) == spent > 0
+                assert second.metric("farthing_budget_rebuilds_total") == 0

@@ -1,0 +1,590 @@
+"""No request costs more than its budget: over sockets, and as a property over random policies, prices and providers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from proxy import Proxy, events, eventually, said
+
+from e2e.conftest import MODELS
+from router.budgets.contract import Scope
+from router.budgets.memory import MemoryBudgets
+from router.chat import ChatBody
+from router.errors import AnswerBroken, FarthingError, ProviderOverloaded, ProviderTimedOut
+from router.pipeline import Arrival, Parts, Pipeline
+from router.policy.policy import Budget, Policy, PolicySet, Rule, Verify
+from router.policy.target import Model, Target
+from router.pricing import Price
+from router.pricing.price import Level, Rates, Schedule
+from router.providers.contract import Answer, AnswerStream, Call, Chunk
+from router.providers.simulated import SimulatedProvider
+from router.tokens import Counter, rules_for
+from router.values import Ending, Outcome, Usage
+
+IN, OUT = 150, 600
+"""gpt-4o-mini: what a token costs, in nUSD."""
+
+MORE_MODELS = """
+  free:
+    target: openai/gpt-4o-mini
+    base_url: {url}
+    price: free
+"""
+TASKS = {
+    "penny": "task: penny\nbudget: {per_request_usd: 0.001}\nroute: [{use: cheap}]\n",
+    "down": "task: down\nbudget: {per_request_usd: 0.0005}\nroute:\n"
+    "  - {name: best, when: {input_tokens: {gte: 0}}, use: dear}\n  - {use: cheap}\n",
+    "reject": "task: reject\nbudget: {per_request_usd: 0.0005, on_exceeded: reject}\nroute:\n"
+    "  - {name: best, when: {input_tokens: {gte: 0}}, use: dear}\n  - {use: cheap}\n",
+    "long": "task: long\nmin_output_tokens: 500\nbudget: {per_request_usd: 0.001}\nroute: [{use: [dear, cheap]}]\n",
+    "checked": "task: checked\nbudget: {per_request_usd: 0.01}\n"
+    "route: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n",
+    "checked-poor": "task: checked-poor\nbudget: {per_request_usd: 0.0006}\n"
+    "route: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n",
+    "daily": "task: daily\nbudget: {per_day_usd: 0.0001}\nroute: [{use: cheap}]\n",
+    "nothing": "task: nothing\nroute: [{use: [cheap, free]}]\n",
+}
+
+
+@pytest.fixture(scope="module")
+def more_files(shared_provider: SimulatedProvider) -> dict[str, str]:
+    return {"models": (MODELS + MORE_MODELS).format(url=shared_provider.base_url), **TASKS}
+
+
+def ask(proxy: Proxy, task: str, budget_usd: float | str | None = None, **members: Any) -> httpx.Response:
+    headers = {"x-farthing-task": task}
+    if budget_usd is not None:
+        headers["x-farthing-budget-usd"] = budget_usd if isinstance(budget_usd, str) else f"{budget_usd:.9f}"
+    return proxy.ask(headers=headers, **members)
+
+
+def input_tokens(proxy: Proxy, answer: httpx.Response) -> int:
+    return int(proxy.row_of(answer)["facts"]["input_tokens"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_limit_is_what_the_dollars_buy_for_all_answers_together(
+    proxy: Proxy, provider: SimulatedProvider, n: int, stream: bool
+) -> None:
+    answer = ask(proxy, "penny", n=n, stream=stream)
+    sent = provider.calls[-1].body["max_tokens"]
+    row = proxy.row_of(answer)
+    assert sent == (1_000_000 - row["facts"]["input_tokens"] * IN) // (n * OUT)
+    assert row["held_nusd"] <= 1_000_000
+    assert row["charged_nusd"] <= row["held_nusd"]
+
+
+@pytest.mark.parametrize(("header", "wanted_usd"), [("0.0002", 0.0002), ("0.5", 0.001), ("1e-4", 0.0001)])
+def test_the_callers_budget_tightens_and_never_loosens(
+    proxy: Proxy, provider: SimulatedProvider, header: str, wanted_usd: float
+) -> None:
+    answer = ask(proxy, "penny", header)
+    assert answer.status_code == 200
+    bought = (round(wanted_usd * 1e9) - input_tokens(proxy, answer) * IN) // OUT
+    assert provider.calls[-1].body["max_tokens"] == bought
+
+
+def test_at_least_the_policys_least_answer_is_bought_or_nothing(proxy: Proxy, provider: SimulatedProvider) -> None:
+    needs_nusd = input_tokens(proxy, ask(proxy, "penny", max_tokens=1)) * IN + 64 * OUT
+    provider.calls.clear()
+    assert ask(proxy, "penny", needs_nusd / 1e9).status_code == 200
+    assert provider.calls[-1].body["max_tokens"] == 64
+    provider.calls.clear()
+    refused = ask(proxy, "penny", (needs_nusd - 1) / 1e9)
+    assert refused.status_code == 402
+    assert not provider.calls
+
+
+def test_a_caller_who_asks_for_less_than_the_least_answer_gets_it(proxy: Proxy, provider: SimulatedProvider) -> None:
+    budget_nusd = input_tokens(proxy, ask(proxy, "penny", max_tokens=1)) * IN + 10 * OUT
+    assert ask(proxy, "penny", budget_nusd / 1e9, max_tokens=10).status_code == 200
+    assert ask(proxy, "penny", budget_nusd / 1e9, max_tokens=11).status_code == 402
+
+
+def test_a_refusal_says_what_it_would_have_taken_and_whose_budget_it_is(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    refused = ask(proxy, "penny", 0.00001)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["type"]) == (402, "request_budget_exceeded", "budget_error")
+    assert refused.headers["x-should-retry"] == "false"
+    row = proxy.row_of(refused)
+    needs_usd = (row["facts"]["input_tokens"] * IN + 64 * OUT) / 1e9
+    for part in ("x-farthing-budget-usd", "$0.00001", f"${needs_usd:.8f}".rstrip("0"), "'cheap'", "'penny'"):
+        assert part in error["message"]
+    assert (row["outcome"], row["refusal"]) == ("refused", "request_budget_exceeded")
+    assert (row["charged_nusd"], row["held_nusd"], row["attempts"]) == (0, 0, [])
+    assert not provider.calls
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_budget_of_nothing_buys_what_is_free(proxy: Proxy, provider: SimulatedProvider, stream: bool) -> None:
+    answer = ask(proxy, "nothing", "0", stream=stream, max_tokens=50)
+    assert answer.headers["x-farthing-model"] == "free"
+    assert proxy.row_of(answer)["charged_nusd"] == 0
+    assert ask(proxy, "penny", "0").status_code == 402
+
+
+def test_too_little_money_for_the_best_model_buys_the_next(proxy: Proxy, provider: SimulatedProvider) -> None:
+    answer = ask(proxy, "down")
+    assert (answer.status_code, answer.headers["x-farthing-model"]) == (402, "") or (
+        answer.headers["x-farthing-model"] == "cheap"
+    )
+    assert provider.calls[-1].body["model"] == "gpt-4o-mini"
+
+
+def test_a_policy_may_reject_instead(proxy: Proxy, provider: SimulatedProvider) -> None:
+    refused = ask(proxy, "reject")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (402, "request_budget_exceeded")
+    assert "'dear'" in refused.json()["error"]["message"]
+    assert not provider.calls
+
+
+def test_a_candidate_that_can_not_give_the_least_answer_is_passed_over(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    answer = ask(proxy, "long")
+    assert answer.headers["x-farthing-model"] == "cheap"
+    assert provider.calls[-1].body["max_tokens"] >= 500
+
+
+def test_a_caller_can_not_ask_for_more_than_the_model_gives(proxy: Proxy, provider: SimulatedProvider) -> None:
+    ask(proxy, "default", max_tokens=1_000_000_000)
+    assert provider.calls[-1].body["max_tokens"] == 16_384
+
+
+def test_an_escalation_draws_on_the_same_allowance(proxy: Proxy, provider: SimulatedProvider) -> None:
+    answer = ask(proxy, "checked", max_tokens=2_000)
+    row = proxy.row_of(answer)
+    assert [attempt["reason"] for attempt in row["attempts"]] == ["check_json", "answered"]
+    assert answer.headers["x-farthing-model"] == "dear"
+    left_nusd = 10_000_000 - row["attempts"][0]["charged_nusd"]
+    bought = (left_nusd - row["facts"]["input_tokens"] * 2_500) // 10_000
+    assert provider.calls[-1].body["max_tokens"] == bought < 2_000
+    assert row["overhead_nusd"] == row["attempts"][0]["charged_nusd"]
+    assert row["charged_nusd"] <= 10_000_000
+    poor = ask(proxy, "checked-poor", max_tokens=200)
+    assert (poor.status_code, poor.headers["x-farthing-model"]) == (200, "cheap")
+    assert proxy.row_of(poor)["overhead_nusd"] == 0
+
+
+def test_a_day_that_is_spent_is_refused_by_name_with_what_was_left(proxy: Proxy, provider: SimulatedProvider) -> None:
+    while (answer := ask(proxy, "daily", max_tokens=60)).status_code == 200:
+        pass
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (402, "budget_exceeded")
+    rows = [row for row in proxy.rows() if row["task"] == "daily"]
+    spent_nusd = sum(row["charged_nusd"] for row in rows)
+    assert 0 < spent_nusd <= 100_000
+    assert f"${(100_000 - spent_nusd) / 1e9:.9f}".rstrip("0") in error["message"]
+    assert "task 'daily'" in error["message"]
+    assert "day" in error["message"]
+    labels = {"scope": "task", "name": "daily", "window": "day"}
+    assert proxy.metric_nusd("farthing_budget_spent_usd", **labels) == spent_nusd
+    assert proxy.metric_nusd("farthing_budget_held_usd", **labels) == 0
+    assert proxy.metric_nusd("farthing_budget_remaining_usd", **labels) == 100_000 - spent_nusd
+
+
+@pytest.mark.parametrize("asked", [{}, {"n": 3}, {"stream_options": {"include_usage": True}}])
+def test_a_stream_that_would_pass_the_bound_is_ended_as_at_a_limit(
+    proxy: Proxy, provider: SimulatedProvider, asked: dict[str, Any]
+) -> None:
+    provider.faults.always("ignore-limit drip=0.004")
+    over_before = proxy.metric_nusd("farthing_over_budget_usd_total")
+    n = asked.get("n", 1)
+    answer = ask(proxy, "penny", n * 0.000042, stream=True, **asked)
+    assert answer.status_code == 200
+    assert answer.text.endswith("data: [DONE]\n\n")
+    endings = [
+        choice["index"]
+        for each in events(answer.text)
+        for choice in each["choices"]
+        if choice["finish_reason"] == "length"
+    ]
+    assert sorted(endings) == list(range(n))
+    row = proxy.row_of(answer)
+    assert (row["outcome"], row["certainty"]) == ("cut", "counted")
+    given = sum(len(COUNTER.encode(said(answer.text, index))) for index in range(n))
+    # The texts of several answers are counted as one, which may be a few tokens less than each by itself.
+    assert (given - 4 * (n - 1)) * OUT <= n * 42_000 - row["facts"]["input_tokens"] * IN
+    assert row["over_budget_nusd"] == max(0, row["charged_nusd"] - n * 42_000)
+    assert row["over_budget_nusd"] < 30 * OUT
+    assert proxy.metric_nusd("farthing_over_budget_usd_total") - over_before == row["over_budget_nusd"]
+    call = provider.calls[-1]
+    eventually(lambda: call.disconnected_at, "the provider's connection to be closed")
+    if "stream_options" in asked:
+        assert events(answer.text)[-1]["usage"]["completion_tokens"] == row["output_tokens"]
+
+
+def test_a_whole_answer_that_passed_the_bound_is_charged_in_full_and_metered(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.always("ignore-limit")
+    before = proxy.metric_nusd("farthing_over_budget_usd_total")
+    answer = ask(proxy, "penny", 0.0001)
+    row = proxy.row_of(answer)
+    usage = answer.json()["usage"]
+    assert row["charged_nusd"] == usage["prompt_tokens"] * IN + usage["completion_tokens"] * OUT > 100_000
+    assert row["over_budget_nusd"] == row["charged_nusd"] - 100_000
+    assert proxy.metric_nusd("farthing_over_budget_usd_total") - before == row["over_budget_nusd"]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_stream_that_keeps_its_limit_to_the_last_token_is_not_touched(
+    proxy: Proxy, provider: SimulatedProvider, n: int
+) -> None:
+    for seed in range(5):
+        answer = ask(proxy, "penny", 0.0003, stream=True, n=n, seed=seed)
+        row = proxy.row_of(answer)
+        assert (row["outcome"], row["certainty"], row["over_budget_nusd"]) == ("answered", "reported", 0)
+
+
+class _O200k:
+    def encode(self, text: str) -> list[int]:
+        return [0] * Counter().count_text(text, rules_for("openai", "gpt-4o"))
+
+
+COUNTER = _O200k()
+
+# -- the property, in one process: only the provider is a stand-in ----------------------------------------------------
+
+RULES = rules_for("openai", "gpt-4o-mini")
+TOKENS = Counter()
+WORD = " word"
+"""One token."""
+
+
+@dataclass(slots=True)
+class Conduct:
+    """What the provider does with one call, as fractions of what it may."""
+
+    input_share: float
+    output_share: float
+    cached_share: float
+    reasoning_share: float
+    told: bool
+    """Whether it reports its usage."""
+    failure: str | None
+    excess: float
+    """How many times the limit it gives; 1.0 keeps to it."""
+    is_json: bool
+
+
+@dataclass(slots=True)
+class Lane:
+    """A provider that behaves as the example says, call by call."""
+
+    conducts: Iterator[Conduct]
+    honest: bool = True
+
+    async def whole(self, call: Call) -> Answer:
+        conduct, usage, visible = self._play(call)
+        text = '"x"' if conduct.is_json else WORD * visible
+        message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        body = json.dumps({"choices": [message]}).encode()
+        counted = WORD * visible
+        return Answer(body, usage if conduct.told else None, "m", counted, "stop", 0.0)
+
+    async def stream(self, call: Call) -> AnswerStream:
+        conduct, usage, visible = self._play(call)
+        return Stream(visible, usage if conduct.told else None, broken=conduct.failure == "late")
+
+    async def aclose(self) -> None:
+        pass
+
+    def _play(self, call: Call) -> tuple[Conduct, Usage, int]:
+        conduct = next(self.conducts)
+        chat = ChatBody(call.body).chat
+        if conduct.failure == "overloaded":
+            raise ProviderOverloaded("busy", retry_after_s=0)
+        if conduct.failure == "timeout":
+            raise ProviderTimedOut("slow")
+        if conduct.failure == "broken":
+            raise AnswerBroken("broken")
+        limit = chat.asked_output_tokens
+        limit = call.target.max_output_tokens if limit is None else limit
+        predicted = len(chat.prediction["content"].split()) if chat.prediction else 0
+        most_out = math.floor((limit * chat.choices + predicted) * conduct.excess)
+        most_in = TOKENS.count_input(chat, RULES)
+        read = math.floor(most_in * conduct.input_share)
+        # Long answers are only reported, for a count of a million words takes too long here.
+        written = math.floor(most_out * conduct.output_share)
+        thought = math.floor(written * conduct.reasoning_share) if conduct.told else 0
+        visible = min(written - thought, 3_000)
+        if not conduct.told:
+            written = visible
+        if conduct.excess > 1:
+            self.honest = False
+        cached = math.floor(read * conduct.cached_share)
+        usage = Usage(read, written, cached_tokens=cached, reasoning_tokens=thought)
+        return conduct, usage, visible
+
+
+class Stream:
+    """An answer in a few chunks, its usage last."""
+
+    first_byte_s = 0.0
+
+    def __init__(self, visible: int, usage: Usage | None, *, broken: bool) -> None:
+        sizes = [visible // 4] * 3 + [visible - 3 * (visible // 4)]
+        self._chunks = [Chunk(b"data: {}\n\n", text=WORD * size) for size in sizes]
+        if broken:
+            del self._chunks[2:]
+        elif usage is not None:
+            self._chunks.append(Chunk(b"", usage=usage))
+        self._broken = broken
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._chunks:
+            return self._chunks.pop(0)
+        if self._broken:
+            self._broken = False
+            raise AnswerBroken("broken")
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._chunks.clear()
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Stands where the ledger's writer does; commits at once."""
+
+    rows: list[Outcome] = field(default_factory=list)
+    not_ready: str | None = None
+
+    def record(self, outcome: Outcome) -> asyncio.Event:
+        self.rows.append(outcome)
+        committed = asyncio.Event()
+        committed.set()
+        return committed
+
+
+shares = st.floats(0, 1)
+rates = st.integers(0, 100_000_000_000)
+"""nUSD per million tokens: up to $100."""
+money = st.integers(0, 30_000_000) | st.integers(0, 2_000_000_000)
+
+
+@st.composite
+def prices(draw: st.DrawFn) -> Price:
+    def level() -> Rates:
+        own = {"input": draw(rates), "output": draw(rates)}
+        for name in ("cached_input", "reasoning", "cache_write"):
+            if draw(st.booleans()):
+                own[name] = draw(rates)
+        return Rates.filled(own)  # type: ignore[arg-type]  the names are token classes
+
+    levels = [Level(-1, level())]
+    if draw(st.booleans()):
+        levels.append(Level(draw(st.integers(0, 300)), level()))
+    return Price((Schedule("default", tuple(levels)),), request_nusd=draw(st.sampled_from([0, 0, 1, 50_000])))
+
+
+@st.composite
+def models(draw: st.DrawFn, name: str) -> Model:
+    targets = tuple(
+        Target(
+            provider="openai",
+            model=f"{name}-{index}",
+            price=draw(prices()),
+            token_rules=RULES,
+            max_output_tokens=draw(st.sampled_from([16, 100, 4_096, 16_384])),
+            output_limit_known=draw(st.booleans()),
+            context_tokens=draw(st.sampled_from([None, None, 400, 128_000])),
+        )
+        for index in range(draw(st.integers(1, 2)))
+    )
+    return Model(name=name, kind="routine", targets=targets, retries=draw(st.integers(0, 2)))
+
+
+@st.composite
+def policy_sets(draw: st.DrawFn) -> PolicySet:
+    names = ("a", "b", "c")[: draw(st.integers(1, 3))]
+    use = st.lists(st.sampled_from(names), min_size=1, unique=True).map(tuple)
+    maybe = st.none() | money
+
+    def rule(number: int) -> Rule:
+        verify = None
+        if draw(st.integers(0, 3)) == 0:
+            verify = Verify(json=True, escalate_to=draw(st.sampled_from(names)))
+        prefer = draw(st.sampled_from(["order", "cheapest"]))
+        return Rule(f"r{number}", draw(use), prefer=prefer, verify=verify)
+
+    def budget() -> Budget:
+        return Budget(
+            per_request_nusd=draw(maybe),
+            per_day_nusd=draw(st.none() | st.integers(1, 3_000_000_000)),
+            on_exceeded=draw(st.sampled_from(["downgrade", "reject"])),
+        )
+
+    policy = Policy(
+        task="default",
+        rules=tuple(rule(number) for number in range(draw(st.integers(1, 2)))),
+        baseline=draw(st.none() | st.sampled_from(names)),
+        budget=budget(),
+        min_output_tokens=draw(st.sampled_from([1, 64, 500])),
+        prompts=MappingProxyType({names[0]: "Be brief."} if draw(st.booleans()) else {}),
+    )
+    by_name = {name: draw(models(name)) for name in names}
+    return PolicySet("r", MappingProxyType(by_name), MappingProxyType({"default": policy}), budget=budget())
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[dict[str, Any], int | None]:
+    body: dict[str, Any] = {
+        "model": draw(st.sampled_from(["auto", "auto", "a"])),
+        "messages": [
+            {"role": "system", "content": "Be " + "very " * draw(st.integers(0, 50)) + "kind."},
+            {"role": "user", "content": "word " * draw(st.integers(0, 300))},
+        ],
+        "stream": draw(st.booleans()),
+    }
+    for name, values in (
+        ("n", st.integers(1, 5)),
+        ("max_tokens", st.integers(1, 20_000)),
+        ("max_completion_tokens", st.integers(1, 20_000)),
+    ):
+        if draw(st.booleans()):
+            body[name] = draw(values)
+    if draw(st.integers(0, 3)) == 0:
+        body["prediction"] = {"type": "content", "content": "word " * draw(st.integers(1, 100))}
+    return body, draw(st.none() | money)
+
+
+conducts = st.builds(
+    Conduct,
+    input_share=shares | st.just(1.0),
+    output_share=shares | st.just(1.0),
+    cached_share=shares,
+    reasoning_share=shares,
+    told=st.booleans(),
+    failure=st.sampled_from([None, None, None, "overloaded", "timeout", "broken", "late"]),
+    excess=st.just(1.0),
+    is_json=st.booleans(),
+)
+liars = st.builds(
+    Conduct,
+    input_share=shares,
+    output_share=shares,
+    cached_share=shares,
+    reasoning_share=shares,
+    told=st.booleans(),
+    failure=st.sampled_from([None, None, "late", "broken"]),
+    excess=st.floats(1, 5),
+    is_json=st.booleans(),
+)
+
+
+async def carry(pipeline: Pipeline, arrival: Arrival) -> None:
+    """Send one request through and read its answer, whatever it is."""
+    try:
+        if not arrival.body.chat.stream:
+            await pipeline.whole(arrival)
+            return
+        answer = await pipeline.stream(arrival)
+        try:
+            async for _ in answer.pieces():
+                pass
+        finally:
+            await answer.aclose()
+    except FarthingError:
+        pass
+
+
+def bound_of(policies: PolicySet, budget_nusd: int | None) -> int | None:
+    limits = (policies.budget.per_request_nusd, policies.policies["default"].budget.per_request_nusd, budget_nusd)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def check(policies: PolicySet, asked: list[tuple[dict[str, Any], int | None]], lane: Lane) -> list[Outcome]:
+    """Carry the requests one after the other; check what holds whatever the provider does, and return the outcomes."""
+    outcomes: list[Outcome] = []
+    ledger, budgets = Recorder(), MemoryBudgets(lambda: 1e9)
+    parts = Parts(
+        lambda: policies, TOKENS, budgets, ledger, lambda _: lane, outcomes.append, lambda *_: None, lambda: 1e9
+    )
+    pipeline = Pipeline(parts)
+
+    async def everything() -> None:
+        for number, (body, budget_nusd) in enumerate(asked):
+            chat = ChatBody(json.dumps(body).encode())
+            await carry(pipeline, Arrival(str(number), 1e9, time.perf_counter(), chat, None, {}, None, budget_nusd))
+
+    RUNNER.run(everything())
+    windowed = any(b.per_day_nusd is not None for b in (policies.budget, policies.policies["default"].budget))
+    for outcome, (_, budget_nusd) in zip(outcomes, asked, strict=True):
+        bound = bound_of(policies, budget_nusd)
+        assert outcome.charged_nusd == sum(attempt.charge_nusd for attempt in outcome.attempts)
+        passed_nusd = max(0, outcome.charged_nusd - bound) if bound is not None else 0
+        if windowed:
+            # A day that had less left than the request's own limit bounds the request too, and is metered alike.
+            assert passed_nusd <= outcome.over_budget_nusd <= outcome.charged_nusd
+        else:
+            assert outcome.over_budget_nusd == passed_nusd
+        assert 0 <= outcome.overhead_nusd <= outcome.charged_nusd
+        if outcome.ending is Ending.REFUSED:
+            assert outcome.charged_nusd == outcome.held_nusd == 0
+    settled = [row for row in ledger.rows if row.ending is not Ending.HELD]
+    assert settled == outcomes
+    for kind, name, budget in (
+        ("task", "default", policies.policies["default"].budget),
+        ("global", "all", policies.budget),
+    ):
+        if budget.per_day_nusd is not None:
+            scope = Scope(kind, name, "day", budget.per_day_nusd)  # type: ignore[arg-type]  the kinds above
+            (level,) = RUNNER.run(budgets.levels([scope]))
+            assert level.held_nusd == 0
+            assert level.spent_nusd == sum(outcome.charged_nusd for outcome in outcomes)
+            if lane.honest:
+                assert level.spent_nusd <= budget.per_day_nusd
+    return outcomes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _runner() -> Iterator[None]:
+    with RUNNER:
+        yield
+
+
+RUNNER = asyncio.Runner()
+PROPERTY = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+@PROPERTY
+@given(policy_sets(), st.lists(bodies(), min_size=1, max_size=3), st.lists(conducts, min_size=40, max_size=40))
+def test_what_is_charged_never_passes_the_budget_of_a_request_whose_provider_keeps_its_limit(
+    policies: PolicySet, asked: list[tuple[dict[str, Any], int | None]], conducted: list[Conduct]
+) -> None:
+    for outcome, (_, budget_nusd) in zip(check(policies, asked, Lane(iter(conducted))), asked, strict=True):
+        event(outcome.ending.value)
+        bound = bound_of(policies, budget_nusd)
+        assert outcome.over_budget_nusd == 0
+        assert bound is None or outcome.charged_nusd <= bound
+        assert outcome.charged_nusd <= outcome.held_nusd
+
+
+@PROPERTY
+@given(policy_sets(), st.lists(bodies(), min_size=1, max_size=3), st.lists(liars, min_size=40, max_size=40))
+def test_what_passes_the_budget_is_metered_where_a_provider_does_not_keep_its_limit(
+    policies: PolicySet, asked: list[tuple[dict[str, Any], int | None]], conducted: list[Conduct]
+) -> None:
+    for outcome in check(policies, asked, Lane(iter(conducted))):
+        event(f"{outcome.ending.value}, {'over' if outcome.over_budget_nusd else 'within'}")

@@ -1,0 +1,209 @@
+"""When a caller hangs up, the provider is hung up on at once, what was used is charged, and nothing stays held."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from proxy import Proxy, Row, eventually
+
+from e2e.conftest import MODELS
+from router.providers.simulated import SimulatedProvider
+from router.providers.simulated.server import ReceivedCall
+
+AT_ONCE_S = 0.1
+IN, OUT = 150, 600
+SLOW = """
+  slow:
+    target: openai/gpt-4o-mini
+    base_url: {url}
+"""
+
+
+@pytest.fixture(scope="module")
+def more_files(shared_provider: SimulatedProvider) -> dict[str, str]:
+    return {
+        "models": (MODELS + SLOW).format(url=shared_provider.base_url),
+        "watched": "task: watched\nbudget: {per_day_usd: 100}\nroute: [{use: [slow, dear]}]\n",
+    }
+
+
+@contextmanager
+def caller(proxy: Proxy, **members: Any) -> Iterator[socket.socket]:
+    """Send a request on a socket of its own, which is closed at the end whatever came."""
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Where is my parcel?"}], **members}
+    content = json.dumps(body).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"x-farthing-task: watched\r\ncontent-length: {len(content)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as connection:
+        connection.sendall(head.encode() + content)
+        yield connection
+
+
+def received(provider: SimulatedProvider) -> ReceivedCall:
+    eventually(lambda: provider.calls, "the provider's call")
+    return provider.calls[-1]
+
+
+def read_until(connection: socket.socket, marks: bytes, times: int) -> bytes:
+    got = b""
+    while got.count(marks) < times:
+        piece = connection.recv(65_536)
+        assert piece, got
+        got += piece
+    return got
+
+
+def hung_up_s(call: ReceivedCall, since: float) -> float:
+    """Return how long after `since` the provider saw its caller go."""
+    return eventually(lambda: call.disconnected_at, "the end of the provider's connection") - since
+
+
+def request_id(head: bytes) -> str:
+    return next(
+        line.split(b": ")[1].decode() for line in head.split(b"\r\n") if line.startswith(b"x-farthing-request-id")
+    )
+
+
+def only_row(proxy: Proxy, before: set[str]) -> Row:
+    """Return the one row that was added since, settled."""
+
+    def added() -> Row | None:
+        rows = [row for row in proxy.rows() if row["id"] not in before]
+        return rows[0] if rows and rows[0]["outcome"] != "held" else None
+
+    return eventually(added, "a settled row")
+
+
+def ids(proxy: Proxy) -> set[str]:
+    return {row["id"] for row in proxy.rows()}
+
+
+def held_nusd(proxy: Proxy) -> int:
+    return proxy.metric_nusd("farthing_budget_held_usd", scope="task")
+
+
+def test_a_caller_gone_in_mid_stream_is_charged_for_the_input_and_what_had_arrived(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.always("drip=0.02")
+    with caller(proxy, stream=True, max_tokens=2_000) as connection:
+        got = read_until(connection, b'"content"', 8)
+        assert held_nusd(proxy) > 0
+        gone_at = time.perf_counter()
+    assert hung_up_s(provider.calls[-1], gone_at) < AT_ONCE_S
+    row = proxy.row(request_id(got))
+    assert (row["outcome"], row["certainty"], row["routed_model"]) == ("cancelled", "counted", "slow")
+    assert row["charged_nusd"] == row["input_tokens"] * IN + row["output_tokens"] * OUT
+    assert row["input_tokens"] == row["facts"]["input_tokens"]
+    assert 6 <= row["output_tokens"] <= 20
+    assert [attempt["reason"] for attempt in row["attempts"]] == ["cancelled"]
+    assert held_nusd(proxy) == 0
+
+
+def test_a_caller_gone_while_a_whole_answer_is_made_is_charged_for_the_input(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.always("silence")
+    before = ids(proxy)
+    with caller(proxy):
+        call = received(provider)
+        gone_at = time.perf_counter()
+    assert hung_up_s(call, gone_at) < AT_ONCE_S
+    row = only_row(proxy, before)
+    assert (row["outcome"], row["certainty"]) == ("cancelled", "counted")
+    assert row["charged_nusd"] == row["overhead_nusd"] == row["facts"]["input_tokens"] * IN
+    assert held_nusd(proxy) == 0
+
+
+@pytest.mark.parametrize("fault", ["silence", "silence early-headers"])
+def test_a_caller_gone_before_the_first_event_of_a_stream(
+    proxy: Proxy, provider: SimulatedProvider, fault: str
+) -> None:
+    provider.faults.always(fault)
+    before = ids(proxy)
+    with caller(proxy, stream=True):
+        call = received(provider)
+        gone_at = time.perf_counter()
+    assert hung_up_s(call, gone_at) < AT_ONCE_S
+    row = only_row(proxy, before)
+    assert (row["outcome"], row["charged_nusd"]) == ("cancelled", row["facts"]["input_tokens"] * IN)
+    assert held_nusd(proxy) == 0
+
+
+def test_a_caller_gone_in_a_silence_of_the_stream(proxy: Proxy, provider: SimulatedProvider) -> None:
+    provider.faults.always("silence=5")
+    with caller(proxy, stream=True) as connection:
+        got = read_until(connection, b'"content"', 5)
+        gone_at = time.perf_counter()
+    assert hung_up_s(provider.calls[-1], gone_at) < AT_ONCE_S
+    row = proxy.row(request_id(got))
+    assert (row["outcome"], row["output_tokens"]) == ("cancelled", 4)
+
+
+def test_a_caller_gone_while_another_try_is_waited_for_pays_nothing(proxy: Proxy, provider: SimulatedProvider) -> None:
+    provider.faults.always("status=429 retry-after=5")
+    before = ids(proxy)
+    with caller(proxy):
+        call = received(provider)
+        eventually(call.ended.is_set, "the end of the first try")
+        # Nothing outside shows that the proxy has begun to wait; it waits for 5 s.
+        time.sleep(0.05)
+    row = only_row(proxy, before)
+    assert (row["outcome"], row["charged_nusd"]) == ("cancelled", 0)
+    assert [attempt["reason"] for attempt in row["attempts"]] == ["overloaded"]
+    assert held_nusd(proxy) == 0
+    assert len(provider.calls) == 1
+
+
+def test_a_caller_who_closes_one_half_after_sending_still_counts_as_gone(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.always("silence")
+    with caller(proxy) as connection:
+        call = received(provider)
+        connection.shutdown(socket.SHUT_WR)
+        assert hung_up_s(call, time.perf_counter()) < 1
+
+
+def test_a_caller_gone_in_mid_request_costs_nothing(proxy: Proxy, provider: SimulatedProvider) -> None:
+    before = ids(proxy)
+    with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+    assert proxy.ask(max_tokens=5).status_code == 200
+    assert len(ids(proxy) - before) == 1
+    assert eventually(lambda: proxy.metric("farthing_inflight_requests") == 1, "no request left but the scrape")
+
+
+def test_many_callers_gone_at_once_leave_nothing_open(proxy: Proxy, provider: SimulatedProvider) -> None:
+    provider.faults.always("silence=4")
+    before = ids(proxy)
+    connections = []
+    for _ in range(30):
+        with_it = caller(proxy, stream=True)
+        connections.append((with_it, with_it.__enter__()))
+    for _, connection in connections:
+        read_until(connection, b'"content"', 3)
+    gone_at = time.perf_counter()
+    for with_it, _ in connections:
+        with_it.__exit__(None, None, None)
+    for call in provider.calls:
+        assert hung_up_s(call, gone_at) < 5 * AT_ONCE_S
+
+    def settled() -> list[Row] | None:
+        rows = [row for row in proxy.rows() if row["id"] not in before]
+        return rows if len(rows) == 30 and all(row["outcome"] == "cancelled" for row in rows) else None
+
+    rows = eventually(settled, "thirty settled rows")
+    assert held_nusd(proxy) == 0
+    assert all(row["charged_nusd"] > 0 for row in rows)
+    assert proxy.metric("farthing_requests_total", outcome="cancelled") >= 30
+    everything = proxy.rows()
+    assert proxy.metric_nusd("farthing_cost_usd_total") == sum(row["charged_nusd"] for row in everything)

@@ -1,0 +1,1 @@
+"""The ledger: its stores, its writer, and what outages and crashes leave."""
