@@ -96,10 +96,10 @@ class Proxy:
 
 
 @contextmanager
-def proxy(policies: Path, ledger: Path, core: int) -> Iterator[Proxy]:
-    """Run `farthing serve` on one core until it is ready."""
+def proxy(policies: Path, core: int, *options: str) -> Iterator[Proxy]:
+    """Run `farthing serve` on one core, with these options, until it is ready."""
     command = [sys.executable, "-m", "router", "serve", "--policies", str(policies), "--port", "0"]
-    command += ["--ledger-url", f"sqlite:///{ledger}"]
+    command += options
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_pin(core))
     try:

@@ -18,7 +18,7 @@ HOLD_TTL_S = 900.0
 """A hold that is not settled by then is reclaimed: longer than any request may last by default."""
 LATE_S = 86_400.0
 """How long after that a settlement still corrects what was booked."""
-WITHIN_S = 0.25
+WITHIN_S = 1.0
 """How long a store that is not in this process may take to answer."""
 UNITS = 60_000
 """A bucket's debt is counted in this part of a request or a token, so that a millisecond's refill is a whole number."""

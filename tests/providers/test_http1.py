@@ -98,6 +98,7 @@ class PeerConnection(asyncio.Protocol):
         self._peer = peer
         self._got = b""
         self.lost = False
+        self.answered = 0
         self.transport = cast(asyncio.Transport, None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -123,6 +124,7 @@ class PeerConnection(asyncio.Protocol):
                 return
 
     def _do(self, answer: Answer) -> None:
+        self.answered += 1
         if answer.raw:
             self.transport.write(answer.raw)
         match answer.then:
@@ -273,6 +275,7 @@ FRAMINGS = {
         b"HTTP/1.1 101 S\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", False, Malformed, 0
     ),
     "switching protocols, quietly": Framing(b"HTTP/1.1 101 S\r\n\r\n" + OK, False, Malformed, 0),
+    "status 0": Framing(OK.replace(b"200", b"000"), False, Malformed, 0),
     "no HTTP": Framing(b"SSH-2.0-OpenSSH_9.2\r\n", False, Malformed, 0),
     "a header without a colon": Framing(b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n", False, Malformed, 0),
     "two lengths": Framing(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok", False, Malformed, 0),
@@ -414,6 +417,12 @@ def test_large_answers_are_the_same_in_pieces_of_any_size(name: str, step: int) 
     assert run(outcome_of([raw[at : at + step] for at in range(0, len(raw), step)]), fast=True) == whole
 
 
+def test_much_framing_is_fine_where_the_body_comes_with_it() -> None:
+    pieces = [b"5;" + b"e" * (LARGEST_HEAD_BYTES // 2), b"\r\nhello\r\n"] * 5
+    outcome = run(outcome_of([CHUNKED, *pieces, b"0\r\n\r\n"]), fast=True)
+    assert (outcome.body, outcome.failure, outcome.idle) == (b"hello" * 5, None, True)
+
+
 async def test_headers_are_found_in_any_case_and_joined_where_there_are_several(client: HttpClient, peer: Peer) -> None:
     peer.answers.append(Answer(b"HTTP/1.1 200 OK\r\nRetry-After:  7 \r\nx-A: 1\r\nX-a: 2\r\nContent-Length: 0\r\n\r\n"))
     response = await post(client, peer)
@@ -506,15 +515,15 @@ async def test_answers_of_many_callers_are_not_mixed_up(client: HttpClient, peer
 
 
 async def test_the_connection_used_last_is_taken_first(client: HttpClient, peer: Peer) -> None:
-    first, second = await asyncio.gather(post(client, peer), post(client, peer))
-    await first.read(MOST_BYTES)
-    await second.read(MOST_BYTES)
-    peer.usual = Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
-    await ask(client, peer)
-    await until(lambda: peer.open == 1)
-    assert [connection.lost for connection in peer.connections].count(True) == 1
-    await ask(client, peer)
-    assert len(peer.connections) == 2
+    peer.answers.extend([Answer()] * 3)
+    tasks = [asyncio.create_task(ask(client, peer)) for _ in range(3)]
+    await until(lambda: len(peer.requests) == 3)
+    for number, last in enumerate((2, 0, 1), 1):
+        peer.connections[last].transport.write(OK)
+        await until(lambda number=number: sum(task.done() for task in tasks) == number)
+    for _ in range(3):
+        await ask(client, peer)
+    assert [connection.answered for connection in peer.connections] == [1, 4, 1]
 
 
 async def test_connections_of_one_origin_are_not_used_for_another(client: HttpClient, peer: Peer) -> None:

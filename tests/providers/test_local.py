@@ -25,7 +25,7 @@ from proxy import Calls, ServeProcess, eventually
 from router.providers.local import LocalModel
 
 POLICIES = Path(__file__).parents[2] / "policies"
-FREED_WITHIN_S = 3.0
+FREED_WITHIN_S = 10.0
 """llama.cpp looks after its callers once a second, between two steps of 0.3 s."""
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 ENDLESS: dict[str, Any] = {
@@ -173,7 +173,9 @@ def test_a_stream_says_the_same_as_a_whole_answer(served: Served, asks_usage: bo
 
 def test_a_stream_ends_with_what_it_cost(served: Served) -> None:
     answer = served.proxy.ask("What do cows give?", model="local", stream=True)
-    assert answer.text.endswith(": farthing cost_usd=0 model=local attempts=1\n\ndata: [DONE]\n\n")
+    *_, comment, done, _ = answer.text.split("\n\n")
+    assert done == "data: [DONE]"
+    assert comment.startswith(": farthing cost_usd=0 model=local attempts=1 baseline_usd=0.0")
     row = served.proxy.row_of(answer)
     assert (row["outcome"], row["certainty"]) == ("answered", "reported")
     assert row["output_tokens"] > 0

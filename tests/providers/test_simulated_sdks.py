@@ -1,8 +1,7 @@
-"""The official openai SDK and litellm's take the simulated providers for the real ones."""
+"""The official openai SDK takes the simulated provider for the real one; litellm's is tested with its lane."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,7 +13,6 @@ from anyio import to_thread
 from pydantic import BaseModel
 
 from router.providers.simulated import SimulatedProvider
-from router.providers.simulated.text import o200k
 
 pytestmark = pytest.mark.anyio
 
@@ -125,104 +123,3 @@ async def test_the_sdk_retries_what_a_retry_can_help(provider: SimulatedProvider
 
 
 LITELLM = [("anthropic/claude-sonnet-4-5", "root_url"), ("gemini/gemini-2.5-flash", "gemini_url")]
-
-
-@pytest.fixture
-async def litellm(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
-    litellm.suppress_debug_info = True
-    yield litellm
-    await litellm.close_litellm_async_clients()
-
-
-def call(litellm: Any, provider: SimulatedProvider, model: str, url: str, **members: Any) -> Any:
-    # Without _skip_mcp_handler litellm 1.106 imports the optional `mcp` package for any request with tools.
-    members = {"messages": ASKED, "max_tokens": 2_000, "_skip_mcp_handler": True, **members}
-    return litellm.acompletion(model=model, api_base=getattr(provider, url), api_key="k", num_retries=0, **members)
-
-
-pytest_litellm = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:UserWarning")
-
-
-@pytest_litellm
-@pytest.mark.parametrize(("model", "url"), LITELLM)
-async def test_litellm_takes_whole_and_streamed_answers(litellm, provider, model: str, url: str) -> None:
-    answer = await call(litellm, provider, model, url)
-    text = answer.choices[0].message.content
-    visible = answer.usage.completion_tokens - (answer.usage.completion_tokens_details.reasoning_tokens or 0)
-    assert visible == len(o200k().encode_ordinary(text))
-    chunks = [
-        chunk
-        async for chunk in await call(
-            litellm, provider, model, url, stream=True, stream_options={"include_usage": True}
-        )
-    ]
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
-    assert chunks[-1].usage.completion_tokens == answer.usage.completion_tokens
-    assert chunks[-1].usage.prompt_tokens == answer.usage.prompt_tokens
-
-
-@pytest_litellm
-@pytest.mark.parametrize(("model", "url"), LITELLM)
-async def test_litellm_takes_tool_calls(litellm, provider, model: str, url: str) -> None:
-    answer = await call(litellm, provider, model, url, tools=[WEATHER])
-    (used,) = answer.choices[0].message.tool_calls
-    assert answer.choices[0].finish_reason == "tool_calls"
-    streamed = [
-        chunk.choices[0].delta.tool_calls[0].function
-        async for chunk in await call(litellm, provider, model, url, tools=[WEATHER], stream=True)
-        if chunk.choices[0].delta.tool_calls
-    ]
-    assert next(function.name for function in streamed if function.name) == used.function.name == "get_weather"
-    arguments = "".join(function.arguments or "" for function in streamed)
-    assert json.loads(arguments) == json.loads(used.function.arguments)
-    assert set(json.loads(arguments)) == {"city"}
-
-
-@pytest_litellm
-@pytest.mark.parametrize(("model", "url"), LITELLM)
-async def test_litellms_limit_reaches_the_provider(litellm, provider, model: str, url: str) -> None:
-    answer = await call(litellm, provider, model, url, max_tokens=9)
-    assert answer.choices[0].finish_reason == "length"
-    assert answer.usage.completion_tokens == 9
-
-
-@pytest_litellm
-async def test_litellm_reads_what_was_cached(litellm, provider) -> None:
-    story = "A rule of the house. " * 400
-    control = {"type": "ephemeral"}
-    system = {"role": "system", "content": [{"type": "text", "text": story, "cache_control": control}]}
-    first = await call(litellm, provider, *LITELLM[0], messages=[system, *ASKED])
-    second = await call(litellm, provider, *LITELLM[0], messages=[system, *ASKED])
-    assert first.usage.cache_creation_input_tokens == second.usage.cache_read_input_tokens > 1_024
-    assert first.usage.prompt_tokens == second.usage.prompt_tokens
-    long = [{"role": "user", "content": story}]
-    await call(litellm, provider, *LITELLM[1], messages=long)
-    again = await call(litellm, provider, *LITELLM[1], messages=long)
-    assert again.usage.prompt_tokens_details.cached_tokens >= 1_024
-
-
-@pytest_litellm
-@pytest.mark.parametrize(("model", "url"), LITELLM)
-async def test_litellm_raises_its_own_errors(litellm, provider, model: str, url: str) -> None:
-    for status, error in (
-        (400, litellm.BadRequestError),
-        (401, litellm.AuthenticationError),
-        (429, litellm.RateLimitError),
-        (503, litellm.ServiceUnavailableError),
-    ):
-        provider.faults.queue(f"status={status}")
-        with pytest.raises(error):
-            await call(litellm, provider, model, url)
-
-
-@pytest_litellm
-@pytest.mark.parametrize(("model", "url"), LITELLM)
-async def test_litellm_hangs_up_when_it_is_cancelled(litellm, provider, model: str, url: str) -> None:
-    provider.faults.queue("silence")
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(call(litellm, provider, model, url), 0.3)
-    await asyncio.wait_for(provider.calls[-1].ended.wait(), 5)
-    assert provider.calls[-1].disconnected_at is not None

@@ -23,7 +23,6 @@ MOST_UNREAD_BYTES = 1024 * 1024
 """What is kept for a reader that does not read; past it the other side has to wait."""
 LINGER_S = 1.0
 """How long the end of an answer may take whose reader has seen enough of it."""
-SWITCHING_PROTOCOLS = 101
 
 
 class Response:
@@ -307,7 +306,7 @@ class Connection(asyncio.Protocol):
         if self._complete or response is None or parser is None:
             return
         status = parser.get_status_code()
-        if status == SWITCHING_PROTOCOLS or status < 100:
+        if status < 100:
             raise Malformed(f"its status is {status}")
         if status < 200:
             self._interim = True

@@ -1,6 +1,6 @@
 """The connections of one event loop: those that are open, and those of them that are idle, last used first.
 
-Every connection is in `_open` from its making to its loss, and among the idle ones only while it may be taken.
+Every connection is in `_open` from its making to its loss. One that is lost while idle is passed over, and swept.
 """
 
 from __future__ import annotations
@@ -54,9 +54,6 @@ class Pool:
 
     def lost(self, connection: Connection) -> None:
         self._open.discard(connection)
-        idle = self._idle.get(connection.origin, [])
-        if connection in idle:
-            idle.remove(connection)
         if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)
 

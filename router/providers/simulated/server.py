@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
+from msgspec import structs
 
 from router.providers.simulated.anthropic import Anthropic
 from router.providers.simulated.compose import Composer
@@ -264,7 +265,7 @@ def _told(usage: Usage | None, fault: Fault) -> Usage | None:
     if fault.usage_factor == 1.0:
         return usage
     factor = fault.usage_factor
-    return replace(
+    return structs.replace(
         usage,
         input_tokens=round(usage.input_tokens * factor),
         output_tokens=round(usage.output_tokens * factor),
