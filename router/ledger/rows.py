@@ -5,6 +5,7 @@ Whatever callers and providers sent, every store takes the row: one that it refu
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -110,8 +111,12 @@ def row_of(outcome: Outcome, instance: str | None = None, held_for_s: float = HE
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def time_text(at: datetime) -> str:
-    """Write a time as UTC to the microsecond, always of one length, so that the order of texts is that of times."""
+    """Write a time as UTC to the microsecond, always of one length, so that the order of texts is that of times.
+
+    Remembered, for a request's row is written when it is held and again when it settles.
+    """
     utc = at if at.tzinfo is UTC else at.astimezone(UTC)
     return utc.isoformat(timespec="microseconds")[:-6] + "Z"
 

@@ -66,6 +66,10 @@ class Pipeline:
         except FarthingError as error:
             await run.close(Ending.FAILED if run.attempts else Ending.REFUSED, error=error)
             raise
+        except Exception:
+            # A fault of ours; what was held and what was used must be settled all the same.
+            await run.close(Ending.FAILED)
+            raise
         return WholeAnswer(answer.body, outcome)
 
     async def stream(self, arrival: Arrival) -> StreamedAnswer:
@@ -85,6 +89,9 @@ class Pipeline:
             raise
         except FarthingError as error:
             await run.close(Ending.FAILED if run.attempts else Ending.REFUSED, error=error)
+            raise
+        except Exception:
+            await run.close(Ending.FAILED)
             raise
         return StreamedAnswer(run, leg, stream, self._parts.counter)
 
@@ -125,10 +132,11 @@ class _Completion(msgspec.Struct):
 
 
 def _is_json(answer: Answer) -> bool:
-    """Say whether every choice's content is valid JSON."""
+    """Say whether every choice's content is valid JSON; a choice that calls tools has none, and passes."""
     try:
         for choice in msgspec.json.decode(answer.body, type=_Completion).choices:
-            msgspec.json.decode(choice.message.content or "")
-    except msgspec.DecodeError:
+            if choice.message.content is not None:
+                msgspec.json.decode(choice.message.content)
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True

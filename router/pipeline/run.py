@@ -7,6 +7,7 @@ however the request ends.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import re
@@ -115,6 +116,7 @@ class Run:
         self._parts = parts
         self._open: Leg | None = None
         self._last: Leg | None = None
+        self._ended: dict[str, int] = {}
         self._legs = 0
         self._held_nusd = 0
         self._over: tuple[Level, ...] = ()
@@ -275,7 +277,11 @@ class Run:
             candidate = consider(candidate.model, self.plan.policy, self.plan.facts, purse)
             if not candidate.fits:
                 return None
-            if not isinstance(await self._take(candidate), Held):
+            try:
+                answer = await self._take(candidate)
+            except StoreUnavailable:
+                return None
+            if not isinstance(answer, Held):
                 return None
             purse_nusd = purse.nusd if purse else None
         self._open = Leg(
@@ -319,7 +325,8 @@ class Run:
         if given == ["max_tokens"] and _refuses_max_tokens(leg.target):
             given = ["max_completion_tokens"]
             changes["max_tokens"], changes["max_completion_tokens"] = None, _encode(chat.max_tokens)
-        if leg.candidate.clamped:
+        # Where both names are given, a provider may heed the larger; what was held for is the smaller.
+        if leg.candidate.clamped or len(given) == 2:
             limit = _encode(leg.candidate.max_output_tokens)
             for name in given or [_limit_name(leg.target)]:
                 changes[name] = limit
@@ -343,7 +350,12 @@ class Run:
                 context = leg.ask.search_context or usage.search_context
                 usage = msgspec.structs.replace(usage, searches=leg.ask.choices, search_context=context)
             return usage, Certainty.REPORTED
-        counted = self._parts.counter.count_text(text, leg.target.token_rules) if text else 0
+        rules = leg.target.token_rules
+        counted = self._parts.counter.count_text(text, rules) if text else 0
+        if rules.factor > 1:
+            # Our count errs high, and a provider that kept the limit is not charged for more than the limit.
+            most = leg.candidate.max_output_tokens * leg.ask.choices + leg.ask.predicted_tokens
+            counted = min(counted, max(most, int(counted / rules.factor**2)))
         return Usage(input_tokens=leg.candidate.input_tokens, output_tokens=counted), Certainty.COUNTED
 
     async def ended(
@@ -387,6 +399,7 @@ class Run:
         )
 
     async def _settle(self, leg: Leg, attempt: Attempt) -> Attempt:
+        self._ended[leg.hold_id] = len(self.attempts)
         self.attempts.append(attempt)
         self._open = None
         usage = attempt.usage
@@ -415,7 +428,7 @@ class Run:
         elif self._unopened:
             await self._parts.budgets.settle(self._unopened, 0, 0)
         outcome = self.outcome = self._outcome(ending, leg, error)
-        if not isinstance(error, StoreUnavailable):
+        if self._committed is not None or not isinstance(error, StoreUnavailable):
             recorded = self._parts.ledger.record(outcome)
             if self._legs > 1:
                 # The held row knows the first leg's ceiling alone, so the answer of a later one waits for its own.
@@ -461,9 +474,9 @@ class Run:
     def _outcome(self, ending: Ending, leg: Leg | None, error: FarthingError | None) -> Outcome:
         arrival, plan = self.arrival, self.plan
         charged_nusd = self.spent_nusd
-        answer = self.attempts[-1] if leg and self.attempts else None
+        answer = self.attempts[self._ended[leg.hold_id]] if leg and leg.hold_id in self._ended else None
         last = leg or self._last
-        used = self.attempts[-1].usage if self.attempts else None
+        told = answer or (self.attempts[-1] if self.attempts else None)
         latency_s = time.perf_counter() - arrival.started
         upstream_s = sum(attempt.duration_s for attempt in self.attempts) + self._waited_s
         purse_nusd = plan.purse.nusd if plan.purse else None
@@ -485,7 +498,7 @@ class Run:
             reported_model=answer.reported_model if answer else None,
             provider=last.target.provider if last else None,
             kind=last.model.kind if last else None,
-            usage=used,
+            usage=told.usage if told else None,
             estimated_nusd=last.candidate.estimate_nusd if last else 0,
             held_nusd=self._held_nusd,
             charged_nusd=charged_nusd,
@@ -527,6 +540,7 @@ def _limit_name(target: Target) -> str:
     return "max_completion_tokens" if plain_openai or _refuses_max_tokens(target) else "max_tokens"
 
 
+@functools.lru_cache(maxsize=1024)
 def _refuses_max_tokens(target: Target) -> bool:
     """Say whether a target is one of OpenAI's models that reason, which know `max_completion_tokens` alone."""
     return target.provider in ("openai", "azure") and _REASONS.match(target.model) is not None

@@ -46,16 +46,14 @@ def claim(
     claiming = next(
         (
             policy
-            for policy in policies.policies.values()
+            for policy in policies.claiming
             if policy.match.claims(requested_model, account.name if account else None, headers)
         ),
         None,
     )
     pinned = requested_model if requested_model in policies.models else None
     if pinned is None and in_model is None and requested_model != AUTO:
-        claimed = claiming is not None or any(
-            requested_model in policy.match.models for policy in policies.policies.values()
-        )
+        claimed = claiming is not None or any(requested_model in policy.match.models for policy in policies.claiming)
         if not claimed:
             raise ModelNotFound(_no_such_model(policies, requested_model), param="model")
     policy = _policy(policies, named, place) if named is not None else claiming or _default(policies, pinned)

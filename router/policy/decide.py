@@ -148,7 +148,7 @@ def consider(model: Model, policy: Policy, facts: Facts, purse: Purse | None) ->
     most = own if asked is None else min(asked, own)
     least = min(policy.min_output_tokens, most)
     ask = ask_of(facts, input_tokens)
-    prices = [target.price for target in model.targets]
+    prices = model.prices
     limit = most
     if purse is not None:
         limit = min(most, *[price.output_tokens_within(purse.nusd, ask) for price in prices])

@@ -126,3 +126,9 @@ class PolicySet:
     accounts: Mapping[str, Account] = field(default_factory=lambda: MappingProxyType({}))
     budget: Budget = Budget()
     """Bounds everything together."""
+    claiming: tuple[Policy, ...] = field(init=False)
+    """The policies whose `match` is not empty, in their order."""
+
+    def __post_init__(self) -> None:
+        claiming = tuple(policy for policy in self.policies.values() if policy.match != Match())
+        object.__setattr__(self, "claiming", claiming)

@@ -62,6 +62,8 @@ class Model:
     tokens_per_minute: int | None = None
     absent: str | None = None
     """Why this optional model can't be used now (say, its URL is not set); None where it can."""
+    prices: tuple[Price, ...] = field(init=False)
+    """Of its targets, each price once."""
     lacks: frozenset[str] = field(init=False)
     """What any of its targets can't take."""
     context_tokens: int | None = field(init=False)
@@ -77,6 +79,7 @@ class Model:
         sure = len(limits) == 1 and all(target.output_limit_known for target in self.targets)
         narrowest = min(limits)
         for name, value in (
+            ("prices", tuple(dict.fromkeys(target.price for target in self.targets))),
             ("lacks", frozenset().union(*(target.lacks for target in self.targets))),
             ("context_tokens", min(known, default=None)),
             ("max_output_tokens", narrowest),

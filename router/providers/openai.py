@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType, TracebackType
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -25,7 +26,7 @@ from router.errors import (
     ProviderTimedOut,
     ProviderUnreachable,
 )
-from router.policy.target import Deadlines, Target
+from router.policy.target import Target
 from router.providers.contract import Answer, Call, Chunk
 from router.providers.http1 import (
     AnswerTooLarge,
@@ -72,8 +73,14 @@ class FunctionText(Struct, frozen=True):
     arguments: str | None = None
 
 
+class CustomText(Struct, frozen=True):
+    name: str | None = None
+    input: str | None = None
+
+
 class ToolText(Struct, frozen=True):
     function: FunctionText | None = None
+    custom: CustomText | None = None
 
 
 class Said(Struct, frozen=True):
@@ -82,19 +89,24 @@ class Said(Struct, frozen=True):
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: Any = None
+    """The same under the name that OpenRouter, Groq and newer vLLM give it."""
     tool_calls: list[ToolText] | None = None
     function_call: FunctionText | None = None
 
     def text(self) -> str:
-        if self.tool_calls is None and self.function_call is None and not self.reasoning_content:
+        reasoning = self.reasoning_content or (self.reasoning if isinstance(self.reasoning, str) else None)
+        if self.tool_calls is None and self.function_call is None and not reasoning:
             return self.content or self.refusal or ""
-        calls = [tool.function for tool in self.tool_calls or () if tool.function]
+        texts = [reasoning, self.content, self.refusal]
+        for tool in self.tool_calls or ():
+            if tool.function:
+                texts += (tool.function.name, tool.function.arguments)
+            if tool.custom:
+                texts += (tool.custom.name, tool.custom.input)
         if self.function_call:
-            calls.append(self.function_call)
-        spoken = (self.reasoning_content, self.content, self.refusal)
-        return "".join(
-            text for text in (*spoken, *(part for call in calls for part in (call.name, call.arguments))) if text
-        )
+            texts += (self.function_call.name, self.function_call.arguments)
+        return "".join(text for text in texts if text)
 
 
 _NOTHING_SAID = Said()
@@ -148,7 +160,7 @@ class OpenAIWire:
                 raw = await _read(response, LARGEST_ANSWER_BYTES, call.deadlines.between_bytes_s)
             finally:
                 response.close()
-        body = _completion(raw)
+        body = _completion(raw, call.target)
         said = [choice.message for choice in body.choices if choice.message]
         return Answer(
             body=raw,
@@ -164,7 +176,7 @@ class OpenAIWire:
         async with _deadline(call.deadlines.first_byte_s, "first event", call):
             response = await self._post(call)
             try:
-                stream = OpenAIStream(response, started, call.deadlines)
+                stream = OpenAIStream(response, started, call)
                 await stream.open()
             except BaseException:
                 response.close()
@@ -220,11 +232,12 @@ class OpenAIWire:
 class OpenAIStream:
     """One streamed answer; see `AnswerStream` for what it promises."""
 
-    def __init__(self, response: Response, started: float, deadlines: Deadlines) -> None:
+    def __init__(self, response: Response, started: float, call: Call) -> None:
         self.first_byte_s = 0.0
         self._response = response
         self._started = started
-        self._deadlines = deadlines
+        self._deadlines = call.deadlines
+        self._target = call.target
         self._cutter = EventCutter()
         self._first: Chunk | None = None
         self._failure: ProviderError | None = None
@@ -293,7 +306,7 @@ class OpenAIStream:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise AnswerBroken("The stream sent an event that is not a chat completion chunk.") from error
         if _is_set(body.error):
-            said = f"The provider ended the stream with an error: {_message(data) or 'no message'}"
+            said = f"The provider ended the stream with an error{_told(data, self._target)}"
             raise AnswerBroken(said) if self._begun else ProviderFailed(said)
         self._begun = True
         return body
@@ -349,13 +362,13 @@ def _is_set(member: Raw) -> bool:
     return bytes(member) not in (b"", b"null")
 
 
-def _completion(raw: bytes) -> Body:
+def _completion(raw: bytes, target: Target) -> Body:
     try:
         body = _body.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AnswerBroken("The provider's answer is not a chat completion.") from error
     if _is_set(body.error) and not body.choices:
-        raise ProviderFailed(f"The provider answered 200 with an error: {_message(raw) or 'no message'}")
+        raise ProviderFailed(f"The provider answered 200 with an error{_told(raw, target)}")
     if not body.choices:
         raise AnswerBroken("The provider's answer holds no choice.")
     return body
@@ -415,7 +428,7 @@ def _unanswered(error: HttpError, target: Target) -> ProviderError:
 
 def refusal_of(status: int, retry_after: str | None, raw: bytes, target: Target) -> ProviderError:
     """Turn an HTTP refusal into our error. A 401 or 403 keeps its message to itself, for it may quote a key."""
-    said = _scrubbed(_message(raw), target)
+    said = _told(raw, target)
     if status in (401, 403, 404):
         what = "there is no such model or URL" if status == 404 else "it does not accept our API key"
         return ProviderDenied(f"{target.name} answered {status}: {what}.", status=status)
@@ -442,15 +455,13 @@ def _detail(raw: bytes) -> ErrorDetail:
     return ErrorDetail(message=error) if isinstance(error, str) else error
 
 
-def _message(raw: bytes) -> str:
-    return _detail(raw).message[:500]
-
-
-def _scrubbed(message: str, target: Target) -> str:
-    """Return ": message" without our key, or "." where there is none."""
-    if target.api_key:
-        message = message.replace(target.api_key, "***")
-    return f": {message}" if message else "."
+def _told(raw: bytes, target: Target) -> str:
+    """Return ": message" of an error's body without our key, or "." where there is none or it is about a key."""
+    detail = _detail(raw)
+    if str(detail.code) in ("401", "403", "invalid_api_key") or "api key" in detail.message.lower():
+        return "."
+    message = detail.message.replace(target.api_key, "***") if target.api_key else detail.message
+    return f": {message[:500]}" if message else "."
 
 
 def _seconds(retry_after: str | None) -> float | None:

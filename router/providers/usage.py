@@ -48,6 +48,9 @@ def usage_from(raw: msgspec.Raw | bytes, service_tier: str | None) -> Usage | No
         return None
     if reported.prompt_tokens < 0 or reported.completion_tokens < 0:
         return None
+    if not (reported.prompt_tokens or reported.completion_tokens):
+        # No answer is made of nothing: some servers send zeros where they did not count.
+        return None
     prompt = reported.prompt_tokens_details or _NO_PROMPT_DETAILS
     completion = reported.completion_tokens_details or _NO_COMPLETION_DETAILS
     input_tokens, output_tokens = reported.prompt_tokens, reported.completion_tokens

@@ -1,0 +1,112 @@
+"""Answers and requests that are odd but happen: each is charged for what it was, once, and no secret gets out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from proxy import Proxy, running_proxy
+
+from e2e.upstream import Upstream, running_upstream
+
+MODELS = """
+models:
+  cheap:
+    target: openai/gpt-4o-mini
+    base_url: {url}
+    api_key: ${{ODD_API_KEY}}
+    retries: 0
+  dear: {{target: openai/gpt-4o, base_url: "{url}", retries: 0}}
+"""
+CHECKED = "task: checked\nbaseline: dear\nroute: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n"
+DEFAULT = "task: default\nbaseline: dear\nroute: [{use: cheap}]\n"
+KEY = "sk-odd-0123456789"
+USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+IN, OUT = 150, 600
+"""nUSD a token of gpt-4o-mini."""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with running_upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    folder: Path = tmp_path_factory.mktemp("odd")
+    files = {"models": MODELS.format(url=upstream.base_url), "default": DEFAULT, "checked": CHECKED}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ODD_API_KEY", KEY)
+        with running_proxy(folder, files) as running:
+            yield running
+
+
+def completion(message: dict[str, object], usage: dict[str, int] | None = USAGE) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    return json.dumps({"object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}).encode()
+
+
+def test_two_limits_of_different_size_both_become_the_smaller(proxy: Proxy, upstream: Upstream) -> None:
+    upstream.whole(completion({"content": "Hello"}))
+    assert proxy.ask(max_tokens=1, max_completion_tokens=15_000).status_code == 200
+    sent = json.loads(upstream.bodies[-1])
+    assert sent["max_tokens"] == sent["max_completion_tokens"] == 1
+
+
+def test_an_answer_nested_too_deeply_to_be_read_is_charged_and_asked_for_elsewhere(
+    proxy: Proxy, upstream: Upstream
+) -> None:
+    upstream.whole(completion({"content": "[" * 5_000}))
+    upstream.whole(completion({"content": "{}"}))
+    answer = proxy.ask(model="task:checked")
+    row = proxy.row_of(answer)
+    assert (answer.status_code, row["outcome"], row["routed_model"]) == (200, "answered", "dear")
+    assert [attempt["reason"] for attempt in row["attempts"]] == ["check_json", "answered"]
+    assert row["overhead_nusd"] == 12 * IN + 5 * OUT
+
+
+def test_a_tool_call_is_not_asked_for_again_because_it_is_no_json(proxy: Proxy, upstream: Upstream) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "track", "arguments": "{}"}}
+    upstream.whole(completion({"content": None, "tool_calls": [call]}))
+    row = proxy.row_of(proxy.ask(model="task:checked"))
+    assert (row["routed_model"], len(row["attempts"])) == ("cheap", 1)
+
+
+def test_where_the_second_model_fails_the_first_answer_is_told_as_it_was(proxy: Proxy, upstream: Upstream) -> None:
+    upstream.whole(completion({"content": "no json"}))
+    upstream.answers.append(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    answer = proxy.ask(model="task:checked")
+    row = proxy.row_of(answer)
+    assert (answer.status_code, row["routed_model"], row["overhead_nusd"]) == (200, "cheap", 0)
+    assert (row["input_tokens"], row["output_tokens"], row["charged_nusd"]) == (12, 5, 12 * IN + 5 * OUT)
+    assert row["baseline_nusd"] > row["charged_nusd"]
+
+
+def test_a_usage_of_nothing_is_counted_by_us(proxy: Proxy, upstream: Upstream) -> None:
+    upstream.whole(completion({"content": "Hello there"}, {"prompt_tokens": 0, "completion_tokens": 0}))
+    row = proxy.row_of(proxy.ask())
+    assert (row["certainty"], row["output_tokens"]) == ("counted", 2)
+    assert row["charged_nusd"] > 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "reasoning": "Hello there"},
+        {"content": None, "tool_calls": [{"type": "custom", "custom": {"name": "", "input": "Hello there"}}]},
+    ],
+)
+def test_text_under_other_names_is_counted_too(proxy: Proxy, upstream: Upstream, message: dict[str, object]) -> None:
+    upstream.whole(completion(message, None))
+    assert proxy.row_of(proxy.ask())["output_tokens"] == 2
+
+
+@pytest.mark.parametrize("said", [f"Incorrect API key provided: {KEY}", "x" * 490 + KEY])
+def test_an_error_inside_a_200_tells_no_key(proxy: Proxy, upstream: Upstream, said: str) -> None:
+    upstream.whole(json.dumps({"error": {"message": said}}).encode())
+    answer = proxy.ask()
+    assert answer.status_code == 502
+    assert KEY[:8] not in answer.text
