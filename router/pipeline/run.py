@@ -284,6 +284,8 @@ class Run:
             if not isinstance(answer, Held):
                 return None
             purse_nusd = purse.nusd if purse else None
+            # A crash from here on must leave this leg's ceiling behind, not the first one's.
+            self._committed = self._parts.ledger.record(self._held_outcome(candidate))
         self._open = Leg(
             self._hold_id(),
             candidate,
@@ -429,10 +431,7 @@ class Run:
             await self._parts.budgets.settle(self._unopened, 0, 0)
         outcome = self.outcome = self._outcome(ending, leg, error)
         if self._committed is not None or not isinstance(error, StoreUnavailable):
-            recorded = self._parts.ledger.record(outcome)
-            if self._legs > 1:
-                # The held row knows the first leg's ceiling alone, so the answer of a later one waits for its own.
-                self._committed = recorded
+            self._parts.ledger.record(outcome)
         self._parts.observe(outcome)
         if error is not None:
             error.recorded = True
@@ -466,7 +465,7 @@ class Run:
             kind=candidate.model.kind,
             estimated_nusd=candidate.estimate_nusd,
             held_nusd=self._held_nusd,
-            charged_nusd=candidate.ceiling_nusd,
+            charged_nusd=self.spent_nusd + candidate.ceiling_nusd,
             difficulty=plan.facts.difficulty,
             facts=self._facts,
         )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import struct
 from collections.abc import Callable
 
 import msgspec
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from router.budgets.contract import Budgets
@@ -17,6 +21,11 @@ from router.values import Level, Scope
 from router.web.asgi import JSON, Receive, Send, respond
 from router.web.asgi import Scope as HttpScope
 from router.web.auth import account_of
+
+MOST_SCRAPES = 20
+AGAIN_S = 0.02
+
+log = logging.getLogger("farthing.metrics")
 
 
 class Ops:
@@ -55,7 +64,22 @@ class Ops:
         self._metrics.budgets = await self._levels()
         self._metrics.refresh()
         encoder, content_type = choose_encoder(accept)
-        await respond(send, 200, encoder(self._metrics.registry), [(b"content-type", content_type.encode())])
+        body = await self._encoded(encoder)
+        await respond(send, 200, body, [(b"content-type", content_type.encode())])
+
+    async def _encoded(self, encoder: Callable[[CollectorRegistry], bytes]) -> bytes:
+        """Write the metrics; with several workers, again where one of them was just making or dropping its file.
+
+        Raises:
+            StoreUnavailable: their files stayed unreadable.
+        """
+        for _ in range(MOST_SCRAPES):
+            try:
+                return encoder(self._metrics.registry)
+            except (OSError, ValueError, RuntimeError, struct.error) as error:
+                log.warning("The workers' metrics can't be read at this moment: %r", error)
+            await asyncio.sleep(AGAIN_S)
+        raise StoreUnavailable("The workers' metrics can't be read now; scrape again.")
 
     async def models(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         """GET /v1/models: every name that `model` may have, in OpenAI's shape."""
