@@ -27,16 +27,32 @@ LONGEST_RETRY_S = 5.0
 TRIES_AT_SHUTDOWN = 20
 SETTLED_WITHIN_S = 0.02
 """A settled row may wait so long for company: its held row is committed already, at its ceiling."""
+COMMIT_WITHIN_S = 5.0
+"""How long an answer's last byte waits for its row; past that it goes out, and the row follows when it can."""
 
 log = logging.getLogger("farthing.ledger")
 
 
 @dataclass(slots=True)
 class Batch:
-    """Rows that are committed together, by id: a row that settles before its held row was written replaces it."""
+    """Outcomes that are committed together, by id: one that settles before its held row was written replaces it."""
 
-    rows: dict[str, Row] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
     committed: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is committed, or has not been for so long that nobody should wait for it any more."""
+    overdue: asyncio.TimerHandle | None = None
+
+    def done(self) -> None:
+        if self.overdue is not None:
+            self.overdue.cancel()
+        self.committed.set()
+        self.released.set()
+
+    def release(self) -> None:
+        """Let the answers out that wait for these rows."""
+        log.error("%d rows are not committed yet; their answers go out all the same.", len(self.outcomes))
+        self.released.set()
 
 
 class LedgerWriter:
@@ -116,15 +132,20 @@ class LedgerWriter:
             self.caught_up.set()
 
     def record(self, outcome: Outcome) -> asyncio.Event:
-        """Take an outcome on; the event is set when it is committed or spooled. Never blocks, never refuses."""
+        """Take an outcome on. Never blocks, never refuses.
+
+        The event is set when it is committed or spooled, or `COMMIT_WITHIN_S` later at the latest.
+        """
         batch = self._gathering
-        batch.rows[outcome.id] = row_of(outcome, self._instance, self._held_for_s)
+        if not batch.outcomes:
+            batch.overdue = self._loop.call_later(COMMIT_WITHIN_S, batch.release)
+        batch.outcomes[outcome.id] = outcome
         if self._writing is None:
             if outcome.ending is Ending.HELD:
                 self._wanted.set()
             elif self._later is None:
                 self._later = self._loop.call_later(SETTLED_WITHIN_S, self._wanted.set)
-        return batch.committed
+        return batch.released
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -151,7 +172,7 @@ class LedgerWriter:
 
     @property
     def _in_memory(self) -> int:
-        return len(self._gathering.rows) + (len(self._writing.rows) if self._writing else 0)
+        return len(self._gathering.outcomes) + (len(self._writing.outcomes) if self._writing else 0)
 
     async def _write_batches(self) -> None:
         """Commit one batch after the other, until cancelled."""
@@ -161,12 +182,13 @@ class LedgerWriter:
             if self._later is not None:
                 self._later.cancel()
                 self._later = None
-            while self._gathering.rows:
+            while self._gathering.outcomes:
                 batch = self._writing = self._gathering
                 self._gathering = Batch()
-                await self._keep(list(batch.rows.values()))
+                outcomes = batch.outcomes.values()
+                await self._keep([row_of(outcome, self._instance, self._held_for_s) for outcome in outcomes])
                 self._writing = None
-                batch.committed.set()
+                batch.done()
 
     async def _keep(self, rows: list[Row]) -> None:
         """Return once the rows are in the store, or in the spool; only a shutdown gives up."""

@@ -64,6 +64,8 @@ class StreamedAnswer:
     def __init__(self, run: Run, leg: Leg, stream: AnswerStream, counter: Counter) -> None:
         self.run = run
         self.leg = leg
+        self.ended = False
+        """Whether the last piece is out, or about to be."""
         self._stream = stream
         self._tally = Tally(counter, leg.target.token_rules, _most_tokens(leg))
         self._usage: Usage | None = None
@@ -99,6 +101,7 @@ class StreamedAnswer:
         wanted = self.run.arrival.body.chat.wants_usage
         if wanted and not self._usage_event and attempt.usage:
             self._usage_event = self._event(choices=[], usage=_wire_usage(attempt.usage))
+        self.ended = True
         yield (self._usage_event if wanted else b"") + _comment(outcome) + DONE
 
     async def aclose(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import random
 import re
 import time
@@ -54,11 +53,8 @@ LONGEST_WAIT_S = 10.0
 FIRST_BACKOFF_S = 0.1
 MOST_DECISIONS = 5
 """How often it is decided anew because others took the money meanwhile."""
-COMMIT_WITHIN_S = 5.0
-"""How long an answer's last byte waits for its row; past that it goes out, and the row follows when it can."""
 
 T = TypeVar("T")
-log = logging.getLogger("farthing.pipeline")
 
 
 class Ledger(Protocol):
@@ -438,14 +434,12 @@ class Run:
         return outcome
 
     async def committed(self) -> None:
-        """Wait until the held row is committed, so that no answer gets out that a crash could make us forget."""
-        if self._committed is None or self._committed.is_set():
-            return
-        try:
-            async with asyncio.timeout(COMMIT_WITHIN_S):
-                await self._committed.wait()
-        except TimeoutError:
-            log.error("The row of %s is not committed yet; its answer goes out all the same.", self.arrival.id)
+        """Wait until the held row is committed, so that no answer gets out that a crash could make us forget.
+
+        The ledger says after how long an answer is let out all the same.
+        """
+        if self._committed is not None:
+            await self._committed.wait()
 
     def _held_outcome(self, candidate: Candidate) -> Outcome:
         """Say what is known before the call: charged at its ceiling, should nothing more ever be known."""

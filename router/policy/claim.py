@@ -43,19 +43,13 @@ def claim(
     if in_metadata is not None and not isinstance(in_metadata, str):
         raise InvalidRequest("`metadata.task` must be a string: the name of a task.", param="metadata.task")
     named, place = _named(header_task, in_metadata, in_model)
-    claiming = next(
-        (
-            policy
-            for policy in policies.claiming
-            if policy.match.claims(requested_model, account.name if account else None, headers)
-        ),
-        None,
-    )
     pinned = requested_model if requested_model in policies.models else None
-    if pinned is None and in_model is None and requested_model != AUTO:
-        claimed = claiming is not None or any(requested_model in policy.match.models for policy in policies.claiming)
-        if not claimed:
-            raise ModelNotFound(_no_such_model(policies, requested_model), param="model")
+    is_known = pinned is not None or in_model is not None or requested_model == AUTO
+    claiming = None
+    if named is None or not is_known:
+        claiming = _claiming(policies, requested_model, account, headers)
+    if not is_known and claiming is None and requested_model not in policies.claimed_models:
+        raise ModelNotFound(_no_such_model(policies, requested_model), param="model")
     policy = _policy(policies, named, place) if named is not None else claiming or _default(policies, pinned)
     if account and account.tasks is not None and policy.task not in account.tasks:
         raise NotAllowed(
@@ -63,6 +57,17 @@ def claim(
             f"{', '.join(sorted(account.tasks))}."
         )
     return Claim(policy, pinned)
+
+
+def _claiming(
+    policies: PolicySet, requested_model: str, account: Account | None, headers: Mapping[str, str]
+) -> Policy | None:
+    """Return the first policy whose `match` holds."""
+    name = account.name if account else None
+    for policy in policies.claiming:
+        if policy.match.claims(requested_model, name, headers):
+            return policy
+    return None
 
 
 def _named(header: str | None, metadata: str | None, model: str | None) -> tuple[str | None, str]:
@@ -100,6 +105,6 @@ def _default(policies: PolicySet, pinned: str | None) -> Policy:
 
 def _no_such_model(policies: PolicySet, requested_model: str) -> str:
     present = [name for name, model in policies.models.items() if not model.absent]
-    claimed = sorted({model for policy in policies.policies.values() for model in policy.match.models})
-    names = [AUTO, *present, *(TASK_PREFIX + task for task in policies.policies), *claimed]
+    names = [AUTO, *present, *(TASK_PREFIX + task for task in policies.policies)]
+    names += sorted(policies.claimed_models)
     return f"There is no model '{requested_model[:200]}'. There is: {', '.join(dict.fromkeys(names))}."

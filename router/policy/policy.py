@@ -128,7 +128,10 @@ class PolicySet:
     """Bounds everything together."""
     claiming: tuple[Policy, ...] = field(init=False)
     """The policies whose `match` is not empty, in their order."""
+    claimed_models: frozenset[str] = field(init=False)
+    """Every name of a model that some `match` claims."""
 
     def __post_init__(self) -> None:
         claiming = tuple(policy for policy in self.policies.values() if policy.match != Match())
         object.__setattr__(self, "claiming", claiming)
+        object.__setattr__(self, "claimed_models", frozenset().union(*(policy.match.models for policy in claiming)))

@@ -9,8 +9,8 @@ from math import ceil
 from router.tokens.encoding import Encodings, count, utf8_length
 from router.tokens.rules import TokenRules
 
-REMEMBERED_CHARS = 64
-"""Shorter texts are encoded again rather than looked up: that is as quick."""
+REMEMBERED_CHARS = 24
+"""Shorter texts are encoded again rather than looked up: that is quicker."""
 
 
 class Texts:

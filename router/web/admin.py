@@ -20,7 +20,6 @@ from router.policy.purse import BUDGET_HEADER, asked_nusd
 from router.settings import Settings
 from router.web.asgi import read_body
 from router.web.auth import admit_admin
-from router.web.chat import new_id
 from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder
 
@@ -53,7 +52,7 @@ def admin_app(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, cloc
         raw = await read_body(request.scope, request.receive, settings.largest_body_bytes, settings.body_within_s)
         asked = request.headers.get(BUDGET_HEADER)
         arrival = Arrival(
-            id=new_id(),
+            id=request.scope["farthing_id"],
             at_s=clock(),
             started=time.perf_counter(),
             body=ChatBody(raw),

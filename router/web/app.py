@@ -32,8 +32,8 @@ from router.settings import Settings
 from router.tokens import Counter
 from router.values import Ending, Outcome
 from router.values import Scope as BudgetScope
-from router.web.asgi import JSON, BodyTooSlow, CallerGone, Message, Receive, Scope, Send, respond
-from router.web.chat import ChatEndpoint, new_id
+from router.web.asgi import JSON, BodyTooSlow, CallerGone, Receive, Scope, Send, respond
+from router.web.chat import ChatEndpoint, request_ids
 from router.web.idempotency.once import Once
 from router.web.idempotency.open import open_results
 from router.web.log import log_outcome
@@ -77,6 +77,7 @@ class App:
         self._metrics_folder = metrics_folder
         self._clock = clock
         self._inflight = 0
+        self._ids = request_ids()
         self._hot: dict[tuple[str, str], Endpoint] = {}
         self._admin: Endpoint | None = None
         self._make_admin: Callable[[], Endpoint] | None = None
@@ -94,20 +95,13 @@ class App:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the outermost edge, where every failure becomes a response."""
-        request_id = scope["farthing_id"] = new_id()
-        begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
+        request_id = scope["farthing_id"] = next(self._ids)
         self._inflight += 1
         try:
             endpoint = self._hot.get((scope["method"], scope["path"]))
             if endpoint is None:
                 endpoint = await self._other(scope)
-            await endpoint(scope, receive, sending)
+            await endpoint(scope, receive, send)
         except FarthingError as error:
             if not error.recorded:
                 self._metrics.refused(NO_TASK, error.code)
@@ -119,12 +113,11 @@ class App:
             pass
         except Exception:
             log.exception("Request %s failed inside Farthing; this is a bug.", request_id)
-            if begun:
-                raise
             body = b'{"error":{"message":"Farthing failed to handle this request; its log says why under %s.",' % (
                 request_id.encode()
             )
             body += b'"type":"api_error","param":null,"code":"internal_error"}}'
+            # Where an answer has begun, the server refuses a second one, and ends the connection.
             await respond(send, 500, body, [JSON, (b"x-farthing-request-id", request_id.encode())])
         finally:
             self._inflight -= 1

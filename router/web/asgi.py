@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from router.errors import InvalidRequest, RequestTooLarge
+from router.web.http import ARRIVED, GONE, HUNG_UP
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,6 +42,8 @@ async def read_body(scope: Scope, receive: Receive, most_bytes: int, within_s: f
             raise _too_large(most_bytes)
         if name == b"content-encoding" and value != b"identity":
             raise InvalidRequest("The body is compressed; send it without content-encoding.", param="content-encoding")
+    if ARRIVED in scope:
+        return await _whole_body(receive, most_bytes)
     try:
         async with asyncio.timeout(within_s):
             return await _whole_body(receive, most_bytes)
@@ -78,33 +81,33 @@ async def respond(send: Send, status: int, body: bytes, headers: Headers) -> Non
 class HangUp:
     """Cancels what runs inside it when the caller hangs up, and swallows that cancellation; then `happened` is true.
 
-    A plain ASGI endpoint is not cancelled by its server. The watching task never outlives the block.
+    A plain ASGI endpoint is not cancelled by its server.
     """
 
-    __slots__ = ("_receive", "_task", "_watch", "happened")
+    __slots__ = ("_scope", "_task", "happened")
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
         self.happened = False
 
-    async def __aenter__(self) -> HangUp:
+    def __enter__(self) -> HangUp:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._watch = asyncio.get_running_loop().create_task(self._wait())
+        if GONE in self._scope:
+            self._hung_up()
+        self._scope[HUNG_UP] = self._hung_up
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._watch.cancel()
+        del self._scope[HUNG_UP]
         if self.happened and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             return True
         return False
 
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _hung_up(self) -> None:
         self.happened = True
         self._task.cancel()

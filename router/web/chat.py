@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import msgspec
@@ -67,7 +67,7 @@ class ChatEndpoint:
             await self._explain(arrival, send)
             return
         answer = partial(self._stream if body.chat.stream else self._whole, arrival)
-        async with HangUp(receive):
+        with HangUp(scope):
             if self._once is None or (key := headers.get(IDEMPOTENCY_KEY)) is None:
                 await answer(send)
             else:
@@ -87,19 +87,22 @@ class ChatEndpoint:
             await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(answer)})
             try:
                 async for piece in answer.pieces():
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    await send({"type": "http.response.body", "body": piece, "more_body": not answer.ended})
             except FarthingError as error:
                 # The status is out already: an error event is what SDKs raise on. No [DONE] follows it.
                 piece = b"data: " + error_body(error) + b"\n\n"
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await send({"type": "http.response.body", "body": piece})
         finally:
             await answer.aclose()
 
 
-def new_id() -> str:
-    """Return a request id: unique, and in the order of time."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+def request_ids() -> Iterator[str]:
+    """Yield request ids: unique, hard to guess, and in the order of time."""
+    while True:
+        # The system is asked for many at once: a call to it takes longer than all the rest of this.
+        random = os.urandom(10 * 400).hex()
+        for start in range(0, len(random), 20):
+            yield f"{time.time_ns() // 1_000_000:012x}{random[start : start + 20]}"
 
 
 def _is_true(name: str, text: str | None) -> bool:

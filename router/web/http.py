@@ -1,14 +1,24 @@
-"""uvicorn's HTTP/1.1 protocol, with the two bounds that it lacks: on the size of a request's head, and on its time."""
+"""uvicorn's HTTP/1.1 protocol, with the bounds that it lacks on a request's head, and what endpoints want to know.
+
+In a request's scope stand `ARRIVED` once all of its body is there, and `GONE` once its caller is. What an endpoint puts
+there as `HUNG_UP` is called at that moment, which is cheaper than a task for each request that waits for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 128 * 1024
 """Of the request line and all headers together, beside the read in which the last of them came."""
 HEAD_WITHIN_S = 20.0
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+ARRIVED = "farthing.arrived"
+GONE = "farthing.gone"
+HUNG_UP = "farthing.hung_up"
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -25,6 +35,12 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
         super().connection_lost(exc)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            scope = cast(MutableMapping[str, Any], cycle.scope)
+            scope[GONE] = True
+            if hung_up := scope.get(HUNG_UP):
+                hung_up()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -45,8 +61,36 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         self._in_time()
         super().on_headers_complete()
+        self.cycle.transport = cast(asyncio.Transport, _Joined(self.transport))
+
+    def on_message_complete(self) -> None:
+        cast(MutableMapping[str, Any], self.scope)[ARRIVED] = True
+        super().on_message_complete()
 
     def _in_time(self) -> None:
         if self._too_slow is not None:
             self._too_slow.cancel()
             self._too_slow = None
+
+
+class _Joined:
+    """A transport as one response uses it: its head leaves together with the beginning of its body, in one packet."""
+
+    __slots__ = ("_head", "_transport", "close", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = b""
+        self.close = transport.close
+        self.is_closing = transport.is_closing
+
+    def write(self, text: bytes) -> None:
+        if self._head is None:
+            self._transport.write(text)
+        elif self._head:
+            self._transport.write(self._head + text)
+            self._head = None
+        elif text == CONTINUE:
+            self._transport.write(text)
+        else:
+            self._head = text

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -284,3 +286,16 @@ def test_a_stream_tells_its_decision_at_once_and_its_cost_at_the_end(proxy: Prox
     row = proxy.row_of(answer)
     wanted = f": farthing cost_usd={row['charged_nusd'] / 1e9:.10f}".rstrip("0") + " model=cheap attempts=1"
     assert comment == wanted or comment.startswith(wanted + " ")
+
+
+def test_a_caller_who_asks_before_it_sends_is_told_to_go_on(proxy: Proxy, provider: SimulatedProvider) -> None:
+    url = httpx.URL(proxy.url)
+    raw = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\nconnection: close\r\n"
+    with socket.create_connection((url.host, url.port or 80), timeout=5) as caller:
+        caller.sendall(f"{head}content-length: {len(raw)}\r\n\r\n".encode())
+        assert caller.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        caller.sendall(raw)
+        answer = b"".join(iter(lambda: caller.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"}")
