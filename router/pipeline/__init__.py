@@ -13,9 +13,10 @@ import anyio
 import msgspec
 
 from router.errors import FarthingError
+from router.pipeline.leg import Leg
 from router.pipeline.plan import Arrival, Plan, plan_for
 from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
-from router.pipeline.run import Leg, Parts, Run
+from router.pipeline.run import Parts, Run
 from router.policy.decide import Route
 from router.providers.contract import Answer, Call, Provider
 from router.values import Ending, Outcome
@@ -59,16 +60,8 @@ class Pipeline:
             answer, leg = await self._checked(run, answer, leg)
             outcome = await run.close(Ending.ANSWERED, leg=leg)
             await run.committed()
-        except asyncio.CancelledError:
-            with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
-                await run.close(Ending.CANCELLED)
-            raise
-        except FarthingError as error:
-            await run.close(Ending.FAILED if run.attempts else Ending.REFUSED, error=error)
-            raise
-        except Exception:
-            # A fault of ours; what was held and what was used must be settled all the same.
-            await run.close(Ending.FAILED)
+        except BaseException as error:
+            await _close(run, error)
             raise
         return WholeAnswer(answer.body, outcome)
 
@@ -83,15 +76,8 @@ class Pipeline:
         run = Run(self._parts, arrival, await self.plan(arrival))
         try:
             stream, leg = await run.first_answer(lambda lane, call: lane.stream(call))
-        except asyncio.CancelledError:
-            with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
-                await run.close(Ending.CANCELLED)
-            raise
-        except FarthingError as error:
-            await run.close(Ending.FAILED if run.attempts else Ending.REFUSED, error=error)
-            raise
-        except Exception:
-            await run.close(Ending.FAILED)
+        except BaseException as error:
+            await _close(run, error)
             raise
         return StreamedAnswer(run, leg, stream, self._parts.counter)
 
@@ -107,12 +93,23 @@ class Pipeline:
             return answer, leg
         better = await run.escalate(run.plan.policies.models[verify.escalate_to], _whole)
         if better is None:
-            run.attempts[run.attempts.index(ended)] = msgspec.structs.replace(ended, reason="answered")
+            run.record.amend(ended, msgspec.structs.replace(ended, reason="answered"))
             return answer, leg
         self._parts.escalated(run.plan.policy.task, leg.model.name, better[1].model.name, "json")
         answer, leg = better
         await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
         return answer, leg
+
+
+async def _close(run: Run, error: BaseException) -> None:
+    """Settle what a request that `error` ends has held and used, whoever's fault it is."""
+    if isinstance(error, asyncio.CancelledError):
+        with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
+            await run.close(Ending.CANCELLED)
+    elif isinstance(error, FarthingError):
+        await run.close(Ending.FAILED if run.record.attempts else Ending.REFUSED, error=error)
+    else:
+        await run.close(Ending.FAILED)
 
 
 async def _whole(lane: Provider, call: Call) -> Answer:

@@ -9,7 +9,8 @@ import anyio
 import msgspec
 
 from router.errors import FarthingError, ProviderError, ProviderTimedOut, UpstreamError, UpstreamTimeout
-from router.pipeline.run import Leg, Run
+from router.pipeline.leg import Leg
+from router.pipeline.run import Run
 from router.providers.contract import AnswerStream, Chunk
 from router.tokens import Counter, TokenRules
 from router.values import Ending, Outcome, Usage, usd_text

@@ -7,46 +7,33 @@ however the request ends.
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from router.budgets.contract import Answer, Budgets, Draw, Held, Hold, Limited, Short
 from router.errors import (
     BudgetExceeded,
-    ContextLengthExceeded,
     FarthingError,
-    InvalidRequest,
-    ModelNotFound,
     ProviderError,
-    ProviderOverloaded,
-    ProviderRefused,
-    ProviderTimedOut,
-    ProviderUnreachable,
     RateLimited,
-    RequestBudgetExceeded,
     StoreUnavailable,
-    UpstreamError,
-    UpstreamTimeout,
-    UpstreamUnavailable,
 )
+from router.pipeline.failure import every_failed, refused
+from router.pipeline.leg import Leg, body_for
 from router.pipeline.plan import Arrival, Plan, rates_of
+from router.pipeline.record import Record
 from router.policy.decide import Candidate, Purse, Refusal, Route, ask_of, consider
-from router.policy.explain import recorded_facts
 from router.policy.policy import PolicySet
 from router.policy.target import Model, Target
-from router.pricing import Ask
 from router.providers.contract import Call, Provider
 from router.tokens import Counter
-from router.values import Attempt, Certainty, Ending, Level, Outcome, Usage
+from router.values import Attempt, Certainty, Ending, Outcome, Usage
 
 LONGEST_WAIT_S = 10.0
 """The longest `retry-after` that is waited for; a longer one sends the request to the next candidate."""
@@ -85,53 +72,23 @@ class Parts:
     """How long an answer of this task and model usually is at the most; None while that is not known."""
 
 
-class Leg(Struct, frozen=True):
-    """One candidate being tried at one target, under its own hold."""
-
-    hold_id: str
-    candidate: Candidate
-    target: Target
-    ask: Ask
-    purse_nusd: int | None
-    """What this leg may cost at the most; None where nothing limits it."""
-    started: float
-
-    @property
-    def model(self) -> Model:
-        return self.candidate.model
-
-
 class Run:
     """The state of one request, from its plan to its outcome."""
 
     def __init__(self, parts: Parts, arrival: Arrival, plan: Plan) -> None:
         self.arrival = arrival
-        self.plan = plan
-        self.attempts: list[Attempt] = []
+        self.record = Record(arrival, plan)
         self.outcome: Outcome | None = None
         self._parts = parts
         self._open: Leg | None = None
-        self._last: Leg | None = None
-        self._ended: dict[str, int] = {}
         self._legs = 0
-        self._held_nusd = 0
-        self._over: tuple[Level, ...] = ()
         self._unopened: str | None = None
         """The hold of a leg that is to be opened next."""
         self._committed: asyncio.Event | None = None
-        self._waited_s = 0.0
-        self._first_token_s: float | None = None
-        self._facts = recorded_facts(plan.facts)
 
     @property
-    def spent_nusd(self) -> int:
-        """What the attempts that have ended cost."""
-        return sum(attempt.charge_nusd for attempt in self.attempts)
-
-    @property
-    def warnings(self) -> tuple[Level, ...]:
-        """The soft budgets that this request found, or put, past their limits."""
-        return self._over
+    def plan(self) -> Plan:
+        return self.record.plan
 
     # -- before the first byte -------------------------------------------------------------------------------------
 
@@ -154,7 +111,7 @@ class Run:
             if last and not last.elsewhere:
                 break
         assert last is not None, "a route's first candidate was held, so it was tried"
-        raise _upstream_error(last, self.attempts)
+        raise every_failed(last, self.record.attempts)
 
     async def escalate(self, model: Model, call: Callable[[Provider, Call], Awaitable[T]]) -> tuple[T, Leg] | None:
         """Ask `model` as well, within what is left of the allowance; None where that does not suffice or it fails."""
@@ -177,10 +134,11 @@ class Run:
                 leg := await self._hold(candidate, targets[number % len(targets)])
             ) is None:
                 return last
-            deadlines = model.deadlines if not self.attempts else replace(model.deadlines, total_s=left_s)
+            deadlines = model.deadlines if not self.record.attempts else replace(model.deadlines, total_s=left_s)
             try:
                 lane = self._parts.lane(leg.target)
-                return await call(lane, Call(self.arrival.id, leg.target, self._body(leg), deadlines)), leg
+                body = body_for(leg, self.arrival.body, self.plan.policy.prompts.get(model.name))
+                return await call(lane, Call(self.arrival.id, leg.target, body, deadlines)), leg
             except ProviderError as error:
                 await self.failed(leg, error)
                 last = error
@@ -203,9 +161,9 @@ class Run:
                 raise refused(self.plan.decision)
             answer = await self._hold_any(self.plan.decision)
             if isinstance(answer, Route):
-                self._committed = self._parts.ledger.record(self._held_outcome(answer.candidates[0]))
+                self._committed = self._parts.ledger.record(self.record.held(answer.candidates[0]))
                 return answer
-            self.plan = self.plan.within(answer.level)
+            self.record.plan = self.plan.within(answer.level)
         raise BudgetExceeded("Others took what was left of the budget while this request was being decided.")
 
     async def _hold_any(self, route: Route) -> Route | Short:
@@ -249,9 +207,9 @@ class Run:
         hold = Hold(self._hold_id(), self.plan.scopes, amount_nusd, candidate.ceiling_nusd, draws)
         answer = await self._parts.budgets.hold(hold)
         if isinstance(answer, Held):
-            self._held_nusd += amount_nusd
+            self.record.held_nusd += amount_nusd
             self._unopened = hold.id
-            self._over = answer.over or self._over
+            self.record.warnings = answer.over or self.record.warnings
         return answer
 
     def _amount_nusd(self, candidate: Candidate) -> int:
@@ -281,7 +239,7 @@ class Run:
                 return None
             purse_nusd = purse.nusd if purse else None
             # A crash from here on must leave this leg's ceiling behind, not the first one's.
-            self._committed = self._parts.ledger.record(self._held_outcome(candidate))
+            self._committed = self._parts.ledger.record(self.record.held(candidate))
         self._open = Leg(
             self._hold_id(),
             candidate,
@@ -290,7 +248,7 @@ class Run:
             purse_nusd,
             started=time.perf_counter(),
         )
-        self._last, self._unopened = self._open, None
+        self.record.last, self._unopened = self._open, None
         self._legs += 1
         return self._open
 
@@ -299,7 +257,7 @@ class Run:
 
     def _purse_left(self) -> Purse | None:
         purse = self.plan.purse
-        return replace(purse, nusd=purse.nusd - self.spent_nusd) if purse else None
+        return replace(purse, nusd=purse.nusd - self.record.spent_nusd) if purse else None
 
     def _left_s(self, model: Model) -> float:
         return self.arrival.started + model.deadlines.total_s - time.perf_counter()
@@ -311,32 +269,9 @@ class Run:
             wait_s = FIRST_BACKOFF_S * 2**number * random.uniform(0.5, 1.0)
         if wait_s > min(LONGEST_WAIT_S, self._left_s(model)):
             return False
-        self._waited_s += wait_s
+        self.record.waited_s += wait_s
         await asyncio.sleep(wait_s)
         return True
-
-    def _body(self, leg: Leg) -> bytes:
-        """Write the caller's body for this leg: the model's name, the limit that is paid for, its own prompt."""
-        chat = self.arrival.body.chat
-        changes: dict[str, bytes | None] = {"model": _encode(leg.target.model)}
-        given = [name for name in ("max_completion_tokens", "max_tokens") if getattr(chat, name) is not None]
-        if given == ["max_tokens"] and _refuses_max_tokens(leg.target):
-            given = ["max_completion_tokens"]
-            changes["max_tokens"], changes["max_completion_tokens"] = None, _encode(chat.max_tokens)
-        # Where both names are given, a provider may heed the larger; what was held for is the smaller.
-        if leg.candidate.clamped or len(given) == 2:
-            limit = _encode(leg.candidate.max_output_tokens)
-            for name in given or [_limit_name(leg.target)]:
-                changes[name] = limit
-        if chat.stream:
-            options = self.arrival.body.fields.get("stream_options")
-            known = msgspec.json.decode(options) if options and bytes(options) != b"null" else {}
-            changes["stream_options"] = _encode({**known, "include_usage": True})
-        if prompt := self.plan.policy.prompts.get(leg.model.name):
-            messages = msgspec.json.decode(self.arrival.body.fields["messages"], type=list[dict[str, msgspec.Raw]])
-            others = [message for message in messages if bytes(message["role"]) not in _SYSTEM_ROLES]
-            changes["messages"] = _encode([{"role": "system", "content": prompt}, *others])
-        return self.arrival.body.rewritten(changes)
 
     # -- how a leg ends ----------------------------------------------------------------------------------------------
 
@@ -397,8 +332,7 @@ class Run:
         )
 
     async def _settle(self, leg: Leg, attempt: Attempt) -> Attempt:
-        self._ended[leg.hold_id] = len(self.attempts)
-        self.attempts.append(attempt)
+        self.record.add(leg, attempt)
         self._open = None
         usage = attempt.usage
         used_tokens = usage.input_tokens + usage.output_tokens if usage else 0
@@ -410,7 +344,7 @@ class Run:
         return self._open is leg
 
     def first_token(self, leg: Leg, first_byte_s: float) -> None:
-        self._first_token_s = leg.started - self.arrival.started + first_byte_s
+        self.record.first_token_s = leg.started - self.arrival.started + first_byte_s
 
     # -- how the request ends ----------------------------------------------------------------------------------------
 
@@ -425,7 +359,7 @@ class Run:
             await self.ended(self._open, "cancelled", None)
         elif self._unopened:
             await self._parts.budgets.settle(self._unopened, 0, 0)
-        outcome = self.outcome = self._outcome(ending, leg, error)
+        outcome = self.outcome = self.record.ended(ending, leg, error)
         if self._committed is not None or not isinstance(error, StoreUnavailable):
             self._parts.ledger.record(outcome)
         self._parts.observe(outcome)
@@ -441,137 +375,9 @@ class Run:
         if self._committed is not None:
             await self._committed.wait()
 
-    def _held_outcome(self, candidate: Candidate) -> Outcome:
-        """Say what is known before the call: charged at its ceiling, should nothing more ever be known."""
-        arrival, plan = self.arrival, self.plan
-        return Outcome(
-            id=arrival.id,
-            at=datetime.fromtimestamp(arrival.at_s, UTC),
-            account=arrival.account.name if arrival.account else None,
-            task=plan.policy.task,
-            rule=plan.decision.rule.name,
-            policy_revision=plan.policies.revision,
-            requested_model=arrival.body.chat.model,
-            ending=Ending.HELD,
-            certainty=Certainty.CEILING,
-            routed_model=candidate.model.name,
-            provider=candidate.model.targets[0].provider,
-            kind=candidate.model.kind,
-            estimated_nusd=candidate.estimate_nusd,
-            held_nusd=self._held_nusd,
-            charged_nusd=self.spent_nusd + candidate.ceiling_nusd,
-            difficulty=plan.facts.difficulty,
-            facts=self._facts,
-        )
-
-    def _outcome(self, ending: Ending, leg: Leg | None, error: FarthingError | None) -> Outcome:
-        arrival, plan = self.arrival, self.plan
-        charged_nusd = self.spent_nusd
-        answer = self.attempts[self._ended[leg.hold_id]] if leg and leg.hold_id in self._ended else None
-        last = leg or self._last
-        told = answer or (self.attempts[-1] if self.attempts else None)
-        latency_s = time.perf_counter() - arrival.started
-        upstream_s = sum(attempt.duration_s for attempt in self.attempts) + self._waited_s
-        purse_nusd = plan.purse.nusd if plan.purse else None
-        return Outcome(
-            id=arrival.id,
-            at=datetime.fromtimestamp(arrival.at_s, UTC),
-            account=arrival.account.name if arrival.account else None,
-            task=plan.policy.task,
-            rule=plan.decision.rule.name,
-            policy_revision=plan.policies.revision,
-            requested_model=arrival.body.chat.model,
-            ending=ending,
-            certainty=max(
-                (attempt.certainty for attempt in self.attempts if attempt.charge_nusd or attempt is answer),
-                key=list(Certainty).index,
-                default=Certainty.REPORTED,
-            ),
-            routed_model=last.model.name if last else None,
-            reported_model=answer.reported_model if answer else None,
-            provider=last.target.provider if last else None,
-            kind=last.model.kind if last else None,
-            usage=told.usage if told else None,
-            estimated_nusd=last.candidate.estimate_nusd if last else 0,
-            held_nusd=self._held_nusd,
-            charged_nusd=charged_nusd,
-            baseline_nusd=self._baseline_nusd(answer),
-            overhead_nusd=charged_nusd - (answer.charge_nusd if answer else 0),
-            over_budget_nusd=max(0, charged_nusd - purse_nusd) if purse_nusd is not None else 0,
-            attempts=tuple(self.attempts),
-            difficulty=plan.facts.difficulty,
-            facts=self._facts,
-            refusal=error.code if error else None,
-            latency_s=latency_s,
-            first_token_s=self._first_token_s,
-            own_s=max(0.0, latency_s - upstream_s),
-            warnings=self._over,
-        )
-
-    def _baseline_nusd(self, answer: Attempt | None) -> int:
-        """Price the same answer at the baseline model; at what it cost where the policy names no baseline."""
-        if answer is None or answer.usage is None:
-            return 0
-        plan, usage = self.plan, answer.usage
-        name = plan.policy.baseline
-        if name is None:
-            return answer.charge_nusd
-        if plan.policy.prompts:
-            # Its own prompt made the input shorter; the baseline would have read the whole one.
-            usage = Usage(input_tokens=plan.facts.input_tokens_for(name), output_tokens=usage.output_tokens)
-        return plan.policies.models[name].targets[0].price.charge_nusd(usage)
-
-
-_encode = msgspec.json.Encoder().encode
-_SYSTEM_ROLES = (b'"system"', b'"developer"')
-_REASONS = re.compile(r"(ft:)?(o\d|gpt-5)(?!.*chat)")
-
-
-def _limit_name(target: Target) -> str:
-    """Return the name of the output limit that a target surely knows: OpenAI's newer one only where it is OpenAI."""
-    plain_openai = target.provider in ("openai", "azure") and not target.base_url
-    return "max_completion_tokens" if plain_openai or _refuses_max_tokens(target) else "max_tokens"
-
-
-@functools.lru_cache(maxsize=1024)
-def _refuses_max_tokens(target: Target) -> bool:
-    """Say whether a target is one of OpenAI's models that reason, which know `max_completion_tokens` alone."""
-    return target.provider in ("openai", "azure") and _REASONS.match(target.model) is not None
-
 
 def _by_weight(targets: tuple[Target, ...]) -> tuple[Target, ...]:
     """Order targets at random by their weights, the first as if drawn alone."""
     if len(targets) == 1:
         return targets
     return tuple(sorted(targets, key=lambda target: random.expovariate(1) / target.weight))
-
-
-def refused(refusal: Refusal) -> FarthingError:
-    """Turn a refusal into the error that the caller gets."""
-    match refusal.code:
-        case "request_budget_exceeded":
-            return RequestBudgetExceeded(refusal.message)
-        case "budget_exceeded":
-            return BudgetExceeded(refusal.message)
-        case "context_length_exceeded":
-            return ContextLengthExceeded(refusal.message, param="messages")
-        case "model_not_found":
-            return ModelNotFound(refusal.message, param="model")
-        case _:
-            return InvalidRequest(refusal.message)
-
-
-def _upstream_error(last: ProviderError, attempts: list[Attempt]) -> FarthingError:
-    """Turn the last failure into the caller's error; a request that every provider refused is the caller's to mend."""
-    if isinstance(last, ProviderRefused) and all(attempt.reason == last.reason for attempt in attempts):
-        if last.too_long:
-            return ContextLengthExceeded(last.message, param=last.param or "messages")
-        return InvalidRequest(last.message, param=last.param)
-    message = f"Every candidate failed ({len(attempts)} attempts). The last: {last.message}"
-    match last:
-        case ProviderTimedOut():
-            return UpstreamTimeout(message, cause=last)
-        case ProviderUnreachable() | ProviderOverloaded():
-            return UpstreamUnavailable(message, cause=last)
-        case _:
-            return UpstreamError(message, cause=last)

@@ -142,7 +142,7 @@ def _stream_headers(answer: StreamedAnswer) -> Headers:
         *_headers(answer.run.arrival.id, plan.policy.task, plan.decision.rule.name),
         (b"x-farthing-model", _ascii(candidate.model.name)),
         (b"x-farthing-estimate-usd", usd_text(candidate.estimate_nusd).encode()),
-        *_warning_headers(answer.run.warnings),
+        *_warning_headers(answer.run.record.warnings),
     ]
 
 

@@ -1,0 +1,141 @@
+"""What one request has done so far, and the outcomes that it is written down as: when it is held, and when it ends."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from router.errors import FarthingError
+from router.pipeline.leg import Leg
+from router.pipeline.plan import Arrival, Plan
+from router.policy.decide import Candidate
+from router.policy.explain import recorded_facts
+from router.values import Attempt, Certainty, Ending, Level, Outcome, Usage
+
+
+class Record:
+    """Grows with the request; `plan` may be decided anew until the first hold."""
+
+    __slots__ = (
+        "_ended",
+        "_facts",
+        "arrival",
+        "attempts",
+        "first_token_s",
+        "held_nusd",
+        "last",
+        "plan",
+        "waited_s",
+        "warnings",
+    )
+
+    def __init__(self, arrival: Arrival, plan: Plan) -> None:
+        self.arrival = arrival
+        self.plan = plan
+        self.attempts: list[Attempt] = []
+        self.held_nusd = 0
+        self.last: Leg | None = None
+        """The leg that was opened last."""
+        self.warnings: tuple[Level, ...] = ()
+        """The soft budgets that this request found, or put, past their limits."""
+        self.waited_s = 0.0
+        """Between tries, for a provider to recover."""
+        self.first_token_s: float | None = None
+        self._ended: dict[str, Attempt] = {}
+        self._facts = recorded_facts(plan.facts)
+
+    @property
+    def spent_nusd(self) -> int:
+        """What the attempts that have ended cost."""
+        return sum(attempt.charge_nusd for attempt in self.attempts)
+
+    def add(self, leg: Leg, attempt: Attempt) -> None:
+        """Note how a leg ended."""
+        self._ended[leg.hold_id] = attempt
+        self.attempts.append(attempt)
+
+    def amend(self, before: Attempt, attempt: Attempt) -> None:
+        """Put another attempt in the place of one that turned out to be something else."""
+        self.attempts[self.attempts.index(before)] = attempt
+        self._ended = {hold_id: attempt if found is before else found for hold_id, found in self._ended.items()}
+
+    def held(self, candidate: Candidate) -> Outcome:
+        """Say what is known before the call: charged at its ceiling, should nothing more ever be known."""
+        arrival, plan = self.arrival, self.plan
+        return Outcome(
+            id=arrival.id,
+            at=datetime.fromtimestamp(arrival.at_s, UTC),
+            account=arrival.account.name if arrival.account else None,
+            task=plan.policy.task,
+            rule=plan.decision.rule.name,
+            policy_revision=plan.policies.revision,
+            requested_model=arrival.body.chat.model,
+            ending=Ending.HELD,
+            certainty=Certainty.CEILING,
+            routed_model=candidate.model.name,
+            provider=candidate.model.targets[0].provider,
+            kind=candidate.model.kind,
+            estimated_nusd=candidate.estimate_nusd,
+            held_nusd=self.held_nusd,
+            charged_nusd=self.spent_nusd + candidate.ceiling_nusd,
+            difficulty=plan.facts.difficulty,
+            facts=self._facts,
+        )
+
+    def ended(self, ending: Ending, leg: Leg | None, error: FarthingError | None) -> Outcome:
+        """Say what became of it; `leg` is the one that gave the answer, and what the others cost bought none."""
+        arrival, plan, attempts = self.arrival, self.plan, self.attempts
+        charged_nusd = self.spent_nusd
+        answer = self._ended.get(leg.hold_id) if leg else None
+        last = leg or self.last
+        told = answer or (attempts[-1] if attempts else None)
+        latency_s = time.perf_counter() - arrival.started
+        upstream_s = sum(attempt.duration_s for attempt in attempts) + self.waited_s
+        return Outcome(
+            id=arrival.id,
+            at=datetime.fromtimestamp(arrival.at_s, UTC),
+            account=arrival.account.name if arrival.account else None,
+            task=plan.policy.task,
+            rule=plan.decision.rule.name,
+            policy_revision=plan.policies.revision,
+            requested_model=arrival.body.chat.model,
+            ending=ending,
+            certainty=self._certainty(answer),
+            routed_model=last.model.name if last else None,
+            reported_model=answer.reported_model if answer else None,
+            provider=last.target.provider if last else None,
+            kind=last.model.kind if last else None,
+            usage=told.usage if told else None,
+            estimated_nusd=last.candidate.estimate_nusd if last else 0,
+            held_nusd=self.held_nusd,
+            charged_nusd=charged_nusd,
+            baseline_nusd=self._baseline_nusd(answer),
+            overhead_nusd=charged_nusd - (answer.charge_nusd if answer else 0),
+            over_budget_nusd=max(0, charged_nusd - plan.purse.nusd) if plan.purse else 0,
+            attempts=tuple(attempts),
+            difficulty=plan.facts.difficulty,
+            facts=self._facts,
+            refusal=error.code if error else None,
+            latency_s=latency_s,
+            first_token_s=self.first_token_s,
+            own_s=max(0.0, latency_s - upstream_s),
+            warnings=self.warnings,
+        )
+
+    def _certainty(self, answer: Attempt | None) -> Certainty:
+        """Return how sure the least sure part of the charge is."""
+        sure = [attempt.certainty for attempt in self.attempts if attempt.charge_nusd or attempt is answer]
+        return max(sure, key=list(Certainty).index, default=Certainty.REPORTED)
+
+    def _baseline_nusd(self, answer: Attempt | None) -> int:
+        """Price the same answer at the baseline model; at what it cost where the policy names no baseline."""
+        if answer is None or answer.usage is None:
+            return 0
+        plan, usage = self.plan, answer.usage
+        name = plan.policy.baseline
+        if name is None:
+            return answer.charge_nusd
+        if plan.policy.prompts:
+            # Its own prompt made the input shorter; the baseline would have read the whole one.
+            usage = Usage(input_tokens=plan.facts.input_tokens_for(name), output_tokens=usage.output_tokens)
+        return plan.policies.models[name].targets[0].price.charge_nusd(usage)
