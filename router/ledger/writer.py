@@ -1,15 +1,18 @@
 """Takes outcomes from the event loop and commits them in batches.
 
-While one batch is being committed the next one gathers, so that batches grow with the load and a lone caller waits
-for none. Nothing that was taken on is dropped. Where the store is away, rows go to the spool and follow in their order
-when it is back; where there is no spool, the batch is tried again until it is there. `not_ready` turns new work away
-when there is no room: while the store is away without a spool, and when the queue or the spool is full.
+While one batch is being committed the next one gathers, so that batches grow with the load. Where there is little, a
+held row is committed at once, beside the upstream call; where there is much, it waits for company, but no longer than
+`HELD_WITHIN_S`, nor once its answer waits for it: a request that is answered sooner is one row. Nothing that was taken
+on is dropped. Where the store is away, rows go to the spool and follow in their order when it is back; where there is
+no spool, the batch is tried again until it is there. `not_ready` turns new work away when there is no room: while the
+store is away without a spool, and when the queue or the spool is full.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -25,6 +28,9 @@ MOST_QUEUED_ROWS = 20_000
 RETRY_S = 0.25
 LONGEST_RETRY_S = 5.0
 TRIES_AT_SHUTDOWN = 20
+HELD_WITHIN_S = 0.002
+FEW_ROWS = 2
+"""A batch of so few says that there is no company to wait for."""
 SETTLED_WITHIN_S = 0.02
 """A settled row may wait so long for company: its held row is committed already, at its ceiling."""
 COMMIT_WITHIN_S = 5.0
@@ -37,11 +43,19 @@ log = logging.getLogger("farthing.ledger")
 class Batch:
     """Outcomes that are committed together, by id: one that settles before its held row was written replaces it."""
 
+    hurry: Callable[[], None]
+    """Have it written now."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     committed: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is committed, or has not been for so long that nobody should wait for it any more."""
     overdue: asyncio.TimerHandle | None = None
+
+    async def wait(self) -> None:
+        """Return when it is committed or spooled, or `COMMIT_WITHIN_S` after its first row at the latest."""
+        if not self.released.is_set():
+            self.hurry()
+            await self.released.wait()
 
     def done(self) -> None:
         if self.overdue is not None:
@@ -74,9 +88,10 @@ class LedgerWriter:
         self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
         self._working: list[asyncio.Task[None]] = []
-        self._gathering = Batch()
-        self._writing: Batch | None = None
         self._wanted = asyncio.Event()
+        self._gathering = Batch(self._wanted.set)
+        self._writing: Batch | None = None
+        self._last_rows = 0
         self._spooled = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
         self._away: str | None = None
@@ -131,21 +146,20 @@ class LedgerWriter:
         else:
             self.caught_up.set()
 
-    def record(self, outcome: Outcome) -> asyncio.Event:
-        """Take an outcome on. Never blocks, never refuses.
-
-        The event is set when it is committed or spooled, or `COMMIT_WITHIN_S` later at the latest.
-        """
+    def record(self, outcome: Outcome) -> Batch:
+        """Take an outcome on, and return what it is committed with. Never blocks, never refuses."""
         batch = self._gathering
         if not batch.outcomes:
             batch.overdue = self._loop.call_later(COMMIT_WITHIN_S, batch.release)
         batch.outcomes[outcome.id] = outcome
         if self._writing is None:
-            if outcome.ending is Ending.HELD:
+            if outcome.ending is not Ending.HELD:
+                self._want_within(SETTLED_WITHIN_S)
+            elif self._last_rows <= FEW_ROWS:
                 self._wanted.set()
-            elif self._later is None:
-                self._later = self._loop.call_later(SETTLED_WITHIN_S, self._wanted.set)
-        return batch.released
+            else:
+                self._want_within(HELD_WITHIN_S)
+        return batch
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -174,6 +188,15 @@ class LedgerWriter:
     def _in_memory(self) -> int:
         return len(self._gathering.outcomes) + (len(self._writing.outcomes) if self._writing else 0)
 
+    def _want_within(self, within_s: float) -> None:
+        """Have what gathers written so soon, or sooner."""
+        due = self._loop.time() + within_s
+        if self._later is not None:
+            if self._later.when() <= due:
+                return
+            self._later.cancel()
+        self._later = self._loop.call_at(due, self._wanted.set)
+
     async def _write_batches(self) -> None:
         """Commit one batch after the other, until cancelled."""
         while True:
@@ -184,10 +207,11 @@ class LedgerWriter:
                 self._later = None
             while self._gathering.outcomes:
                 batch = self._writing = self._gathering
-                self._gathering = Batch()
+                self._gathering = Batch(self._wanted.set)
                 outcomes = batch.outcomes.values()
                 await self._keep([row_of(outcome, self._instance, self._held_for_s) for outcome in outcomes])
                 self._writing = None
+                self._last_rows = len(batch.outcomes)
                 batch.done()
 
     async def _keep(self, rows: list[Row]) -> None:

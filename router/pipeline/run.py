@@ -44,13 +44,19 @@ MOST_DECISIONS = 5
 T = TypeVar("T")
 
 
+class Commit(Protocol):
+    """What a run waits for before its answer's end goes out."""
+
+    async def wait(self) -> None: ...
+
+
 class Ledger(Protocol):
     """What a run needs of the ledger's writer."""
 
     @property
     def not_ready(self) -> str | None: ...
 
-    def record(self, outcome: Outcome) -> asyncio.Event: ...
+    def record(self, outcome: Outcome) -> Commit: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class Run:
         self._legs = 0
         self._unopened: str | None = None
         """The hold of a leg that is to be opened next."""
-        self._committed: asyncio.Event | None = None
+        self._committed: Commit | None = None
 
     @property
     def plan(self) -> Plan:

@@ -126,7 +126,7 @@ async def test_without_a_spool_work_is_refused_until_the_store_is_back(gate: Gat
         gate.away = True
         event = writer.record(held("a", 1))
         await until(lambda: writer.not_ready)
-        assert (writer.not_ready, writer.queued, event.is_set()) == ("It is away.", 1, False)
+        assert (writer.not_ready, writer.queued, event.released.is_set()) == ("It is away.", 1, False)
         gate.away = False
         await within(event.wait())
         assert (writer.not_ready, writer.queued) == (None, 0)
