@@ -225,7 +225,7 @@ class NotInstalled(FarthingError):
 
 
 class PolicyFaults(FarthingError):
-    """The policy folder is not valid and none of it is used; `faults` are all of them, `file:line:column: message`."""
+    """The policy folder is not valid and none of it is used; `faults` are all of them, a line each."""
 
     code = "policy_faults"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check(folder: FolderArgument = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
-    """Check the policies: every fault as file:line:column: message, all in one run.
+    """Check the policies: every fault as file:line:column: level: message, all in one run.
 
     Ends with status 1 where there is an error; a warning alone is no error.
 

@@ -37,8 +37,7 @@ class Fault:
     level: Level = "error"
 
     def __str__(self) -> str:
-        level = "warning: " if self.level == "warning" else ""
-        return f"{self.file}:{self.line}:{self.column}: {level}{self.message}"
+        return f"{self.file}:{self.line}:{self.column}: {self.level}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)

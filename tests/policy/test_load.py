@@ -292,14 +292,14 @@ def test_a_warning_does_not_keep_a_folder_from_being_used(catalogue: Catalogue) 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "1:1: the file is empty; it should begin with `version: 1`"),
-        (b"# nothing\n", "1:1: the file is empty; it should begin with `version: 1`"),
-        (b"version: 1\ntask: caf\xe9\n", "2:10: the file is not UTF-8: byte 0xe9"),
-        (b"\xff\xfev\x00", "1:1: the file is not UTF-8: byte 0xff"),
-        (b"a: " + b"x" * LARGEST_FILE_BYTES, f"1:1: the file is larger than {LARGEST_FILE_BYTES:,} bytes"),
-        (b"a: " + b"[" * 100, "1:67: nested more than 64 deep"),
-        (b"{" * 100_000, "1:2: a key must be text, not a list or a mapping"),
-        (b"a: &a " + b"[x, x]\nb: &b " + b"[*a, *a]\n? *a\n: 1", "3:3: a key must be text, not an alias"),
+        (b"", "1:1: error: the file is empty; it should begin with `version: 1`"),
+        (b"# nothing\n", "1:1: error: the file is empty; it should begin with `version: 1`"),
+        (b"version: 1\ntask: caf\xe9\n", "2:10: error: the file is not UTF-8: byte 0xe9"),
+        (b"\xff\xfev\x00", "1:1: error: the file is not UTF-8: byte 0xff"),
+        (b"a: " + b"x" * LARGEST_FILE_BYTES, f"1:1: error: the file is larger than {LARGEST_FILE_BYTES:,} bytes"),
+        (b"a: " + b"[" * 100, "1:67: error: nested more than 64 deep"),
+        (b"{" * 100_000, "1:2: error: a key must be text, not a list or a mapping"),
+        (b"a: &a " + b"[x, x]\nb: &b " + b"[*a, *a]\n? *a\n: 1", "3:3: error: a key must be text, not an alias"),
     ],
 )
 def test_a_file_that_is_no_policy_at_all_is_a_fault(catalogue: Catalogue, data: bytes, said: str) -> None:
@@ -318,7 +318,7 @@ def test_aliases_that_multiply_are_refused_in_no_time(catalogue: Catalogue) -> N
 
 def test_a_byte_order_mark_moves_no_column(catalogue: Catalogue) -> None:
     loaded = load(catalogue, {"s.yaml": "\ufeff" + "vresion: 1\ntask: s\nroute: [{use: cheap}]\n"})
-    assert any(line.startswith('s.yaml:1:1: unknown key "vresion"') for line in lines(loaded))
+    assert any(line.startswith('s.yaml:1:1: error: unknown key "vresion"') for line in lines(loaded))
 
 
 def test_columns_count_characters(catalogue: Catalogue) -> None:
@@ -339,7 +339,7 @@ def test_only_yaml_files_count(catalogue: Catalogue, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_missing_or_empty_is_a_fault(catalogue: Catalogue, tmp_path: Path) -> None:
     missing = load_folder(tmp_path / "none", catalogue, {})
-    assert lines(missing) == [f"{tmp_path / 'none'}:1:1: the folder can't be read: No such file or directory"]
+    assert lines(missing) == [f"{tmp_path / 'none'}:1:1: error: the folder can't be read: No such file or directory"]
     empty = load_folder(tmp_path, catalogue, {})
     assert empty.set is None
     assert any("models.yaml is missing" in fault.message for fault in empty.faults)
@@ -357,7 +357,7 @@ def test_what_is_no_file_is_a_fault_and_never_waited_for(catalogue: Catalogue, t
 
 def test_two_spellings_of_one_file_are_a_fault(catalogue: Catalogue) -> None:
     loaded = load(catalogue, {"models.yml": WHOLE["models.yaml"]})
-    assert lines(loaded) == ["models.yml:1:1: models.yaml is there as well; keep one of the two"]
+    assert lines(loaded) == ["models.yml:1:1: error: models.yaml is there as well; keep one of the two"]
 
 
 def test_a_folder_without_a_default_task_is_warned_about(catalogue: Catalogue) -> None:
