@@ -103,6 +103,24 @@ class Not:
         return f"not ({self.part.explain(facts)})"
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A condition of a file's `conditions:`, by its name; equal to what it stands for under the same name."""
+
+    name: str
+    part: Condition
+
+    def holds(self, facts: Facts) -> bool:
+        return self.part.holds(facts)
+
+    def needs(self) -> frozenset[str]:
+        return self.part.needs()
+
+    def explain(self, facts: Facts) -> str:
+        outcome = "yes" if self.part.holds(facts) else "no"
+        return f"condition {self.name}: {outcome} ({self.part.explain(facts)})"
+
+
 def _grouped(part: Condition, facts: Facts) -> str:
     return f"({part.explain(facts)})" if isinstance(part, AllOf | AnyOf) else part.explain(facts)
 

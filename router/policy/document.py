@@ -25,6 +25,8 @@ LONGEST_NUMBER = 40
 """In characters; no price, limit or time needs more."""
 LARGEST_EXPONENT = 30
 MERGE = "<<"
+EXPRESSION = "cel"
+"""The key of a text that has faults at places of its own."""
 
 Scalar = str | int | bool | Decimal | None
 Step = str | int
@@ -38,6 +40,8 @@ class Leaf:
     place: Place
     value: Scalar
     nodes: int = 1
+    written: str = ""
+    """As it stands in the file, quotes and indentation included; kept of what `cel` is given, for places within."""
 
     def plain(self) -> object:
         return self.value
@@ -230,6 +234,7 @@ class _Composer:
     """Makes a tree of libyaml's events with a stack of its own, so that no nesting can exhaust Python's."""
 
     def __init__(self, text: str, report: Report) -> None:
+        self.text = text
         self.events: _Events = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
         self.report = report
         self.stack: list[_Open] = []
@@ -269,7 +274,10 @@ class _Composer:
             self._key(event.value, place)
             return
         value = self._resolved(event.value, place) if event.implicit[0] else event.value
-        self._add(self._anchored(event.anchor, Leaf(place, value)), place)
+        written = ""
+        if self.stack and self.stack[-1].key == EXPRESSION:
+            written = self.text[event.start_mark.index : event.end_mark.index]
+        self._add(self._anchored(event.anchor, Leaf(place, value, written=written)), place)
 
     def _open(self, event: yaml.Event, place: Place) -> None:
         self._refuse_tag(event.tag, place)

@@ -15,7 +15,7 @@ from router.policy.fault import Report
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 _READ_IN = frozenset(("api_key", "base_url"))
-_TEXT_OF_ITS_OWN = frozenset(("prompts", "tests", "when"))
+_TEXT_OF_ITS_OWN = frozenset(("conditions", "prompts", "tests", "when"))
 """Where `${…}` is text like any other, say of a program that a prompt is about."""
 
 

@@ -30,12 +30,13 @@ from router.policy.policy import PolicySet
 from router.policy.read_accounts import NOBODY, read_accounts
 from router.policy.read_models import ModelsReader
 from router.policy.read_task import read_task
+from router.policy.sharing import ENDINGS, PolicyFile, Sharing, included_names, report_unincluded
 from router.pricing import Catalogue
 
 MODELS = "models"
 ACCOUNTS = "accounts"
 """The names, without their ending, of the two files that are not a task's."""
-ENDINGS = (".yaml", ".yml")
+INCLUDE = b"include"
 DEFAULT_TASK = "default"
 MOST_READS = 5
 """How often a folder that changes while it is read is read again."""
@@ -76,7 +77,7 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
     opened = [_opened(name, data, folder) for name, data in sorted(files.items())]
     models_file = _only(MODELS, opened)
     accounts_file = _only(ACCOUNTS, opened)
-    task_files = [file for file in opened if file.stem not in (MODELS, ACCOUNTS)]
+    task_files = [file for file in opened if file.stem not in (MODELS, ACCOUNTS) and not file.is_fragment]
     names = Names(
         models=_keys(models_file, MODELS) if models_file else None,
         tasks=_tasks(task_files),
@@ -93,7 +94,11 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
         if accounts_file and accounts_file.root
         else NOBODY
     )
-    tasks = [read_task(file.root, names, file.report) for file in task_files if file.root]
+    sharing = Sharing({file.name: file for file in opened}, names)
+    tasks = [read_task(file.root, names, sharing.of(file), file.report) for file in task_files if file.root]
+    for fragment in [*sharing.unused()]:
+        report_unincluded(fragment)
+        sharing.of(fragment)
     _check_task_names(task_files)
     _check_claims(task_files)
 
@@ -126,17 +131,20 @@ def read_files(folder: Path) -> tuple[Mapping[str, bytes], tuple[Fault, ...]]:
 
     A folder that changes meanwhile is read again, so that no set is half old where that can be seen.
     """
+    fragments: tuple[str, ...] = ()
     for _ in range(MOST_READS):
-        before = _signature(folder)
+        before = _signature(folder, fragments)
         files, faults = _read_once(folder)
-        if _signature(folder) == before:
+        known, fragments = fragments, tuple(name for name in files if "/" in name)
+        if fragments == known and _signature(folder, fragments) == before:
             break
     return files, faults
 
 
-def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+def _signature(folder: Path, fragments: Sequence[str]) -> tuple[tuple[str, int, int, int], ...]:
     try:
-        stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if _is_policy(path)]
+        paths = [*sorted(path for path in folder.iterdir() if _is_policy(path)), *(folder / name for name in fragments)]
+        stats = [(str(path), path.stat()) for path in paths]
     except OSError:
         return ()
     return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
@@ -162,28 +170,35 @@ def _read_once(folder: Path) -> tuple[Mapping[str, bytes], tuple[Fault, ...]]:
                 files[path.name] = file.read(LARGEST_FILE_BYTES + 1)
         except OSError as error:
             faults.append(Fault(str(path), *START, f"the file can't be read: {error.strerror}"))
+    _read_fragments(folder, files)
     return files, tuple(faults)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One file as a tree, None where it can't be read, with the report of its faults."""
+def _read_fragments(folder: Path, files: dict[str, bytes]) -> None:
+    """Add the files of subfolders that `files` include, and those that these include; who lacks one will say so."""
+    todo = list(files)
+    for name in todo:
+        if INCLUDE not in files[name]:
+            continue
+        for path, _, _ in included_names(read_document(files[name], Report(name)), name):
+            if path is None or path in files or not path.endswith(ENDINGS):
+                continue
+            try:
+                if not (folder / path).is_file():
+                    continue
+                with (folder / path).open("rb") as file:
+                    files[path] = file.read(LARGEST_FILE_BYTES + 1)
+            except (OSError, ValueError):
+                continue
+            todo.append(path)
 
-    name: str
-    root: Table | None
-    report: Report
 
-    @property
-    def stem(self) -> str:
-        return Path(self.name).stem
-
-
-def _opened(name: str, data: bytes, folder: Path) -> _File:
+def _opened(name: str, data: bytes, folder: Path) -> PolicyFile:
     report = Report(str(folder / name))
-    return _File(name, read_document(data, report), report)
+    return PolicyFile(name, read_document(data, report), report)
 
 
-def _only(stem: str, files: Sequence[_File]) -> _File | None:
+def _only(stem: str, files: Sequence[PolicyFile]) -> PolicyFile | None:
     """Return the one file of this name, whichever its ending; a second one is a fault."""
     found = [file for file in files if file.stem == stem]
     for other in found[1:]:
@@ -191,16 +206,16 @@ def _only(stem: str, files: Sequence[_File]) -> _File | None:
     return found[0] if found else None
 
 
-def _keys(file: _File, key: str) -> frozenset[str] | None:
+def _keys(file: PolicyFile, key: str) -> frozenset[str] | None:
     return frozenset(entries_at(file.root, key)) if isinstance(at(file.root, key), Table) else None
 
 
-def _tasks(files: Sequence[_File]) -> frozenset[str] | None:
+def _tasks(files: Sequence[PolicyFile]) -> frozenset[str] | None:
     tasks = [text_at(file.root, "task") for file in files]
     return None if None in tasks else frozenset(task for task in tasks if task is not None)
 
 
-def _check_folder(models: _File | None, tasks: Sequence[_File], names: Names, report: Report) -> None:
+def _check_folder(models: PolicyFile | None, tasks: Sequence[PolicyFile], names: Names, report: Report) -> None:
     if models is None:
         report.error(START, "models.yaml is missing; it names the models that can be routed to")
     if not tasks:
@@ -209,9 +224,9 @@ def _check_folder(models: _File | None, tasks: Sequence[_File], names: Names, re
         report.warning(START, f'there is no task "{DEFAULT_TASK}", so a request that names none may be refused')
 
 
-def _check_task_names(files: Sequence[_File]) -> None:
+def _check_task_names(files: Sequence[PolicyFile]) -> None:
     """Report every task that an earlier file has already."""
-    owners: dict[str, _File] = {}
+    owners: dict[str, PolicyFile] = {}
     for file in files:
         task = text_at(file.root, "task")
         if task is None or file.root is None:
@@ -222,9 +237,9 @@ def _check_task_names(files: Sequence[_File]) -> None:
         owners.setdefault(task, file)
 
 
-def _check_claims(files: Sequence[_File]) -> None:
+def _check_claims(files: Sequence[PolicyFile]) -> None:
     """Warn of a model that an earlier file's `match` claims under the same conditions or fewer."""
-    owners: dict[str, list[tuple[_File, object]]] = {}
+    owners: dict[str, list[tuple[PolicyFile, object]]] = {}
     for file in files:
         match = at(file.root, "match")
         conditions = {key: entry.value.plain() for key, entry in entries_at(match).items() if key != "models"}

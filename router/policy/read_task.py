@@ -27,6 +27,7 @@ from router.policy.read_accounts import budget_of
 from router.policy.read_tests import check_tests, read_tests
 from router.policy.schema import MatchShape, RuleShape, TaskFile, VerifyShape
 from router.policy.shape import read_shape
+from router.policy.sharing import Scope
 from router.policy.when import WhenCompiler
 
 OTHERWISE = "otherwise"
@@ -43,8 +44,8 @@ class Task:
     tests: tuple[PolicyTest, ...]
 
 
-def read_task(root: Table, names: Names, report: Report) -> Task | None:
-    """Return the policy with its tests, or None with every fault in `report`."""
+def read_task(root: Table, names: Names, scope: Scope, report: Report) -> Task | None:
+    """Return the policy with its tests, or None with every fault in `report`; `scope` is what its rules can name."""
     check_version(root, report)
     shape = read_shape(root, TaskFile, report)
     report_strays(root, report)
@@ -54,12 +55,14 @@ def read_task(root: Table, names: Names, report: Report) -> Task | None:
     _check_match(root, names, report)
     rules = items_at(root, "route")
     rule_names = _rule_names(rules)
-    conditions = _conditions(rules, names, report)
+    conditions = _conditions(rules, names, scope, report)
+    _check_uses(scope, report)
     _check_rules(rules, rule_names, conditions, report)
     check_tests(root, frozenset((*rule_names, PINNED)), names, report)
     if shape is None or any(fault.level == "error" for fault in report.faults):
         return None
-    policy = _policy(shape, rule_names, conditions, report.file)
+    prompts = {model: system for model, (system, _) in scope.prompts.items()}
+    policy = _policy(shape, rule_names, conditions, prompts, report.file)
     return Task(policy, read_tests(root, shape, report.file))
 
 
@@ -113,9 +116,9 @@ def _rule_names(rules: tuple[Node, ...]) -> tuple[str, ...]:
     )
 
 
-def _conditions(rules: tuple[Node, ...], names: Names, report: Report) -> tuple[Condition | None, ...]:
+def _conditions(rules: tuple[Node, ...], names: Names, scope: Scope, report: Report) -> tuple[Condition | None, ...]:
     """Return each rule's condition, None for one with a fault."""
-    compiler = WhenCompiler(report, names.accounts)
+    compiler = WhenCompiler(report, names.accounts, scope)
     conditions: list[Condition | None] = []
     for rule in rules:
         when = at(rule, "when")
@@ -126,6 +129,12 @@ def _conditions(rules: tuple[Node, ...], names: Names, report: Report) -> tuple[
         else:
             conditions.append(compiler.compile(when, key_place(rule, ("when",))))
     return tuple(conditions)
+
+
+def _check_uses(scope: Scope, report: Report) -> None:
+    for definition in scope.own():
+        if not definition.used:
+            report.warning(definition.place, f'no rule names the condition "{definition.name[:60]}"')
 
 
 def _check_rules(
@@ -161,7 +170,11 @@ def _check_rules(
 
 
 def _policy(
-    shape: TaskFile, rule_names: tuple[str, ...], conditions: tuple[Condition | None, ...], file: str
+    shape: TaskFile,
+    rule_names: tuple[str, ...],
+    conditions: tuple[Condition | None, ...],
+    prompts: Mapping[str, str],
+    file: str,
 ) -> Policy:
     rules = tuple(
         _rule(rule, name, condition)
@@ -176,7 +189,7 @@ def _policy(
         budget=budget_of(shape.budget),
         min_output_tokens=shape.min_output_tokens,
         expected_output_tokens=shape.expected_output_tokens,
-        prompts=MappingProxyType({model: prompt.system for model, prompt in shape.prompts.items()}),
+        prompts=MappingProxyType(dict(prompts)),
         needs=frozenset[str]().union(*(rule.when.needs() for rule in rules)),
         file=file,
     )

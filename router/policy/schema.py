@@ -1,4 +1,4 @@
-"""The shape of the three kinds of policy files, and the one JSON Schema that serves editors for all of them.
+"""The shape of the kinds of policy files, and the one JSON Schema that serves editors for all of them.
 
 Only shapes: what a name refers to, and what a `when` means, is checked where it is read. Every key has a
 description, which is its help in an editor.
@@ -25,7 +25,17 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import PydanticCustomError
 
 from router.policy.fault import did_you_mean, shown
-from router.policy.vocabulary import COMBINATIONS, FACTS, HAS, OPERATORS, TAKES, FactWord, Kind, Operator
+from router.policy.vocabulary import (
+    COMBINATIONS,
+    FACTS,
+    HAS,
+    LONGEST_EXPRESSION,
+    OPERATORS,
+    TAKES,
+    FactWord,
+    Kind,
+    Operator,
+)
 from router.values import EXACT_NUSD, NUSD_PER_USD
 
 LARGEST_USD = EXACT_NUSD // NUSD_PER_USD
@@ -355,6 +365,22 @@ class PromptShape(Shape):
     system: Text = Field(description="Replaces the request's own system prompt when this model is called.")
 
 
+INCLUDE = (
+    "Fragments with conditions and prompts to share, by their path from this file: files of this folder whose names "
+    "begin with _, or that lie in a subfolder."
+)
+CONDITIONS = "Conditions by name, for a `when` to use as `condition: NAME`."
+
+
+class FragmentFile(Shape):
+    """_NAME.yaml, or a file in a subfolder: what task files share by `include`."""
+
+    version: StrictInt = Field(description="Of this format: 1.")
+    include: References | None = Field(None, description=INCLUDE)
+    conditions: dict[Name, When] = Field({}, description=CONDITIONS)
+    prompts: dict[Reference, PromptShape] = Field({}, description="System prompts by model.")
+
+
 class BoundsShape(Shape):
     """Limits that a number must keep."""
 
@@ -443,6 +469,8 @@ class TaskFile(Shape):
 
     version: StrictInt = Field(description="Of this format: 1.")
     task: Name = Field(description="The kind of work, which callers name in the header x-farthing-task.")
+    include: References | None = Field(None, description=INCLUDE)
+    conditions: dict[Name, When] = Field({}, description=CONDITIONS)
     match: MatchShape | None = Field(None, description="Claims requests that name no task.")
     baseline: Reference | None = Field(
         None, description="The model that would be used without routing; savings are counted against it."
@@ -459,17 +487,20 @@ class TaskFile(Shape):
     tests: list[TestShape] = Field([], description="What must stay true of this policy; `farthing test` runs them.")
 
 
+FILES = ("TaskFile", "FragmentFile", "ModelsFile", "AccountsFile")
+
+
 def json_schema() -> dict[str, object]:
-    """Return one JSON Schema (draft 2020-12) for all three kinds of files, as `farthing schema` prints it."""
-    shapes = (TaskFile, ModelsFile, AccountsFile, PriceShape, BoundsShape)
+    """Return one JSON Schema (draft 2020-12) for all kinds of files, as `farthing schema` prints it."""
+    shapes = (TaskFile, FragmentFile, ModelsFile, AccountsFile, PriceShape, BoundsShape)
     _, schema = models_json_schema([(shape, "validation") for shape in shapes])
     definitions = {**schema["$defs"], **_condition_definitions()}
-    for name in ("TaskFile", "ModelsFile", "AccountsFile"):
+    for name in FILES:
         definitions[name]["properties"]["version"]["const"] = 1
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Farthing policy files",
-        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("TaskFile", "ModelsFile", "AccountsFile")],
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in FILES],
         "$defs": {name: _tidied(definition) for name, definition in sorted(definitions.items())},
     }
 
@@ -480,6 +511,11 @@ def _condition_definitions() -> dict[str, dict[str, object]]:
         "all": {"type": "array", "minItems": 1, "items": condition, "description": COMBINATIONS["all"]},
         "any": {"type": "array", "minItems": 1, "items": condition, "description": COMBINATIONS["any"]},
         "not": {"allOf": [condition], "description": COMBINATIONS["not"]},
+        "condition": {
+            "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}],
+            "description": COMBINATIONS["condition"],
+        },
+        "cel": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXPRESSION, "description": COMBINATIONS["cel"]},
     }
     facts: dict[str, object] = {name: _fact_schema(fact) for name, fact in FACTS.items()}
     return {

@@ -65,6 +65,8 @@ HAS: Mapping[str, str] = MappingProxyType(
 )
 """What a request can have, and `lacks` and `abilities` of a model can name."""
 
+LONGEST_EXPRESSION = 4_000
+"""Of a `cel`, in characters."""
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -79,6 +81,8 @@ class FactWord:
     whole: bool = False
     words: tuple[str, ...] = ()
     pattern: str | None = None
+    may_lack: bool = False
+    """Whether it may be not known, so that it is null in an expression."""
 
 
 FACTS: Mapping[str, FactWord] = MappingProxyType(
@@ -86,10 +90,14 @@ FACTS: Mapping[str, FactWord] = MappingProxyType(
         "input_tokens": FactWord("number", "Tokens of the prompt, tools and images included.", 0, whole=True),
         "expected_output_tokens": FactWord("number", "How long answers of this task usually are.", 0, whole=True),
         "max_output_tokens": FactWord(
-            "number", "The caller's own limit for one answer; not known where it sets none.", 0, whole=True
+            "number",
+            "The caller's own limit for one answer; not known where it sets none.",
+            0,
+            whole=True,
+            may_lack=True,
         ),
         "difficulty": FactWord(
-            "number", "How hard the last user message looks, 0 (routine) to 1; may be not known.", 0, 1
+            "number", "How hard the last user message looks, 0 (routine) to 1; may be not known.", 0, 1, may_lack=True
         ),
         "has": FactWord("set", "What the request has. A bare word or list: has all of these.", words=tuple(HAS)),
         "language": FactWord(
@@ -101,7 +109,9 @@ FACTS: Mapping[str, FactWord] = MappingProxyType(
         "stream": FactWord("flag", "Whether the answer is streamed."),
         "hour": FactWord("number", "Hour of the day, 0 to 23, UTC.", 0, 23, whole=True),
         "weekday": FactWord("word", "Day of the week, UTC.", words=WEEKDAYS),
-        "account": FactWord("word", "Name of the account in accounts.yaml; not known where the proxy is open."),
+        "account": FactWord(
+            "word", "Name of the account in accounts.yaml; not known where the proxy is open.", may_lack=True
+        ),
         "headers": FactWord("headers", "Request headers by name, in any case; not known where a header is missing."),
         "metadata": FactWord(
             "metadata",
@@ -112,7 +122,9 @@ FACTS: Mapping[str, FactWord] = MappingProxyType(
             "number", "How full the fullest of the budgets is that the request draws on, in percent.", 0
         ),
         "budget_remaining_usd": FactWord(
-            "number", "What the tightest of those budgets has left; not known where nothing is limited."
+            "number",
+            "What the tightest of those budgets has left; not known where nothing is limited.",
+            may_lack=True,
         ),
         "text": FactWord("text", "The last user message."),
     }
@@ -124,5 +136,8 @@ COMBINATIONS: Mapping[str, str] = MappingProxyType(
         "all": "Every one of these conditions holds.",
         "any": "At least one of these conditions holds.",
         "not": "This condition does not hold.",
+        "condition": "The name of one of the `conditions:`, or a list of names that all hold.",
+        "cel": "A Common Expression Language expression over the same facts, as text: "
+        "`cel: \"input_tokens > 4000 && 'tools' in has\"`. A fact that is not known is null.",
     }
 )

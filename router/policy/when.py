@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
 from router.policy.condition import (
     AllOf,
     AnyOf,
     Condition,
+    Named,
     Not,
     Operand,
     compare_fact,
@@ -19,12 +21,31 @@ from router.policy.condition import (
     compare_metadata,
     compare_text,
 )
-from router.policy.document import Entry, Items, Node, Table, is_empty
+from router.policy.document import Entry, Items, Leaf, Node, Table, is_empty
+from router.policy.expression import BadExpression, compile_expression
 from router.policy.fault import Place, Report, did_you_mean, listed, shown
 from router.policy.pattern import BadPattern, Pattern
 from router.policy.vocabulary import COMBINATIONS, FACTS, OPERATORS, TAKES, FactWord, Operator
+from router.policy.within import place_within
 
 Value = str | bool | int | float
+
+
+class NamedConditions(Protocol):
+    """The conditions that a file can name."""
+
+    def compiled(self, name: str, place: Place, report: Report) -> Condition | None:
+        """Return the condition of this name; None where it has a fault, which is reported: at `place`, or its own."""
+        ...
+
+
+class _NoConditions:
+    def compiled(self, name: str, place: Place, report: Report) -> Condition | None:
+        report.error(place, f"unknown condition {shown(name)}; the file has no `conditions`")
+        return None
+
+
+NO_CONDITIONS = _NoConditions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +55,8 @@ class WhenCompiler:
     report: Report
     accounts: frozenset[str] | None
     """The accounts there are; None where accounts.yaml can't be read, so that no name is judged."""
+    named: NamedConditions = NO_CONDITIONS
+    """What `condition` can name."""
 
     def compile(self, node: Node, place: Place) -> Condition | None:
         """Return the condition, or None where any of it has a fault; `place` is that of the key before it."""
@@ -54,6 +77,10 @@ class WhenCompiler:
         if key == "not":
             part = self.compile(entry.value, entry.place)
             return None if part is None else Not(part)
+        if key == "condition":
+            return self._conditions(entry)
+        if key == "cel":
+            return self._expression(entry.value)
         fact = FACTS.get(key)
         if fact is None:
             return self._fault(entry.place, _unknown_fact(key))
@@ -72,6 +99,33 @@ class WhenCompiler:
             return _joined(parts)
         whole = tuple(part for part in parts if part is not None)
         return AnyOf(whole) if len(whole) == len(parts) else None
+
+    def _conditions(self, entry: Entry) -> Condition | None:
+        node = entry.value
+        if isinstance(node, Items) and not node.items:
+            return self._fault(entry.place, "`condition` needs at least one name")
+        parts: list[Condition | None] = []
+        for item in node.items if isinstance(node, Items) else (node,):
+            name = item.plain()
+            if name is None:
+                parts.append(None)
+            elif isinstance(name, str):
+                part = self.named.compiled(name, item.place, self.report)
+                parts.append(None if part is None else Named(name, part))
+            else:
+                parts.append(self._fault(item.place, f"`condition` takes the name of a condition, not {shown(name)}"))
+        return _joined(parts)
+
+    def _expression(self, node: Node) -> Condition | None:
+        text = node.plain()
+        if not isinstance(node, Leaf) or not isinstance(text, str):
+            return self._fault(node.place, f"`cel` takes an expression as text, not {shown(text)}")
+        try:
+            return compile_expression(text)
+        except BadExpression as error:
+            for slip in error.slips:
+                self.report.error(place_within(node, slip.offset), slip.message)
+            return None
 
     def _by_name(self, key: str, fact: FactWord, entry: Entry) -> Condition | None:
         node = entry.value
@@ -216,10 +270,10 @@ class WhenCompiler:
 
 
 def _joined(parts: list[Condition | None]) -> Condition | None:
-    whole = tuple(part for part in parts if part is not None)
-    if len(whole) < len(parts):
+    if None in parts:
         return None
-    return whole[0] if len(whole) == 1 else AllOf(whole)
+    whole = [each for part in parts if part for each in (part.parts if isinstance(part, AllOf) else (part,))]
+    return whole[0] if len(whole) == 1 else AllOf(tuple(whole))
 
 
 def _kind(value: Value | None) -> str:
@@ -241,7 +295,5 @@ def _binary(number: int | Decimal) -> int | float:
 def _unknown_fact(key: str) -> str:
     if key in OPERATORS:
         return f"`{key}` is an operator: name the fact before it, like {{input_tokens: {{{key}: …}}}}"
-    if key == "cel":
-        return "`cel` is not understood by this version; say it with facts and operators"
     known = (*FACTS, *COMBINATIONS)
     return f"unknown fact {shown(key)}{did_you_mean(key, known)}"

@@ -1,0 +1,51 @@
+"""Where a character of a YAML text stands in its file: quotes, escapes, indentation and folded lines lie between."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from router.policy.document import Leaf
+from router.policy.fault import Place
+
+_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|.)", re.DOTALL)
+_CONTINUED = re.compile(r"(?:\\\r?\n[ \t]*)+")
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def place_within(leaf: Leaf, offset: int) -> Place:
+    """Return the place of the character at `offset` of a text; the text's own where what is written is not kept."""
+    positions = [*_positions(leaf.written, str(leaf.value))]
+    if offset >= len(positions):
+        return leaf.place
+    before = leaf.written[: positions[offset]].split("\n")
+    column = len(before[-1]) + (leaf.place.column if len(before) == 1 else 1)
+    return Place(leaf.place.line + len(before) - 1, column)
+
+
+def _positions(written: str, value: str) -> Iterator[int]:
+    """Yield where in `written` each character of `value` stands, and where its end does."""
+    style = written[:1]
+    position = 1 if style in ("'", '"') else written.find("\n") + 1 if style in ("|", ">") else 0
+    for character in value:
+        if style == '"' and (continued := _CONTINUED.match(written, position)):
+            position = continued.end()
+        here = written[position : position + 1]
+        folded = character == " " and here == "\n"
+        if here != character and not folded and not (style == '"' and here == "\\"):
+            position = _blank_end(written, position)
+        yield position
+        position += _width(written, position, style)
+    yield position
+
+
+def _blank_end(written: str, position: int) -> int:
+    blank = _BLANK.match(written, position)
+    return blank.end() if blank else position
+
+
+def _width(written: str, position: int, style: str) -> int:
+    escape = _ESCAPE.match(written, position) if style == '"' else None
+    if escape:
+        return len(escape[0])
+    return 2 if style == "'" and written.startswith("''", position) else 1
