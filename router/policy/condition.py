@@ -121,6 +121,16 @@ class Named:
         return f"condition {self.name}: {outcome} ({self.part.explain(facts)})"
 
 
+def comparisons_in(condition: Condition) -> int:
+    """Count what is compared at most when `condition` is asked."""
+    match condition:
+        case AllOf() | AnyOf():
+            return sum(map(comparisons_in, condition.parts))
+        case Not() | Named():
+            return comparisons_in(condition.part)
+    return 1
+
+
 def _grouped(part: Condition, facts: Facts) -> str:
     return f"({part.explain(facts)})" if isinstance(part, AllOf | AnyOf) else part.explain(facts)
 
@@ -157,10 +167,13 @@ class Comparison:
     def explain(self, facts: Facts) -> str:
         value = self.read(facts)
         outcome = "yes" if self.holds(facts) else "no"
-        asked = f"{self.subject} {_SIGNS.get(self.operator, self.operator)} {_written(self.operand)}"
         if value is None:
-            return f"{asked}: {outcome} (not known)"
-        return f"{asked}: {outcome}" if self.private else f"{asked}: {outcome} (is {_written(value)})"
+            return f"{self.asked()}: {outcome} (not known)"
+        return f"{self.asked()}: {outcome}" if self.private else f"{self.asked()}: {outcome} (is {_written(value)})"
+
+    def asked(self) -> str:
+        """Say what is compared with what."""
+        return f"{self.subject} {_SIGNS.get(self.operator, self.operator)} {_written(self.operand)}"
 
 
 _SIGNS = {"eq": "=", "ne": "≠", "gt": ">", "gte": "≥", "lt": "<", "lte": "≤", "not_in": "not in"}

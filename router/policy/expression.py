@@ -133,7 +133,10 @@ def _sure_failure(program: _Program, facts: frozenset[str]) -> str | None:
     value = program.eval(data={name: _READS[name](_PLAIN) for name in facts}).value()
     if isinstance(value, str) and (found := re.search(r"invalid regular expression: (.*)", value)):
         return f"the regular expression can't be used: {found[1]}"
-    return None if facts or isinstance(value, bool) else f"the expression always fails: {_failure(value)}"
+    if facts:
+        return None
+    said = f"fails: {_failure(value)}" if not isinstance(value, bool) else "holds" if value else "is false"
+    return f"the expression reads no fact, so it always {said}"
 
 
 _READS: Mapping[str, Callable[[Facts], object]] = {

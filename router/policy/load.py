@@ -25,6 +25,7 @@ from router.policy.document import (
 )
 from router.policy.expectation import PolicyTest
 from router.policy.fault import START, Fault, Report
+from router.policy.foresight import Foresight
 from router.policy.names import Names
 from router.policy.policy import PolicySet
 from router.policy.read_accounts import NOBODY, read_accounts
@@ -101,6 +102,10 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
         sharing.of(fragment)
     _check_task_names(task_files)
     _check_claims(task_files)
+    if models:
+        for file, task in zip([file for file in task_files if file.root], tasks, strict=True):
+            if task and file.root and set(task.policy.models) <= models.keys():
+                Foresight(file.root, task.policy, models, file.report).look()
 
     reports = (folder_report, *(file.report for file in opened))
     faults = tuple(sorted(fault for report in reports for fault in report.faults))

@@ -67,6 +67,9 @@ class ModelsReader:
         if url is None:
             return
         place = _place(holder, "base_url")
+        if "$" in VARIABLE.sub("", url):
+            self.report.error(place, "a variable is written ${NAME}: letters, digits and underscores, and no default")
+            return
         if unset := unset_in(url, self.environ):
             if not optional:
                 self.report.error(

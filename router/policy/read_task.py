@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 
 from router.policy.condition import Always, Condition
@@ -21,6 +22,7 @@ from router.policy.document import (
 from router.policy.environment import report_strays
 from router.policy.expectation import PolicyTest
 from router.policy.fault import Report
+from router.policy.logic import contradiction, follows, parts_of
 from router.policy.names import AUTO, Names, check_name, check_version
 from router.policy.policy import Match, Policy, Rule, Verify
 from router.policy.read_accounts import budget_of
@@ -32,6 +34,8 @@ from router.policy.when import WhenCompiler
 
 OTHERWISE = "otherwise"
 """The name of a last rule that has none."""
+MOST_COMPARED = 60
+"""Of earlier rules, with each one, so that a file of ten thousand rules is still read in seconds."""
 PINNED = "pinned"
 """What the ledger says where a caller named a model; no rule may bear it."""
 
@@ -59,7 +63,7 @@ def read_task(root: Table, names: Names, scope: Scope, report: Report) -> Task |
     _check_uses(scope, report)
     _check_rules(rules, rule_names, conditions, report)
     check_tests(root, frozenset((*rule_names, PINNED)), names, report)
-    if shape is None or any(fault.level == "error" for fault in report.faults):
+    if shape is None or None in conditions or any(fault.level == "error" for fault in report.faults):
         return None
     prompts = {model: system for model, (system, _) in scope.prompts.items()}
     policy = _policy(shape, rule_names, conditions, prompts, report.file)
@@ -133,7 +137,7 @@ def _conditions(rules: tuple[Node, ...], names: Names, scope: Scope, report: Rep
 
 def _check_uses(scope: Scope, report: Report) -> None:
     for definition in scope.own():
-        if not definition.used:
+        if not definition.used and not report.knows(definition.place):
             report.warning(definition.place, f'no rule names the condition "{definition.name[:60]}"')
 
 
@@ -145,7 +149,7 @@ def _check_rules(
 ) -> None:
     """Report rules that can never be reached, a missing catch-all, and names given twice."""
     always: str | None = None
-    before: dict[Condition, str] = {}
+    before: dict[str, Condition] = {}
     named: dict[str, int] = {}
     for rule, name, condition in zip(rules, rule_names, conditions, strict=True):
         own_place = place_of(rule, ("name",))
@@ -158,15 +162,30 @@ def _check_rules(
             report.error(rule.place, f'never reached: the rule "{always}" before it always holds')
         elif isinstance(condition, Always):
             always = name
-        elif condition is not None and condition in before:
-            report.error(rule.place, f'never reached: the rule "{before[condition]}" before it has the same `when`')
+        elif condition is not None and (reason := contradiction(condition)):
+            report.error(key_place(rule, ("when",)), f"never holds: {reason}")
         elif condition is not None:
-            before[condition] = name
+            _check_order(rule, condition, before, report)
+            before.setdefault(name, condition)
     if rules and at(rules[-1], "when") is not None and always is None:
         report.error(
             key_place(rules[-1], ("when",)),
             "the last rule has a `when`; end with one that has none, for all the rest",
         )
+
+
+def _check_order(rule: Node, condition: Condition, before: dict[str, Condition], report: Report) -> None:
+    """Report a rule that an earlier one always comes before; where that one's models don't fit, it is looked at."""
+    for name, earlier in islice(before.items(), MOST_COMPARED):
+        if set(parts_of(condition)) == set(parts_of(earlier)):
+            report.error(rule.place, f'never reached: the rule "{name}" before it has the same `when`')
+            return
+        if follows(condition, earlier):
+            report.warning(
+                rule.place,
+                f'only a fallback: the rule "{name}" before it holds wherever this does; put the narrower rule first',
+            )
+            return
 
 
 def _policy(

@@ -43,6 +43,7 @@ def check_tests(root: Table, rules: frozenset[str], names: Names, report: Report
         if isinstance(request, Table):
             _check_request(request, report)
         _check_expectation(test, rules, names, report)
+        _check_used(test, root, names, report)
         for model, place in texts_at(test, "given", "absent"):
             check_name(model, names.models, "model", place, report)
         for account, place in texts_at(test, "given", "account"):
@@ -68,6 +69,20 @@ def _check_expectation(test: Table, rules: frozenset[str], names: Names, report:
         for key in ("use", "cost_usd", "max_output_tokens"):
             if entry := entries_at(expect).get(key):
                 report.error(entry.place, f"a refused request has no `{key}`; expect one or the other")
+
+
+def _check_used(test: Table, root: Table, names: Names, report: Report) -> None:
+    """Report a model that this task never uses, unless the test's request names it, as callers may."""
+    rules = items_at(root, "route")
+    used = {
+        model for rule in rules for path in (("use",), ("verify", "escalate_to")) for model, _ in texts_at(rule, *path)
+    }
+    models = names.models or frozenset()
+    if not used <= models or text_at(test, "request", "model") in models:
+        return
+    for model, place in texts_at(test, "expect", "use"):
+        if model in models and model not in used:
+            report.error(place, f'no rule uses the model "{model[:60]}"{did_you_mean(model, sorted(used))}')
 
 
 def _check_request(request: Table, report: Report) -> None:

@@ -20,6 +20,8 @@ from router.policy.shape import read_shape
 from router.policy.when import WhenCompiler
 
 ENDINGS = (".yaml", ".yml")
+DEEPEST = 20
+"""Of names that rest on names, and of files that include files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Scope:
     prompts: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Model → the system prompt and the file it is in."""
     includes: list[Scope] = field(default_factory=list)
+    under_way: list[str] = field(default_factory=list)
+    """The conditions that are being compiled, each resting on the next; one list for the whole folder."""
 
     def compiled(self, name: str, place: Place, report: Report) -> Condition | None:
         definition = self.definitions.get(name)
@@ -88,6 +92,9 @@ class Scope:
         if definition.state == "under way":
             report.error(place, f"the condition {shown(name)} rests on itself")
             return None
+        if len(self.under_way) >= DEEPEST:
+            report.error(place, f"conditions rest on each other more than {DEEPEST} deep")
+            return None
         return self._compiled(definition)
 
     def _compiled(self, definition: _Definition) -> Condition | None:
@@ -95,7 +102,9 @@ class Scope:
             definition.state = "under way"
             scope = definition.scope
             compiler = WhenCompiler(scope.file.report, scope.accounts, scope)
+            self.under_way.append(definition.name)
             definition.condition = compiler.compile(definition.node, definition.place)
+            self.under_way.pop()
             definition.state = "done"
         return definition.condition
 
@@ -116,12 +125,13 @@ class Sharing:
     names: Names
     scopes: dict[str, Scope] = field(default_factory=dict)
     under_way: list[str] = field(default_factory=list)
+    compiling: list[str] = field(default_factory=list)
 
     def of(self, file: PolicyFile) -> Scope:
         """Return what `file` can name."""
         if file.name in self.scopes:
             return self.scopes[file.name]
-        scope = Scope(file, self.names.accounts)
+        scope = Scope(file, self.names.accounts, under_way=self.compiling)
         self.scopes[file.name] = scope
         self.under_way.append(file.name)
         self._take_own(scope)
@@ -150,6 +160,8 @@ class Sharing:
         elif path in self.under_way:
             chain = " → ".join([*self.under_way[self.under_way.index(path) :], path])
             report.error(place, f"this includes itself: {chain}")
+        elif len(self.under_way) >= DEEPEST:
+            report.error(place, f"files include each other more than {DEEPEST} deep")
         elif not is_fragment(path) and path in self.files:
             report.error(place, f"{shown(path)} is no fragment: begin its name with _, or put it into a subfolder")
         elif path not in self.files:

@@ -20,6 +20,7 @@ from router.policy.condition import (
     compare_header,
     compare_metadata,
     compare_text,
+    comparisons_in,
 )
 from router.policy.document import Entry, Items, Leaf, Node, Table, is_empty
 from router.policy.expression import BadExpression, compile_expression
@@ -28,6 +29,8 @@ from router.policy.pattern import BadPattern, Pattern
 from router.policy.vocabulary import COMBINATIONS, FACTS, OPERATORS, TAKES, FactWord, Operator
 from router.policy.within import place_within
 
+MOST_COMPARISONS = 1_000
+"""Behind the names of one `condition`, so that names of names can't grow without end."""
 Value = str | bool | int | float
 
 
@@ -65,7 +68,7 @@ class WhenCompiler:
         if not isinstance(node, Table):
             return self._fault(node.place, f"a condition must be a mapping of facts, not {shown(node.plain())}")
         if not node.entries:
-            return self._fault(place, "an empty condition; leave `when` out where the rule always applies")
+            return self._fault(place, "an empty condition would always hold; leave it out")
         parts = [self._entry(key, entry) for key, entry in node.entries.items()]
         return _joined(parts)
 
@@ -114,6 +117,8 @@ class WhenCompiler:
                 parts.append(None if part is None else Named(name, part))
             else:
                 parts.append(self._fault(item.place, f"`condition` takes the name of a condition, not {shown(name)}"))
+        if sum(comparisons_in(part) for part in parts if part is not None) > MOST_COMPARISONS:
+            return self._fault(entry.place, f"more than {MOST_COMPARISONS:,} comparisons, names put in")
         return _joined(parts)
 
     def _expression(self, node: Node) -> Condition | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,30 @@ def test_sharing_gone_wrong_is_told_in_its_place(
     catalogue: Catalogue, tmp_path: Path, files: dict[str, str], said: list[str]
 ) -> None:
     assert lines(load(catalogue, tmp_path, files), tmp_path) == said
+
+
+def test_names_of_names_end_somewhere(catalogue: Catalogue, tmp_path: Path) -> None:
+    chain = "".join(f"  c{n}: {{condition: c{n + 1}}}\n" for n in range(500)) + "  c500: {hour: 1}\n"
+    doubling = "  d0: {hour: 1}\n" + "".join(f"  d{n}: {{condition: [d{n - 1}, d{n - 1}]}}\n" for n in range(1, 19))
+    rules = "route: [{when: {condition: [c0, d18]}, use: cheap}, {use: cheap}]\n"
+    said = lines(load(catalogue, tmp_path, {"s.yaml": f"task: s\nconditions:\n{chain}{doubling}{rules}"}), tmp_path)
+    assert any("conditions rest on each other more than 20 deep" in line for line in said)
+    assert "s.yaml:515:9: error: more than 1,000 comparisons, names put in" in said
+
+
+def test_fragments_of_fragments_end_somewhere(catalogue: Catalogue, tmp_path: Path) -> None:
+    files = {f"a/{n}.yaml": f"include: {n + 1}.yaml\n" for n in range(100)}
+    said = lines(
+        load(catalogue, tmp_path, {"s.yaml": "task: s\ninclude: a/0.yaml\nroute: [{use: cheap}]\n", **files}), tmp_path
+    )
+    assert "a/18.yaml:2:10: error: files include each other more than 20 deep" in said
+
+
+def test_five_thousand_rules_are_read_in_seconds(catalogue: Catalogue, tmp_path: Path) -> None:
+    rules = "".join(f"  - {{when: {{input_tokens: {n}, hour: {{lt: 9}}}}, use: cheap}}\n" for n in range(5_000))
+    started = time.perf_counter()
+    loaded = load(catalogue, tmp_path, {"s.yaml": f"task: s\nroute:\n{rules}  - use: cheap\n"})
+    took_s = time.perf_counter() - started
+    print(f"{took_s:.1f} s")
+    assert loaded.set is not None
+    assert took_s < 60

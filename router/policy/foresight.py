@@ -1,0 +1,115 @@
+"""Faults that would only show when a request comes: rules no model can serve, money that buys no answer.
+
+What can never work is an error. What money can't buy is a warning, for prices move with the catalogue, and a new
+price must not keep a proxy from starting; a request that meets it is refused with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.policy.document import Node, Table, items_at, key_place, place_of, texts_at
+from router.policy.fault import Report
+from router.policy.logic import Demand, demands, each_word
+from router.policy.policy import Policy, Rule
+from router.policy.target import Model
+from router.pricing import Ask
+from router.values import usd_text
+
+LIMITS = ("per_request", "per_hour", "per_day", "per_month")
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """Looks ahead for one task's policy; what it finds goes into the report of its file."""
+
+    root: Table
+    policy: Policy
+    models: Mapping[str, Model]
+    report: Report
+
+    def look(self) -> None:
+        """Report every rule that can't be served and every limit that buys nothing."""
+        nodes = items_at(self.root, "route")
+        served = [self._can_be_served(rule, node) for rule, node in zip(self.policy.rules, nodes, strict=True)]
+        if self._limits_buy_an_answer():
+            for rule, node, able in zip(self.policy.rules, nodes, served, strict=True):
+                if able:
+                    self._check_prices(rule, node)
+
+    def _can_be_served(self, rule: Rule, node: Node) -> bool:
+        cases = demands(rule.when)
+        models = [self.models[name] for name in rule.use]
+        place = key_place(node, ("use",))
+        if all(not model.lacks.isdisjoint(case.has) for case in cases for model in models):
+            wanted = ", ".join(sorted(cases[0].has))
+            self.report.error(place, f"no model here can take {wanted}, which this rule asks for")
+            return False
+        for words in each_word(rule.when):
+            if all(words <= model.lacks for model in models):
+                self.report.error(
+                    place, f"no model here can take {' or '.join(sorted(words))}, which this rule asks for"
+                )
+                return False
+        if all(_too_long(case, model) for case in cases for model in models):
+            widest = max(models, key=lambda model: model.context_tokens or 0)
+            said = f"no model here has room for the {_least_input(cases):,} input tokens that this rule asks for"
+            self.report.error(place, f'{said}; the widest, "{widest.name}", has {widest.context_tokens:,}')
+            return False
+        return True
+
+    def _limits_buy_an_answer(self) -> bool:
+        """Report each limit that is below the cheapest answer of any model; say whether there was none."""
+        cheapest = min((self.models[name] for name in self.policy.models), key=lambda model: self._floor_nusd(model, 1))
+        floor_nusd = self._floor_nusd(cheapest, 1)
+        bought = True
+        for limit in LIMITS:
+            nusd = getattr(self.policy.budget, f"{limit}_nusd")
+            if nusd is not None and nusd < floor_nusd:
+                bought = False
+                place = place_of(self.root, ("budget", f"{limit}_usd"))
+                self.report.warning(
+                    place, f'this pays for no answer: "{cheapest.name}", the cheapest, {self._needs(floor_nusd)}'
+                )
+        return bought
+
+    def _check_prices(self, rule: Rule, node: Node) -> None:
+        """Report the models of a rule that its requests can never pay for."""
+        cap_nusd = self.policy.budget.per_request_nusd
+        if cap_nusd is None:
+            return
+        tokens = max(1, _least_input(demands(rule.when)))
+        floors = {name: self._floor_nusd(self.models[name], tokens) for name in rule.use}
+        if min(floors.values()) > cap_nusd:
+            cheapest = min(floors, key=lambda name: floors[name])
+            said = f'no model here is ever within per_request_usd: "{cheapest}", the cheapest, '
+            self.report.warning(key_place(node, ("use",)), said + self._needs(floors[cheapest], tokens))
+            return
+        for name, place in texts_at(node, "use"):
+            if floors[name] > cap_nusd:
+                said = f'"{name}" is never within per_request_usd: it {self._needs(floors[name], tokens)}'
+                self.report.warning(place, said)
+        for name, place in texts_at(node, "verify", "escalate_to"):
+            both_nusd = min(floors.values()) + self._floor_nusd(self.models[name], tokens)
+            if both_nusd > cap_nusd:
+                said = f'never within per_request_usd: an answer and one more of "{name}" '
+                self.report.warning(place, said + self._needs(both_nusd, tokens, verb="need"))
+
+    def _floor_nusd(self, model: Model, input_tokens: int) -> int:
+        """Price the least that `decide` takes for an answer: `min_output_tokens`, at its dearest target."""
+        output = min(self.policy.min_output_tokens, model.max_output_tokens)
+        return max(price.ceiling_nusd(Ask(input_tokens=input_tokens), output) for price in model.prices)
+
+    def _needs(self, nusd: int, input_tokens: int = 1, verb: str = "needs") -> str:
+        least = self.policy.min_output_tokens
+        asked = f"{input_tokens:,} input tokens and " if input_tokens > 1 else ""
+        return f"{verb} ${usd_text(nusd)} for {asked}{least} output tokens (`min_output_tokens`)"
+
+
+def _too_long(case: Demand, model: Model) -> bool:
+    return model.context_tokens is not None and case.input_tokens >= model.context_tokens
+
+
+def _least_input(cases: tuple[Demand, ...]) -> int:
+    return min(case.input_tokens for case in cases)
