@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,21 +14,32 @@ if TYPE_CHECKING:
     from router.policy.load import Loaded
 
 
-def check(folder: FolderArgument = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
+def check(
+    folder: FolderArgument = DEFAULT_FOLDER,
+    as_json: JsonOption = False,
+    as_sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code review tools.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with status 1 where there is a warning, too.")] = False,
+) -> None:
     """Check the policies: every fault as file:line:column: level: message, all in one run.
 
-    Ends with status 1 where there is an error; a warning alone is no error.
+    Ends with status 1 where there is an error; a warning alone is no error, unless --strict is given.
 
     Example: farthing check policies
     """
+    if as_json and as_sarif:
+        raise typer.BadParameter("give --json or --sarif, not both.")
     loaded = read_folder(folder)
-    if as_json:
+    if as_sarif:
+        from router.cli.sarif import sarif
+
+        print_json(sarif(loaded.faults, folder))
+    elif as_json:
         print_json(_as_json(loaded))
     else:
         for fault in loaded.faults:
             print(fault)
         print(_summary(folder, loaded))
-    if loaded.set is None:
+    if loaded.set is None or (strict and loaded.faults):
         raise typer.Exit(1)
 
 

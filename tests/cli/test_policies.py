@@ -6,8 +6,75 @@ import json
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from cli.running import DEFAULT, ROOT, Run
+
+
+def _closed(required: tuple[str, ...], **properties: object) -> dict[str, object]:
+    return {"type": "object", "required": required, "additionalProperties": False, "properties": properties}
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_MESSAGE = _closed(("text",), text=_TEXT)
+_COUNT = {"type": "integer", "minimum": 1}
+SARIF = Draft202012Validator(
+    _closed(
+        ("version", "runs"),
+        **{"$schema": {"type": "string", "format": "uri"}},
+        version={"const": "2.1.0"},
+        runs={
+            "type": "array",
+            "items": _closed(
+                ("tool", "results"),
+                tool=_closed(
+                    ("driver",),
+                    driver=_closed(
+                        ("name",),
+                        name=_TEXT,
+                        semanticVersion=_TEXT,
+                        rules={
+                            "type": "array",
+                            "uniqueItems": True,
+                            "items": _closed(("id",), id=_TEXT, shortDescription=_MESSAGE),
+                        },
+                    ),
+                ),
+                columnKind={"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+                originalUriBaseIds={
+                    "type": "object",
+                    "additionalProperties": _closed((), uri={"type": "string", "pattern": "^file:///.*/$"}),
+                },
+                results={
+                    "type": "array",
+                    "items": _closed(
+                        ("message",),
+                        ruleId=_TEXT,
+                        ruleIndex={"type": "integer", "minimum": -1},
+                        level={"enum": ["none", "note", "warning", "error"]},
+                        message=_MESSAGE,
+                        locations={
+                            "type": "array",
+                            "items": _closed(
+                                (),
+                                physicalLocation=_closed(
+                                    ("artifactLocation",),
+                                    artifactLocation=_closed(
+                                        (),
+                                        uri={"type": "string", "pattern": "^[^ \\\\]+$"},
+                                        uriBaseId=_TEXT,
+                                    ),
+                                    region=_closed(("startLine",), startLine=_COUNT, startColumn=_COUNT),
+                                ),
+                            ),
+                        },
+                    ),
+                },
+            ),
+        },
+    )
+)
+"""What OASIS's schema of SARIF 2.1.0 says of the parts that are written here."""
 
 
 def test_the_shipped_policies_have_no_fault(process: Run) -> None:
@@ -48,6 +115,60 @@ def test_check_as_json(farthing: Run, folder: Path) -> None:
     fault = broken.json["faults"][0]
     assert fault.keys() == {"file", "line", "column", "level", "message"}
     assert (fault["level"], Path(fault["file"]).parent) == ("error", folder)
+
+
+def test_strict_makes_a_warning_a_failure(farthing: Run, folder: Path) -> None:
+    assert farthing("check", folder, "--strict").status == 0
+    (folder / "_unused.yaml").write_text("version: 1\n")
+    assert farthing("check", folder).status == 0
+    assert farthing("check", folder, "--strict").status == 1
+
+
+def test_check_as_sarif_gives_each_fault_its_place_in_the_project(process: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "our policies"
+    assert process("init", folder).status == 0
+    (folder / "code.yaml").write_text("version: 1\ntask: code\nroute: [{use: chaep}]\n")
+    (folder / "_x.yaml").write_text("version: 1\n")
+    ran = process("check", "our policies", "--sarif", cwd=tmp_path)
+    assert ran.status == 1
+    assert list(SARIF.iter_errors(ran.json)) == []
+    (run,) = ran.json["runs"]
+    assert run["originalUriBaseIds"] == {"%SRCROOT%": {"uri": f"{tmp_path.as_uri()}/"}}
+    assert [
+        (
+            result["level"],
+            run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"],
+            result["locations"][0]["physicalLocation"],
+        )
+        for result in run["results"]
+    ] == [
+        (
+            level,
+            f"policy-{level}",
+            {
+                "artifactLocation": {"uri": f"our%20policies/{name}", "uriBaseId": "%SRCROOT%"},
+                "region": {"startLine": line, "startColumn": column},
+            },
+        )
+        for level, name, line, column in [("warning", "_x.yaml", 1, 1), ("error", "code.yaml", 3, 15)]
+    ]
+    elsewhere = process("check", folder, "--sarif").json
+    assert list(SARIF.iter_errors(elsewhere)) == []
+    assert elsewhere["runs"][0]["originalUriBaseIds"] == {"POLICIES": {"uri": f"{folder.as_uri()}/"}}
+    place = elsewhere["runs"][0]["results"][1]["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert place == {"uri": "code.yaml", "uriBaseId": "POLICIES"}
+
+
+def test_sarif_tells_of_the_folder_itself_without_a_line(process: Run, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    found = process("check", "none", "--sarif", cwd=tmp_path).json
+    assert list(SARIF.iter_errors(found)) == []
+    place = found["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+    assert place == {"artifactLocation": {"uri": "none/", "uriBaseId": "%SRCROOT%"}}
+
+
+def test_json_and_sarif_at_once_are_bad_usage(farthing: Run, folder: Path) -> None:
+    assert farthing("check", folder, "--json", "--sarif").status == 2
 
 
 @pytest.mark.parametrize("command", ["check", "test"])
