@@ -47,6 +47,20 @@ def contradiction(condition: Condition) -> str | None:
     return reasons[0] if reasons and all(reasons) else None
 
 
+def is_certain(condition: Condition) -> bool:
+    """Say whether every request meets `condition`, because no fact can be outside of it."""
+    return all(isinstance(part, Comparison) and _is_certain(part) for part in parts_of(condition))
+
+
+def _is_certain(part: Comparison) -> bool:
+    fact = FACTS[part.fact]
+    if fact.may_lack or fact.kind != "number":
+        return False
+    lowest = fact.least is not None and part.operator in ("gt", "gte") and part.test(fact.least, part.operand)
+    highest = fact.most is not None and part.operator in ("lt", "lte") and part.test(fact.most, part.operand)
+    return lowest or highest
+
+
 def follows(later: Condition, earlier: Condition) -> bool:
     """Say whether `earlier` holds wherever `later` does."""
     known = parts_of(later)

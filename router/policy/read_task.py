@@ -22,7 +22,7 @@ from router.policy.document import (
 from router.policy.environment import report_strays
 from router.policy.expectation import PolicyTest
 from router.policy.fault import Report
-from router.policy.logic import contradiction, follows, parts_of
+from router.policy.logic import contradiction, follows, is_certain, parts_of
 from router.policy.names import AUTO, Names, check_name, check_version
 from router.policy.policy import Match, Policy, Rule, Verify
 from router.policy.read_accounts import budget_of
@@ -165,6 +165,8 @@ def _check_rules(
         elif condition is not None and (reason := contradiction(condition)):
             report.error(key_place(rule, ("when",)), f"never holds: {reason}")
         elif condition is not None:
+            if is_certain(condition):
+                report.warning(key_place(rule, ("when",)), "this holds for every request; leave `when` out")
             _check_order(rule, condition, before, report)
             before.setdefault(name, condition)
     if rules and at(rules[-1], "when") is not None and always is None:

@@ -407,8 +407,21 @@ SPLINTERS = (
     b".nan", b"-.inf", b"1e999999999", b"9" * 5000, b"0x", b'"', b"'", b"|\n", b">", b"%YAML 1.1\n",
     b"---\n", b"...\n", b"<<: *a", b"\xef\xbb\xbf", b"\x00", b"\xed\xa0\x80", b"\\ud800", b"2026-01-01",
     b"~", b"true", b"[[[[[[", b"{a: {a: {a: ", b"in: [", b'matches: "(a{1000}){1000}"', b"all: [{}]", b"${A}",
-    b"when:", b"# ", b"\xf0\x9f\x98\x80", b"1_000",
+    b"when:", b"condition: late", b"condition: [late, dear]", b"include: _shared.yaml", b"include: [a/b.yaml, ../x]",
+    b"cel: ", b'cel: "hour > 5 && "', b"cel: |\n        has(", b"metadata.a.", b"'tools' in has", b"(((((",
+    b"# ", b"\xf0\x9f\x98\x80", b"1_000",
 )  # fmt: skip
+
+
+INCLUDING: dict[str, str | bytes] = {
+    "_shared.yaml": "version: 1\n",
+    "including.yaml": task("include: _shared.yaml\nroute: [{when: {condition: late}, use: dear}, {use: cheap}]\n"),
+}
+SHARING = (
+    b"version: 1\nconditions:\n  late: {hour: {gte: 22}}\n  dear: {condition: late}\n",
+    b"version: 1\ninclude: [a/b.yaml]\nconditions: {late: {cel: 'hour > 21 || \"tools\" in has'}}\n",
+    b"version: 1\nprompts: {cheap: {system: Be short.}}\nconditions: {late: {all: [{hour: 1}, {condition: dear}]}}\n",
+)
 
 
 def test_no_mutated_file_raises(catalogue: Catalogue) -> None:
@@ -417,9 +430,9 @@ def test_no_mutated_file_raises(catalogue: Catalogue) -> None:
     dice = random.Random(seed)
     sources = [path.read_bytes() for path in (*SHIPPED.glob("*.yaml*"), *BROKEN.rglob("*.yaml"))]
     for _ in range(int(os.environ.get("FARTHING_FUZZ", "300"))):
-        name = dice.choice(("models.yaml", "accounts.yaml", "broken.yaml"))
-        data = _mutated(dice.choice(sources), dice)
-        loaded = load(catalogue, {name: data})
+        name = dice.choice(("models.yaml", "accounts.yaml", "broken.yaml", "_shared.yaml"))
+        data = _mutated(dice.choice(SHARING if name == "_shared.yaml" else sources), dice)
+        loaded = load(catalogue, {**INCLUDING, name: data})
         assert all(isinstance(fault, Fault) and fault.line >= 1 and fault.column >= 1 for fault in loaded.faults)
         assert (loaded.set is None) == any(fault.level == "error" for fault in loaded.faults)
 

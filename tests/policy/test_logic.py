@@ -9,7 +9,7 @@ from router.policy.condition import Condition
 from router.policy.document import read_document
 from router.policy.facts import Facts
 from router.policy.fault import START, Report
-from router.policy.logic import contradiction, demands, follows
+from router.policy.logic import contradiction, demands, follows, is_certain
 from router.policy.when import WhenCompiler
 
 HOURS = ("0", "1", "2", "23")
@@ -85,6 +85,15 @@ def test_a_request_that_meets_a_condition_meets_one_of_its_demands(when: str, re
             assert any(
                 demand.has <= facts.has and demand.input_tokens <= facts.input_tokens for demand in demands(condition)
             )
+
+
+@given(when=WHENS, requests=st.lists(FACTS, min_size=5, max_size=20))
+@settings(max_examples=400, deadline=None)
+def test_what_is_said_to_hold_for_every_request_does(when: str, requests: list[Facts]) -> None:
+    condition = compiled(when)
+    certain = is_certain(condition)
+    event(f"certain: {certain}")
+    assert not certain or all(condition.holds(facts) for facts in requests)
 
 
 def test_many_alternatives_are_given_up_on_in_no_time() -> None:
