@@ -39,7 +39,7 @@ def check(
         for fault in loaded.faults:
             print(fault)
         print(_summary(folder, loaded))
-    if loaded.set is None or (strict and loaded.faults):
+    if (strict and loaded.faults) or any(fault.level == "error" for fault in loaded.faults):
         raise typer.Exit(1)
 
 

@@ -28,13 +28,20 @@ MOST_LISTED = 20
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One fault. They sort by file, line and column; only errors keep a folder from being used."""
+    """One fault. They sort by file, line and column."""
 
     file: str
     line: int
     column: int
     message: str
     level: Level = "error"
+    fatal: bool = True
+    """Whether an error keeps the folder from being used; one that a change of price can make or mend does not."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether nothing can be served from a folder that has it."""
+        return self.level == "error" and self.fatal
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.level}: {self.message}"
@@ -47,18 +54,22 @@ class Report:
     file: str
     faults: list[Fault] = field(default_factory=list)
 
-    def error(self, place: Place, message: str) -> None:
-        self._add(place, message, "error")
+    def error(self, place: Place, message: str, *, fatal: bool = True) -> None:
+        self._add(Fault(self.file, place.line, place.column, message, "error", fatal))
 
     def warning(self, place: Place, message: str) -> None:
-        self._add(place, message, "warning")
+        self._add(Fault(self.file, place.line, place.column, message, "warning"))
+
+    @property
+    def stops(self) -> bool:
+        """Whether nothing can be made of the file."""
+        return any(fault.stops for fault in self.faults)
 
     def knows(self, place: Place) -> bool:
         """Say whether something is wrong there already, so that no fault is told twice."""
         return any((fault.line, fault.column) == place for fault in self.faults)
 
-    def _add(self, place: Place, message: str, level: Level) -> None:
-        fault = Fault(self.file, place.line, place.column, message, level)
+    def _add(self, fault: Fault) -> None:
         if fault not in self.faults:
             self.faults.append(fault)
 

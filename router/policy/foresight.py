@@ -1,7 +1,7 @@
 """Faults that would only show when a request comes: rules no model can serve, money that buys no answer.
 
-What can never work is an error. What money can't buy is a warning, for prices move with the catalogue, and a new
-price must not keep a proxy from starting; a request that meets it is refused with its reason.
+What can never work is an error. What money can't buy is one that stops nobody: prices move with the catalogue, and a
+new price must not keep a proxy from starting; a request that meets it is refused with its reason.
 """
 
 from __future__ import annotations
@@ -69,8 +69,10 @@ class Foresight:
             if nusd is not None and nusd < floor_nusd:
                 bought = False
                 place = place_of(self.root, ("budget", f"{limit}_usd"))
-                self.report.warning(
-                    place, f'this pays for no answer: "{cheapest.name}", the cheapest, {self._needs(floor_nusd)}'
+                self.report.error(
+                    place,
+                    f'this pays for no answer: "{cheapest.name}", the cheapest, {self._needs(floor_nusd)}',
+                    fatal=False,
                 )
         return bought
 
@@ -84,17 +86,18 @@ class Foresight:
         if min(floors.values()) > cap_nusd:
             cheapest = min(floors, key=lambda name: floors[name])
             said = f'no model here is ever within per_request_usd: "{cheapest}", the cheapest, '
-            self.report.warning(key_place(node, ("use",)), said + self._needs(floors[cheapest], tokens))
+            said += self._needs(floors[cheapest], tokens)
+            self.report.error(key_place(node, ("use",)), said, fatal=False)
             return
         for name, place in texts_at(node, "use"):
             if floors[name] > cap_nusd:
                 said = f'"{name}" is never within per_request_usd: it {self._needs(floors[name], tokens)}'
-                self.report.warning(place, said)
+                self.report.error(place, said, fatal=False)
         for name, place in texts_at(node, "verify", "escalate_to"):
             both_nusd = min(floors.values()) + self._floor_nusd(self.models[name], tokens)
             if both_nusd > cap_nusd:
                 said = f'never within per_request_usd: an answer and one more of "{name}" '
-                self.report.warning(place, said + self._needs(both_nusd, tokens, verb="need"))
+                self.report.error(place, said + self._needs(both_nusd, tokens, verb="need"), fatal=False)
 
     def _floor_nusd(self, model: Model, input_tokens: int) -> int:
         """Price the least that `decide` takes for an answer: `min_output_tokens`, at its dearest target."""

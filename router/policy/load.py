@@ -109,7 +109,7 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
 
     reports = (folder_report, *(file.report for file in opened))
     faults = tuple(sorted(fault for report in reports for fault in report.faults))
-    if any(fault.level == "error" for fault in faults):
+    if any(fault.stops for fault in faults):
         return Loaded(None, faults)
     complete = [task for task in tasks if task is not None]
     policies = PolicySet(

@@ -36,7 +36,7 @@ def read_accounts(root: Table, names: Names, report: Report) -> Accounts:
     for entry in entries_at(root, "accounts").values():
         for task, place in texts_at(entry.value, "tasks"):
             check_name(task, names.tasks, "task", place, report)
-    if shape is None or any(fault.level == "error" for fault in report.faults):
+    if shape is None or report.stops:
         return NOBODY
     accounts = {name: _account(name, account) for name, account in shape.accounts.items()}
     return Accounts(MappingProxyType(accounts), budget_of(shape.budget))

@@ -36,7 +36,7 @@ class ModelsReader:
             if name == AUTO:
                 self.report.error(entry.place, f'a model can\'t be named "{AUTO}": callers name that to choose none')
             self._check(entry.place, entry.value)
-        if shape is None or any(fault.level == "error" for fault in self.report.faults):
+        if shape is None or self.report.stops:
             return MappingProxyType({})
         return MappingProxyType({name: self._model(name, model) for name, model in shape.models.items()})
 

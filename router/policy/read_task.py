@@ -63,7 +63,7 @@ def read_task(root: Table, names: Names, scope: Scope, report: Report) -> Task |
     _check_uses(scope, report)
     _check_rules(rules, rule_names, conditions, report)
     check_tests(root, frozenset((*rule_names, PINNED)), names, report)
-    if shape is None or None in conditions or any(fault.level == "error" for fault in report.faults):
+    if shape is None or None in conditions or report.stops:
         return None
     prompts = {model: system for model, (system, _) in scope.prompts.items()}
     policy = _policy(shape, rule_names, conditions, prompts, report.file)
