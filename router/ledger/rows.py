@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from router.values import EXACT_NUSD, Attempt, Ending, Outcome
+from router.values import EXACT_NUSD, Attempt, Ending, Outcome, Usage
 
 CORRECTION = "correction"
 """The outcome of a row that an operator adds to correct another one; `charged_nusd` is the difference."""
@@ -132,7 +132,24 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
         "input_tokens": _number(attempt.usage.input_tokens) if attempt.usage else None,
         "output_tokens": _number(attempt.usage.output_tokens) if attempt.usage else None,
         "ms": round(attempt.duration_s * 1e3, 3),
+        **(_classes(attempt.usage) if attempt.usage else {}),
     }
+
+
+def _classes(usage: Usage) -> dict[str, object]:
+    """Return what else a usage says where it says more than input and output, so that it can be priced again."""
+    if usage == Usage(usage.input_tokens, usage.output_tokens):
+        return {}
+    said = {name: getattr(usage, name) for name in _CLASSES}
+    return {
+        name: _number(value) if isinstance(value, int) else value
+        for name, value in said.items()
+        if value != _USUAL[name]
+    }
+
+
+_CLASSES = Usage.__struct_fields__[2:]
+_USUAL = dict(zip(_CLASSES, Usage.__struct_defaults__, strict=True))
 
 
 def _number(number: int) -> int:

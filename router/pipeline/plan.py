@@ -19,6 +19,7 @@ from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
 from router.policy.policy import Account, Budget, Policy, PolicySet
 from router.policy.purse import purse_of
+from router.policy.record import recorded_circumstances, recorded_decision, recorded_facts
 from router.policy.target import Model
 from router.tokens import Counter
 from router.values import NUSD_PER_USD, Kind, Level, Rate, Scope
@@ -51,10 +52,18 @@ class Plan(Struct, frozen=True):
     pinned: str | None
     scopes: tuple[Scope, ...]
     decision: Decision
+    named_task: bool = True
+    """Whether the caller named the task, and no `match` had to be looked at."""
 
     def explained(self) -> dict[str, Any]:
         """Return the contract's explain object."""
         return explained(self.decision, self.facts, self.policy)
+
+    def recorded(self, asked_nusd: int | None) -> dict[str, Any]:
+        """Return what the ledger keeps, so that this can be decided again; `asked_nusd` is the caller's own limit."""
+        around = recorded_circumstances(self.policies, self.policy, self.facts, budgets=bool(self.scopes))
+        decided = recorded_decision(self.decision, asked_nusd, named_task=self.named_task)
+        return recorded_facts(self.facts) | around | decided
 
     def within(self, level: Level) -> Plan:
         """Decide again with no more than a budget has left, after others took what this request was to hold."""
@@ -94,7 +103,7 @@ async def plan_for(arrival: Arrival, policies: PolicySet, counter: Counter, budg
     facts = await anyio.to_thread.run_sync(work_out) if counter.is_long(chat) else work_out()
     purse = purse_of(policies, policy, account, arrival.budget_nusd)
     decision = decide(policies, policy, facts, purse=purse, pinned=claimed.pinned)
-    return Plan(policies, policy, facts, purse, claimed.pinned, scopes, decision)
+    return Plan(policies, policy, facts, purse, claimed.pinned, scopes, decision, claimed.named)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -9,7 +9,6 @@ from router.errors import FarthingError
 from router.pipeline.leg import Leg
 from router.pipeline.plan import Arrival, Plan
 from router.policy.decide import Candidate
-from router.policy.explain import recorded_facts
 from router.values import Attempt, Certainty, Ending, Level, Outcome, Usage
 
 
@@ -42,12 +41,16 @@ class Record:
         """Between tries, for a provider to recover."""
         self.first_token_s: float | None = None
         self._ended: dict[str, Attempt] = {}
-        self._facts = recorded_facts(plan.facts)
+        self._facts = plan.recorded(arrival.budget_nusd)
 
     @property
     def spent_nusd(self) -> int:
         """What the attempts that have ended cost."""
         return sum(attempt.charge_nusd for attempt in self.attempts)
+
+    def decided_anew(self, plan: Plan) -> None:
+        """Note another decision, made with what others had left of a budget."""
+        self.plan, self._facts = plan, plan.recorded(self.arrival.budget_nusd)
 
     def add(self, leg: Leg, attempt: Attempt) -> None:
         """Note how a leg ended."""

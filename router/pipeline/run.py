@@ -169,7 +169,7 @@ class Run:
             if isinstance(answer, Route):
                 self._committed = self._parts.ledger.record(self.record.held(answer.candidates[0]))
                 return answer
-            self.record.plan = self.plan.within(answer.level)
+            self.record.decided_anew(self.plan.within(answer.level))
         raise BudgetExceeded("Others took what was left of the budget while this request was being decided.")
 
     async def _hold_any(self, route: Route) -> Route | Short:

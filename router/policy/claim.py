@@ -20,6 +20,8 @@ class Claim:
 
     policy: Policy
     pinned: str | None
+    named: bool = True
+    """Whether the caller named the task."""
 
 
 def claim(
@@ -56,7 +58,7 @@ def claim(
             f"The account '{account.name}' may not use the task '{policy.task}'; its tasks are: "
             f"{', '.join(sorted(account.tasks))}."
         )
-    return Claim(policy, pinned)
+    return Claim(policy, pinned, named is not None)
 
 
 def _claiming(

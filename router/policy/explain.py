@@ -7,6 +7,7 @@ from typing import Any
 from router.policy.decide import Candidate, Decision, Route
 from router.policy.facts import Facts
 from router.policy.policy import Policy
+from router.policy.record import recorded_facts
 from router.values import usd
 
 
@@ -33,27 +34,6 @@ def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any
             for rule in policy.rules
         ],
         "candidates": [_candidate(candidate) for candidate in decision.considered],
-    }
-
-
-def recorded_facts(facts: Facts) -> dict[str, Any]:
-    """Return the facts as they may be written down: numbers and names, never text, headers or metadata."""
-    return {
-        "input_tokens": facts.input_tokens,
-        "expected_output_tokens": facts.expected_output_tokens,
-        "max_output_tokens": facts.max_output_tokens,
-        "difficulty": facts.difficulty,
-        "has": sorted(facts.has),
-        "language": facts.language,
-        "messages": facts.messages,
-        "n": facts.n,
-        "stream": facts.stream,
-        "hour": facts.hour,
-        "weekday": facts.weekday,
-        "account": facts.account,
-        "budget_used_pct": round(facts.budget_used_pct, 4),
-        "budget_remaining_usd": facts.budget_remaining_usd,
-        "input_tokens_by_model": dict(facts.input_tokens_by_model),
     }
 
 
