@@ -15,6 +15,7 @@ from router.cli.demo.command import demo
 from router.cli.explain import explain
 from router.cli.init import init
 from router.cli.keys import keys
+from router.cli.replay import replay
 from router.cli.schema import schema
 from router.cli.serve import serve
 from router.cli.spend import spend
@@ -47,7 +48,7 @@ def farthing(
         print(context.get_help())
 
 
-for command in (serve, check, test, explain, spend, init, demo, schema):
+for command in (serve, check, test, explain, replay, spend, init, demo, schema):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

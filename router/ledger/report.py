@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from router.errors import InvalidRequest
 from router.ledger.contract import Grouping, Spend, Store
 from router.ledger.correction import orphans
+from router.ledger.rows import time_text
+from router.policy.replay import Record
 from router.values import usd
 
 _SPAN = re.compile(r"^(\d{1,6})([mhdw])$")
+ROWS_A_PAGE = 2_000
+"""How many rows are in memory at once, of about 1 kB each."""
+_RECORD = ", ".join(Record.__struct_fields__)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -85,6 +91,38 @@ def orphans_report(store: Store, now: datetime) -> dict[str, Any]:
             for entry in found
         ],
     }
+
+
+def count_since(store: Store, since: datetime | None) -> int:
+    """Return how many rows there are from `since` on.
+
+    Raises:
+        StoreUnavailable: the ledger can't be read.
+    """
+    return int(store.ask("SELECT count(*) FROM requests WHERE at >= $1", [_from(since)])[0][0])
+
+
+def records_since(store: Store, since: datetime | None) -> Iterator[list[Record]]:
+    """Yield the rows from `since` on, oldest first, a page at a time; a page is never empty.
+
+    Raises:
+        StoreUnavailable: the ledger can't be read.
+    """
+    at, last_id = _from(since), ""
+    while True:
+        found = store.ask(
+            f"SELECT {_RECORD} FROM requests WHERE at >= $1 AND (at > $2 OR id > $3) "  # noqa: S608  names are ours
+            f"ORDER BY at, id LIMIT {ROWS_A_PAGE}",
+            [at, at, last_id],
+        )
+        if not found:
+            return
+        yield [Record(*row) for row in found]
+        last_id, at = found[-1][:2]
+
+
+def _from(since: datetime | None) -> str:
+    return time_text(since) if since else ""
 
 
 def _sums(spend: Spend) -> dict[str, Any]:

@@ -1,0 +1,220 @@
+"""`farthing replay`: what would these policies have cost on the traffic that was recorded?"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
+from router.cli.table import Column, console, dollars, plural, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from router.ledger.contract import Store
+    from router.policy.replay import Player, Record
+    from router.policy.tally import Tally
+
+MOST_SHOWN = 10
+"""Of the requests that move most money, in a table; --json has all fifty."""
+
+_TASKS = (
+    Column("task"),
+    Column("requests", number=True),
+    Column("changed", number=True),
+    Column("before", number=True),
+    Column("replayed", number=True),
+    Column("went to", prose=True, spare=True),
+    Column("would go to", prose=True),
+)
+_LARGEST = (
+    Column("request", spare=True),
+    Column("task"),
+    Column("rule"),
+    Column("model"),
+    Column("before", number=True),
+    Column("replayed", number=True),
+)
+
+
+def replay(
+    policies: FolderOption = DEFAULT_FOLDER,
+    since: Annotated[
+        str | None, typer.Option(help="30m, 24h, 7d, 2w, or a date or time (UTC). Default: from the beginning.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Compare with these policies in place of what was recorded.")
+    ] = None,
+    ledger_url: Annotated[
+        str, typer.Option(envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")
+    ] = "sqlite:///farthing.db",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what these policies would have cost on recorded traffic: dollars, mix, and which decisions change.
+
+    No model is called. Each request is decided again by its recorded facts, and priced by what it used. It is safe
+    beside a running proxy.
+
+    Example: farthing replay --policies new-policies --since 7d
+    Example: farthing replay --policies policies --against old-policies --markdown
+    """
+    from router.errors import InvalidRequest
+    from router.ledger.open import open_store
+    from router.ledger.report import parse_since
+    from router.policy.replay import Player
+
+    if as_json and markdown:
+        raise typer.BadParameter("give --json or --markdown, not both")
+    try:
+        start = parse_since(since, datetime.now(UTC)) if since else None
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.message, param_hint="--since") from None
+    new = read_folder(policies).checked()
+    old = read_folder(against).checked() if against else None
+    with closing(open_store(ledger_url, read_only=True)) as store:
+        tally = _tallied(store, start, Player(new), Player(old) if old else None)
+    report = tally.report() | {
+        "since": start.isoformat() if start else None,
+        "policy_revision": new.revision,
+        "against_revision": old.revision if old else None,
+    }
+    before = str(against) if against else "recorded"
+    if as_json:
+        print_json(report)
+    elif markdown:
+        print(_markdown(report, str(policies), before))
+    else:
+        _print(report, before)
+
+
+def _tallied(store: Store, since: datetime | None, new: Player, old: Player | None) -> Tally:
+    from router.policy.replay import read
+    from router.policy.tally import Tally
+
+    tally = Tally()
+    for record in _shown(store, since):
+        if record.outcome == "correction":
+            tally.add_correction(record.charged_nusd)
+        elif (request := read(record)) is None:
+            tally.add_unreadable(record.charged_nusd)
+        else:
+            tally.add(record, old.play(request) if old else request.as_recorded(), new.play(request))
+    return tally
+
+
+def _shown(store: Store, since: datetime | None) -> Iterator[Record]:
+    """Yield every row, with a progress bar on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from router.ledger.report import count_since, records_since
+
+    screen = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        bar = progress.add_task("replaying", total=count_since(store, since))
+        for page in records_since(store, since):
+            yield from page
+            progress.advance(bar, len(page))
+
+
+def _print(report: dict[str, Any], before: str) -> None:
+    if not report["requests"]:
+        print("Nothing was recorded in that time.")
+        return
+    print_table(_TASKS, [_task(row) for row in report["tasks"]], total=_task({"task": "total", **report}))
+    if report["largest"]:
+        print_table(_LARGEST, [_move(move) for move in report["largest"][:MOST_SHOWN]])
+    for line in _said(report, before):
+        print(line)
+
+
+def _task(row: dict[str, Any]) -> list[str]:
+    return [
+        row["task"],
+        f"{row['requests']:,}",
+        f"{row['changed_decisions']:,}",
+        dollars(row["before_usd"]),
+        dollars(row["replayed_usd"]),
+        _mix(row["mix_before"]),
+        _mix(row["mix"]),
+    ]
+
+
+def _mix(mix: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * share:.0f}%" for name, share in mix.items()) or "-"
+
+
+def _move(move: dict[str, Any]) -> list[str]:
+    return [
+        move["id"],
+        move["task"],
+        _change(move["rule_before"], move["rule"]),
+        _change(move["model_before"] or "refused", move["model"] or "refused"),
+        dollars(move["before_usd"]),
+        dollars(move["replayed_usd"]),
+    ]
+
+
+def _change(before: str, after: str) -> str:
+    return before if before == after else f"{before} → {after}"
+
+
+def _said(report: dict[str, Any], before: str) -> list[str]:
+    """Return what the figures say, a sentence each."""
+    low, high = report["difference_interval_usd"]
+    risk = report["quality_risk"]
+    share = _share(risk["requests"], report["requests"])
+    money = (
+        f"{before}: {dollars(report['before_usd'])}; replayed: {dollars(report['replayed_usd'])}; "
+        f"difference {dollars(report['difference_usd'])}, 95% between {dollars(low)} and {dollars(high)}."
+    )
+    decisions = (
+        f"{report['changed_decisions']:,} of {plural(report['requests'], 'decision')} change "
+        f"({_share(report['changed_decisions'], report['requests'])}); "
+        f"{plural(report['refused'], 'request')} would be refused, {report['refused_before']:,} before."
+    )
+    quality = f"Quality at risk: {share} of the requests would move to a cheaper kind of model{_kinds(risk['moves'])}."
+    lines = [money, decisions, quality]
+    if unknown := report["unknown"]["requests"]:
+        rules = ", ".join(f"{rule} ({number:,})" for rule, number in report["unknown"]["rules"].items())
+        lines.append(
+            f"Not known: {plural(unknown, 'request')} met a rule that looks at text or facts that were not recorded, "
+            f"which is taken not to hold: {rules}."
+        )
+    if recounted := report["recounted"]:
+        lines.append(f"Estimated: the input of {plural(recounted, 'request')}, which the new model never counted.")
+    if unreadable := report["unreadable"]:
+        lines.append(f"{plural(unreadable, 'row')} can't be read and stand as they are.")
+    return lines
+
+
+def _kinds(moves: list[dict[str, Any]]) -> str:
+    told = ", ".join(f"{move['from']} → {move['to']} {move['requests']:,}" for move in moves)
+    return f"; between kinds: {told}" if told else ""
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}%" if whole else "0%"
+
+
+def _markdown(report: dict[str, Any], after: str, before: str) -> str:
+    """Write the report as a comment on a pull request."""
+    lines = [f"### Replay of {plural(report['requests'], 'request')}: `{after}` beside {before}", ""]
+    lines += [f"- {line}" for line in _said(report, before)]
+    lines += ["", *_markdown_table(_TASKS, [_task(row) for row in (*report["tasks"], {"task": "total", **report})])]
+    if report["largest"]:
+        lines += ["", "<details><summary>The requests that move most money</summary>", ""]
+        lines += _markdown_table(_LARGEST, [_move(move) for move in report["largest"]])
+        lines += ["", "</details>"]
+    return "\n".join(lines)
+
+
+def _markdown_table(columns: tuple[Column, ...], rows: list[list[str]]) -> list[str]:
+    marks = ["---:" if column.number else "---" for column in columns]
+    cells = [[column.heading for column in columns], marks, *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]

@@ -1,0 +1,448 @@
+"""Recorded requests decided again under other policies: where each would go now, and what it would cost. Pure.
+
+Each request is decided alone, with the money and the state of its budgets that it met. What it would cost rests on what
+it used: a decision that stays as it was keeps every attempt, priced at the policies' prices; another model is taken to
+answer at once and at the same length, as far as the budget allows. What the ledger can't tell is counted, not guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import msgspec
+from msgspec import UNSET, Struct, structs
+
+from router.errors import FarthingError
+from router.policy.claim import Claim, claim
+from router.policy.condition import AllOf, AnyOf, Comparison, Condition, Not
+from router.policy.decide import Candidate, Purse, Refusal, Route, decide
+from router.policy.facts import Facts
+from router.policy.features import FACT_RULES
+from router.policy.policy import Policy, PolicySet
+from router.policy.purse import purse_of
+from router.policy.record import AT_NEED, LEFT_OF_A_BUDGET, PRIVATE, RecordedFacts, name_of
+from router.policy.target import Model
+from router.values import Ending, Usage
+
+MOST_CLAIMS = 10_000
+"""Distinct requests to claim that are remembered; then it is begun anew."""
+
+
+class RecordedAttempt(Struct, frozen=True):
+    """One call as the ledger has it. The classes of tokens are there where they are not none."""
+
+    model: str
+    target: str
+    reason: str
+    charged_nusd: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    input_audio_tokens: int = 0
+    cached_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    searches: int = 0
+    search_context: str = "medium"
+    service_tier: str = "default"
+
+    @property
+    def usage(self) -> Usage | None:
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return Usage(
+            self.input_tokens,
+            self.output_tokens,
+            self.cached_tokens,
+            self.cache_write_tokens,
+            self.cache_write_1h_tokens,
+            self.input_audio_tokens,
+            self.cached_audio_tokens,
+            self.input_image_tokens,
+            self.reasoning_tokens,
+            self.output_audio_tokens,
+            self.output_image_tokens,
+            self.searches,
+            self.search_context,
+            self.service_tier,
+        )
+
+
+class Record(Struct, frozen=True):
+    """One row of the ledger, as far as it is played again; `facts` and `attempts` are JSON."""
+
+    id: str
+    at: str
+    account: str | None
+    task: str
+    rule: str
+    requested_model: str
+    routed_model: str | None
+    kind: str | None
+    outcome: str
+    charged_nusd: int
+    attempts: str
+    facts: str
+
+
+class Played(Struct, frozen=True):
+    """What became of a request, then or now. `first_model` is what was decided; None where that was a refusal."""
+
+    rule: str
+    first_model: str | None
+    answered_by: str | None
+    kind: str | None
+    nusd: int
+    unknown_rules: tuple[str, ...] = ()
+    """The rules of which it can't be told whether they held; they are taken not to."""
+    recounted: bool = False
+    """Whether the input was never counted as the model counts it, so that its tokens are an estimate."""
+
+
+class Request(Struct, frozen=True):
+    """A row with its JSON read."""
+
+    record: Record
+    facts: RecordedFacts
+    attempts: list[RecordedAttempt]
+
+    @property
+    def first_model(self) -> str | None:
+        """What was decided then; in old rows, what was tried first."""
+        if self.facts.first_model is not UNSET:
+            return self.facts.first_model
+        return self.attempts[0].model if self.attempts else self.record.routed_model
+
+    def as_recorded(self) -> Played:
+        record = self.record
+        return Played(record.rule, self.first_model, record.routed_model, record.kind, record.charged_nusd)
+
+    def answer(self) -> RecordedAttempt | None:
+        """Return the attempt whose usage stands for the request's: the last that used anything."""
+        return next((attempt for attempt in reversed(self.attempts) if attempt.input_tokens is not None), None)
+
+
+_facts_of = msgspec.json.Decoder(RecordedFacts).decode
+_attempts_of = msgspec.json.Decoder(list[RecordedAttempt]).decode
+
+
+def read(record: Record) -> Request | None:
+    """Read a row's JSON; None where it is not of a request that was decided, such as a row of another program."""
+    try:
+        return Request(record, _facts_of(record.facts), _attempts_of(record.attempts))
+    except msgspec.DecodeError:
+        return None
+
+
+class Player:
+    """Decides recorded requests under one set of policies."""
+
+    def __init__(self, policies: PolicySet) -> None:
+        self._policies = policies
+        self._playable = {task: _playable(policy) for task, policy in policies.policies.items()}
+        self._any_absent = any(model.absent for model in policies.models.values())
+        self._sets: dict[tuple[frozenset[str], frozenset[str]], PolicySet] = {}
+        self._claims: dict[tuple[str, str, bool, str | None], Claim | None] = {}
+        self._purses: dict[tuple[str, str | None, int | None], Purse | None] = {}
+
+    def play(self, request: Request) -> Played:
+        """Decide a request again and say what it would have cost."""
+        record, facts = request.record, request.facts
+        claimed = self._claim(record, facts)
+        if claimed is None:
+            return Played("-", None, None, None, 0)
+        policy = claimed.policy
+        playable = self._playable.get(policy.task) or _playable(policy)
+        facts, recounted = self._counted(facts, playable.policy)
+        unknown = playable.unknown(facts) if playable.asks else False
+        decision = decide(
+            self._as_present(facts),
+            playable.sure if unknown else playable.policy,
+            facts,
+            purse=self._purse(policy, record.account, facts),
+            pinned=claimed.pinned,
+        )
+        doubted = playable.doubted(facts, decision.rule.name) if unknown and claimed.pinned is None else ()
+        if isinstance(decision, Refusal):
+            return self._refused(request, decision, doubted)
+        return self._routed(request, decision, facts, doubted, recounted=recounted)
+
+    def _claim(self, record: Record, facts: RecordedFacts) -> Claim | None:
+        key = (record.requested_model, record.task, facts.named_task, record.account)
+        if key in self._claims:
+            return self._claims[key]
+        if len(self._claims) >= MOST_CLAIMS:
+            self._claims.clear()
+        own = self._policies.policies.get(record.task)
+        try:
+            found: Claim | None = claim(
+                self._policies,
+                record.requested_model,
+                header_task=record.task if facts.named_task else None,
+                metadata=None,
+                account=self._policies.accounts.get(record.account) if record.account else None,
+                # Headers are not recorded. Those that the match of its own task asks for were there.
+                headers=own.match.headers if own else {},
+            )
+        except FarthingError:
+            found = None
+        self._claims[key] = found
+        return found
+
+    def _purse(self, policy: Policy, account_name: str | None, facts: RecordedFacts) -> Purse | None:
+        key = (policy.task, account_name, facts.asked_nusd)
+        if key not in self._purses:
+            if len(self._purses) >= MOST_CLAIMS:
+                self._purses.clear()
+            account = self._policies.accounts.get(account_name) if account_name else None
+            self._purses[key] = purse_of(self._policies, policy, account, facts.asked_nusd)
+        purse = self._purses[key]
+        if facts.left_nusd is None or (purse and purse.nusd < facts.left_nusd):
+            return purse
+        return Purse(facts.left_nusd, "what a budget had left", LEFT_OF_A_BUDGET, facts.left_downgrades)
+
+    def _as_present(self, facts: RecordedFacts) -> PolicySet:
+        """Return the policies with the models there that were there then; of one not known then, it is as it is now."""
+        if not (self._any_absent or facts.absent):
+            return self._policies
+        key = (facts.absent, frozenset(facts.input_tokens_by_model))
+        if key not in self._sets:
+            if len(self._sets) >= MOST_CLAIMS:
+                self._sets.clear()
+            self._sets[key] = _with_presence(self._policies, *key)
+        return self._sets[key]
+
+    def _counted(self, facts: RecordedFacts, policy: Policy) -> tuple[RecordedFacts, bool]:
+        """Give each model of the policy its count of the input, and the policy's own expectation of the answer."""
+        by_model = facts.input_tokens_by_model
+        missing = [name for name in policy.models if name not in by_model]
+        if missing:
+            counted = {name: _scaled_count(self._policies.models[name], facts.input_tokens) for name in missing}
+            facts = structs.replace(facts, input_tokens_by_model={**by_model, **counted})
+        if facts.expected_output_tokens != policy.expected_output_tokens:
+            facts = structs.replace(facts, expected_output_tokens=policy.expected_output_tokens)
+        return facts, bool(missing)
+
+    def _refused(self, request: Request, decision: Refusal, doubted: tuple[str, ...]) -> Played:
+        kept_nusd = request.record.charged_nusd if request.first_model is None else 0
+        return Played(decision.rule.name, None, None, None, kept_nusd, doubted)
+
+    def _routed(
+        self, request: Request, route: Route, facts: Facts, doubted: tuple[str, ...], *, recounted: bool
+    ) -> Played:
+        candidate = route.candidates[0]
+        name = candidate.model.name
+        if name == request.first_model:
+            record = request.record
+            answered_by = record.routed_model
+            kept = self._policies.models.get(answered_by) if answered_by else None
+            kind = kept.kind if kept else record.kind
+            return Played(route.rule.name, name, answered_by, kind, self._again_nusd(request), doubted)
+        nusd = _anew_nusd(request, candidate, facts)
+        return Played(route.rule.name, name, name, candidate.model.kind, nusd, doubted, recounted)
+
+    def _again_nusd(self, request: Request) -> int:
+        """Price the recorded attempts at these policies' prices; what was only held stays at its ceiling."""
+        if not request.attempts:
+            return request.record.charged_nusd
+        return sum(self._attempt_nusd(attempt) for attempt in request.attempts)
+
+    def _attempt_nusd(self, attempt: RecordedAttempt) -> int:
+        model, usage = self._policies.models.get(attempt.model), attempt.usage
+        if model is None or usage is None:
+            return attempt.charged_nusd
+        for target in model.targets:
+            if target.name == attempt.target:
+                return target.price.charge_nusd(usage)
+        return _charge_nusd(model, usage)
+
+
+def _anew_nusd(request: Request, candidate: Candidate, facts: Facts) -> int:
+    """Price a request at a model that it did not go to: the same length of answer, within what the budget allows."""
+    record, answer = request.record, request.answer()
+    usage = answer.usage if answer else None
+    if answer is None or usage is None:
+        if record.outcome == Ending.HELD:
+            return candidate.ceiling_nusd
+        # What was refused had no answer to go by; what failed, or was turned away, fails again.
+        return candidate.estimate_nusd if request.first_model is None else 0
+    then = facts.input_tokens_for(answer.model)
+    if then != candidate.input_tokens and then > 0:
+        usage = _with_input(usage, candidate.input_tokens / then)
+    most = facts.n * candidate.max_output_tokens + facts.predicted_tokens
+    if usage.output_tokens > most:
+        usage = structs.replace(usage, output_tokens=most)
+    return min(_charge_nusd(candidate.model, usage), candidate.ceiling_nusd)
+
+
+def _with_input(usage: Usage, ratio: float) -> Usage:
+    """Return a usage whose input another model counts `ratio` times as long, in all its classes."""
+    return structs.replace(
+        usage,
+        input_tokens=math.ceil(usage.input_tokens * ratio),
+        cached_tokens=int(usage.cached_tokens * ratio),
+        cache_write_tokens=int(usage.cache_write_tokens * ratio),
+        cache_write_1h_tokens=int(usage.cache_write_1h_tokens * ratio),
+    )
+
+
+def _charge_nusd(model: Model, usage: Usage) -> int:
+    return max([price.charge_nusd(usage) for price in model.prices])
+
+
+def _scaled_count(model: Model, input_tokens: int) -> int:
+    """Estimate how many tokens a model counts where the facts' own count is `input_tokens`."""
+    factor = max(target.token_rules.factor for target in model.targets) / FACT_RULES.factor
+    return math.ceil(input_tokens * factor)
+
+
+def _with_presence(policies: PolicySet, absent: frozenset[str], known: frozenset[str]) -> PolicySet:
+    def as_then(name: str, model: Model) -> Model:
+        then = "was absent" if name in absent else None if name in known else model.absent
+        return model if bool(then) == bool(model.absent) else replace(model, absent=then)
+
+    models = MappingProxyType({name: as_then(name, model) for name, model in policies.models.items()})
+    return replace(policies, models=models)
+
+
+# -- conditions whose facts are not there any more ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A condition on private facts: holds where the row says that it held."""
+
+    name: str
+
+    def holds(self, facts: Facts) -> bool:
+        return isinstance(facts, RecordedFacts) and facts.conditions.get(self.name, False)
+
+    def needs(self) -> frozenset[str]:
+        return frozenset()
+
+    def explain(self, facts: Facts) -> str:
+        return "as recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Lazily:
+    """A condition on a fact that may not have been worked out."""
+
+    condition: Condition
+    fact: str
+
+    def holds(self, facts: Facts) -> bool:
+        return self.condition.holds(facts)
+
+    def needs(self) -> frozenset[str]:
+        return self.condition.needs()
+
+    def explain(self, facts: Facts) -> str:
+        return self.condition.explain(facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Sure:
+    """Holds where a condition surely does, whatever the facts that are not known were."""
+
+    condition: Condition
+
+    def holds(self, facts: Facts) -> bool:
+        return isinstance(facts, RecordedFacts) and truth(self.condition, facts) is True
+
+    def needs(self) -> frozenset[str]:
+        return self.condition.needs()
+
+    def explain(self, facts: Facts) -> str:
+        return self.condition.explain(facts)
+
+
+def truth(when: Condition, facts: RecordedFacts) -> bool | None:
+    """Say whether a condition held; None where that hangs on what is not known."""
+    match when:
+        case AllOf(parts) | AnyOf(parts):
+            decisive = isinstance(when, AnyOf)
+            found = [truth(part, facts) for part in parts]
+            return decisive if decisive in found else None if None in found else not decisive
+        case Not(part):
+            inner = truth(part, facts)
+            return None if inner is None else not inner
+        case Told(name):
+            return facts.conditions.get(name)
+        case Lazily(condition, fact) if fact not in facts.looked_at:
+            # Old rows do not say what was worked out; a difficulty that is there was.
+            return condition.holds(facts) if fact == "difficulty" and facts.difficulty is not None else None
+    return when.holds(facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Playable:
+    """A policy over recorded facts, and what its rules ask of a row."""
+
+    policy: Policy
+    sure: Policy
+    """The same, where a rule that can't be told does not hold."""
+    told: frozenset[str]
+    lazy: frozenset[str]
+
+    @property
+    def asks(self) -> bool:
+        return bool(self.told or self.lazy)
+
+    def unknown(self, facts: RecordedFacts) -> bool:
+        """Say whether a row lacks anything that the rules ask."""
+        return not (self.told <= facts.conditions.keys() and self.lazy <= facts.looked_at)
+
+    def doubted(self, facts: RecordedFacts, decided: str) -> tuple[str, ...]:
+        """Return the rules, up to the one that decided, of which it can't be told whether they held."""
+        found = []
+        for rule in self.policy.rules:
+            if truth(rule.when, facts) is None:
+                found.append(rule.name)
+            if rule.name == decided:
+                break
+        return tuple(found)
+
+
+def _playable(policy: Policy) -> Playable:
+    told: set[str] = set()
+    lazy: set[str] = set()
+    rules = tuple(replace(rule, when=_over_records(rule.when, told, lazy)) for rule in policy.rules)
+    sure = tuple(replace(rule, when=Sure(rule.when)) for rule in rules)
+    return Playable(replace(policy, rules=rules), replace(policy, rules=sure), frozenset(told), frozenset(lazy))
+
+
+def _over_records(when: Condition, told: set[str], lazy: set[str]) -> Condition:
+    """Return a condition over recorded facts; adds to `told` and `lazy` what it asks of a row."""
+    match when:
+        case AllOf(parts):
+            return AllOf(tuple(_over_records(part, told, lazy) for part in parts))
+        case AnyOf(parts):
+            return AnyOf(tuple(_over_records(part, told, lazy) for part in parts))
+        case Not(part):
+            return Not(_over_records(part, told, lazy))
+    needs = when.needs()
+    if not needs.isdisjoint(PRIVATE):
+        told.add(name := name_of(when))
+        return Told(name)
+    fact = next((fact for fact in AT_NEED if fact in needs and not _sees_no_code(when, fact)), None)
+    if fact is None:
+        return when
+    lazy.add(fact)
+    return Lazily(when, fact)
+
+
+def _sees_no_code(when: Condition, fact: str) -> bool:
+    """Say whether a condition on `has` looks at other words than `code`, which are always worked out."""
+    return (
+        fact == "has"
+        and isinstance(when, Comparison)
+        and isinstance(when.operand, frozenset)
+        and "code" not in when.operand
+    )
