@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from router.chat import ChatBody
     from router.pipeline.plan import Arrival
     from router.policy.policy import Account, PolicySet
-
-_JSON = re.compile(rb"\s*(?:\{|\[\s*\{)")
-"""How a request or a list of messages begins; all else is plain text."""
 
 
 def explain(
@@ -50,6 +46,8 @@ def explain(
 
     Example: echo "Where is my parcel?" | farthing explain --task support -
     """
+    from router.policy.request import request_body
+
     body = request_body(_read(file), model)
     loaded = read_folder(policies).checked()
     headers = dict(_header(text) for text in header or ())
@@ -63,37 +61,6 @@ def explain(
         print_json(explained)
     else:
         _print(explained)
-
-
-def request_body(data: bytes, model: str | None) -> ChatBody:
-    """Read a request, a list of messages or plain text; `model` replaces the request's own.
-
-    Raises:
-        InvalidRequest: it begins like JSON and is not the JSON of a request, or is not UTF-8.
-    """
-    import msgspec
-
-    from router.chat import ChatBody
-    from router.errors import InvalidRequest
-    from router.policy.claim import AUTO
-
-    try:
-        if not _JSON.match(data):
-            members: dict[str, object] = {"messages": [{"role": "user", "content": data.decode().rstrip("\r\n")}]}
-        elif data.lstrip().startswith(b"["):
-            members = {"messages": msgspec.json.decode(data, type=list[msgspec.Raw])}
-        else:
-            members = dict(msgspec.json.decode(data, type=dict[str, msgspec.Raw]))
-    except UnicodeDecodeError:
-        raise InvalidRequest("The request is neither JSON nor text in UTF-8.") from None
-    except RecursionError:
-        raise InvalidRequest("The request is nested too deeply to be read; flatten it.") from None
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The request begins like JSON and is not valid: {error}.") from None
-    if model is not None:
-        members["model"] = model
-    members.setdefault("model", AUTO)
-    return ChatBody(msgspec.json.encode(members))
 
 
 def _read(file: str) -> bytes:
@@ -159,8 +126,8 @@ def _print(explained: dict[str, Any]) -> None:
         (Column("fact"), Column("value", prose=True)), [(name, _said(v)) for name, v in explained["facts"].items()]
     )
     print_table(
-        (Column("rule"), Column("holds"), Column("why", prose=True)),
-        [(rule["rule"], _said(rule["holds"]), rule["why"]) for rule in explained["rules"]],
+        (Column("rule"), Column("held"), Column("why", prose=True)),
+        [(rule["name"], _said(rule["held"]), rule["why"]) for rule in explained["rules"]],
     )
     print_table(
         (

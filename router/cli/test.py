@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,24 +15,75 @@ if TYPE_CHECKING:
     from router.policy.testing import Verdict
 
 
-def test(folder: FolderArgument = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:  # noqa: PT028 - a command
+def test(
+    folder: FolderArgument = DEFAULT_FOLDER,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML too, for a CI's report.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Run them again whenever a file of the folder changes, until Ctrl-C.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Run the tests that stand in the policies: no call is made, and the result is the same on every machine.
 
     Ends with status 1 where one fails, or where the policies are not valid.
 
     Example: farthing test policies
+    Example: farthing test policies --junit results.xml
+    """
+    if watch and as_json:
+        raise typer.BadParameter("give --watch or --json, not both")
+    passed = _run(folder, junit, as_json=as_json)
+    if watch:
+        passed = _watched(folder, junit, passed=passed)
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _run(folder: Path, junit: Path | None, *, as_json: bool) -> bool:
+    """Run the tests once, and say whether the policies are valid and all of them hold.
+
+    Raises:
+        PolicyFaults: the policies are not valid, and no JSON was asked for.
     """
     loaded = read_folder(folder)
-    if loaded.set is None and as_json:
-        print_json({"passed": 0, "failed": 0, "results": [], "faults": [str(fault) for fault in loaded.faults]})
-        raise typer.Exit(1)
-    verdicts = _verdicts(loaded)
+    verdicts = _verdicts(loaded) if loaded.set is not None else []
+    if junit is not None:
+        from router.cli.junit import write_junit
+
+        write_junit(junit, loaded, verdicts)
     if as_json:
-        print_json(_as_json(verdicts))
+        faults = {} if loaded.set is not None else {"faults": [str(fault) for fault in loaded.faults]}
+        print_json(_as_json(verdicts) | faults)
     else:
+        loaded.checked()
         _print(verdicts)
-    if not all(verdict.passed for verdict in verdicts):
-        raise typer.Exit(1)
+    return loaded.set is not None and all(verdict.passed for verdict in verdicts)
+
+
+def _watched(folder: Path, junit: Path | None, *, passed: bool) -> bool:
+    """Run the tests after each change until interrupted; say how the last run ended."""
+    import sys
+
+    from watchfiles import watch
+
+    from router.errors import PolicyFaults
+
+    print(f"Watching {folder}; Ctrl-C ends it.", flush=True)
+    for _ in watch(folder, raise_interrupt=False):
+        print(flush=True)
+        try:
+            passed = _run(folder, junit, as_json=False)
+        except PolicyFaults as error:
+            passed = False
+            for fault in error.faults:
+                print(fault, file=sys.stderr, flush=True)
+        except typer.BadParameter as error:
+            passed = False
+            print(error.message, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    return passed
 
 
 def _verdicts(loaded: Loaded) -> list[Verdict]:

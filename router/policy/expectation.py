@@ -100,7 +100,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class PolicyTest:
-    """One test of one policy. Exactly one of `request` and `facts` is set."""
+    """One test of one policy. Exactly one of `request`, `request_file`, `facts` is set."""
 
     name: str
     task: str
@@ -109,5 +109,7 @@ class PolicyTest:
     expect: Expected
     request: bytes | None = None
     """A chat-completions body as JSON; its model is "auto" where the file gives none."""
+    request_file: str | None = None
+    """Where the request is, beside the policy's file."""
     facts: Facts | None = None
     given: Given = Given()

@@ -30,7 +30,7 @@ def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any
         "policy_revision": decision.revision,
         "facts": recorded_facts(facts),
         "rules": [
-            {"rule": rule.name, "holds": rule.when.holds(facts), "why": rule.when.explain(facts)}
+            {"name": rule.name, "held": rule.when.holds(facts), "why": rule.when.explain(facts)}
             for rule in policy.rules
         ],
         "candidates": [_candidate(candidate) for candidate in decision.considered],
@@ -45,6 +45,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "estimate_usd": _usd(candidate.estimate_nusd) if candidate.fits else None,
         "input_tokens": candidate.input_tokens,
         "max_output_tokens": candidate.max_output_tokens,
+        "clamped": candidate.clamped,
         "reason": candidate.reason,
     }
 

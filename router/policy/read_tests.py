@@ -116,7 +116,8 @@ def read_tests(root: Table, shape: TaskFile, file: str) -> tuple[PolicyTest, ...
             file=file,
             place=node.place,
             expect=_expected(test.expect),
-            request=_body(request) if (request := at(node, "request")) else None,
+            request=_body(request) if isinstance(request := at(node, "request"), Table) else None,
+            request_file=test.request if isinstance(test.request, str) else None,
             facts=_facts(test.facts, shape.expected_output_tokens) if test.facts else None,
             given=_given(test.given),
         )

@@ -456,8 +456,10 @@ class TestShape(Shape):
     __test__ = False
 
     name: Text = Field(description="The fact it states.")
-    request: dict[str, object] | None = Field(
-        None, description='A chat-completions body. Its model is "auto" where it has none.'
+    request: dict[str, object] | Text | None = Field(
+        None,
+        description="A chat-completions body, or the name of a file beside this one that holds a body, a list of "
+        'messages or plain text. Its model is "auto" where it has none.',
     )
     facts: FactsShape | None = Field(None, description="The facts alone, in place of a request.")
     given: GivenShape = Field(GivenShape(), description="Circumstances: spend, time, caller.")

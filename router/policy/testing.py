@@ -1,6 +1,7 @@
 """Runs the `tests:` of policy files: the facts, the decision they come to, and what differs from the expected.
 
-Pure: no clock, no network, no environment. A test that was not told what budget is left has all of it.
+No clock, no network, no environment; all that is read is the files of requests that tests name. A test that was not
+told what budget is left has all of it.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 
 from router.chat import ChatBody
-from router.errors import FarthingError
+from router.errors import FarthingError, InvalidRequest
 from router.policy.claim import AUTO, claim
 from router.policy.decide import Candidate, Decision, Purse, Refusal, decide
 from router.policy.expectation import Bounds, Expected, PolicyTest
@@ -18,6 +20,7 @@ from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
 from router.policy.policy import Account, Policy, PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd, purse_of
+from router.policy.request import request_body
 from router.tokens import Counter
 from router.values import nusd_limit, usd, usd_text
 
@@ -55,7 +58,11 @@ def run_tests(policies: PolicySet, tests: Iterable[PolicyTest], counter: Counter
 def run_test(policies: PolicySet, test: PolicyTest, counter: Counter) -> Verdict:
     """Decide what the test gives and compare it with what the test expects."""
     try:
-        decided = _decided(policies, test, counter)
+        body = _body(test)
+    except InvalidRequest as error:
+        return Verdict(test, (error.message,))
+    try:
+        decided = _decided(policies, test, body, counter)
     except FarthingError as error:
         if test.expect.refused == error.code:
             return Verdict(test, ())
@@ -63,7 +70,7 @@ def run_test(policies: PolicySet, test: PolicyTest, counter: Counter) -> Verdict
     return Verdict(test, tuple(_differences(test.expect, decided)))
 
 
-def _decided(policies: PolicySet, test: PolicyTest, counter: Counter) -> Decided:
+def _decided(policies: PolicySet, test: PolicyTest, body: ChatBody | None, counter: Counter) -> Decided:
     """Decide as a request would be decided.
 
     Raises:
@@ -72,7 +79,7 @@ def _decided(policies: PolicySet, test: PolicyTest, counter: Counter) -> Decided
     given = test.given
     policies = replace(policies, models=given.models(policies.models))
     account = policies.accounts[given.account] if given.account else None
-    chat = ChatBody(test.request).chat if test.request is not None else None
+    chat = body.chat if body else None
     claimed = claim(
         policies,
         chat.model if chat else AUTO,
@@ -90,6 +97,23 @@ def _decided(policies: PolicySet, test: PolicyTest, counter: Counter) -> Decided
     purse = _purse(policies, claimed.policy, account, test)
     decision = decide(policies, claimed.policy, facts, purse=purse, pinned=claimed.pinned)
     return Decided(claimed.policy, facts, decision)
+
+
+def _body(test: PolicyTest) -> ChatBody | None:
+    """Return the test's request; None where it gives facts.
+
+    Raises:
+        InvalidRequest: its file can't be read, or holds no request.
+    """
+    if test.request_file is None:
+        return ChatBody(test.request) if test.request is not None else None
+    path = Path(test.file).parent / test.request_file
+    try:
+        return request_body(path.read_bytes())
+    except OSError as error:
+        raise InvalidRequest(f"{path} can't be read: {error.strerror}") from None
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{path}: {error.message}") from None
 
 
 def _purse(policies: PolicySet, policy: Policy, account: Account | None, test: PolicyTest) -> Purse | None:

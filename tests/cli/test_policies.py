@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -215,6 +220,94 @@ def test_a_broken_folder_runs_no_test_and_tells_its_faults(farthing: Run, folder
     as_json = farthing("test", folder, "--json")
     assert as_json.status == 1
     assert len(as_json.json["faults"]) == 1
+
+
+def _asked_from_a_file(folder: Path, name: str) -> None:
+    text = DEFAULT.replace("request: {messages: [{role: user, content: Hello}]}", f"request: {name}")
+    (folder / "default.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"messages": [{"role": "user", "content": "Hello"}]}', '[{"role": "user", "content": "Hello"}]', "Hello\n"],
+)
+def test_a_request_may_stand_in_a_file_beside_the_policy(farthing: Run, folder: Path, content: str) -> None:
+    (folder / "requests").mkdir()
+    (folder / "requests" / "hello.json").write_text(content)
+    _asked_from_a_file(folder, "requests/hello.json")
+    assert farthing("test", folder, "--json").json["passed"] == 1
+
+
+def test_a_request_file_that_is_missing_or_broken_fails_even_a_test_of_a_refusal(farthing: Run, folder: Path) -> None:
+    _asked_from_a_file(folder, "hello.json")
+    text = (folder / "default.yaml").read_text()
+    expected = "{rule: otherwise, use: cheap, cost_usd: {lte: 0.001}}"
+    assert expected in text
+    (folder / "default.yaml").write_text(text.replace(expected, "{refused: invalid_request}"))
+    ran = farthing("test", folder, "--json")
+    assert (ran.status, ran.json["failed"]) == (1, 1)
+    assert f"{folder / 'hello.json'} can't be read" in ran.json["results"][0]["message"]
+    (folder / "hello.json").write_text('{"messages": [')
+    assert "begins like JSON" in farthing("test", folder, "--json").json["results"][0]["message"]
+
+
+def test_the_results_as_junit_name_the_file_the_test_and_the_difference(farthing: Run, folder: Path) -> None:
+    (folder / "default.yaml").write_text(DEFAULT.replace("rule: otherwise", "rule: long"))
+    file = folder / "results.xml"
+    assert farthing("test", folder, "--junit", file).status == 1
+    (suite,) = ElementTree.parse(file).getroot()
+    assert suite.attrib == {"name": str(folder / "default.yaml"), "tests": "1", "failures": "1", "errors": "0"}
+    assert (suite[0].get("name"), suite[0].get("classname"), suite[0].get("line")) == (
+        "a greeting is cheap", "default", "11",
+    )  # fmt: skip
+    assert "expected rule long, got otherwise" in str(suite[0][0].text)
+
+
+def test_broken_policies_are_errors_in_junit(farthing: Run, folder: Path) -> None:
+    (folder / "default.yaml").write_text(DEFAULT.replace("use: cheap\n", "use: chaep\n", 1))
+    file = folder / "results.xml"
+    assert farthing("test", folder, "--junit", file).status == 1
+    (suite,) = ElementTree.parse(file).getroot()
+    assert (suite.get("tests"), suite.get("errors")) == ("1", "1")
+    assert "chaep" in str(suite[0][0].get("message"))
+
+
+def test_watching_runs_the_tests_again_after_each_change(folder: Path) -> None:
+    command = [sys.executable, "-u", "-m", "router", "test", str(folder), "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        output = child.stdout
+
+        def until(said: str) -> None:
+            assert any(said in line for line in output), f"it never said {said!r}"
+
+        too_late = threading.Timer(60, child.kill)
+        too_late.start()
+        seen = threading.Event()
+        # The watch begins a moment after it says so, and an edit before that is not seen: hence edits until one is.
+        editor = threading.Thread(target=_edited_until, args=(folder / "default.yaml", seen))
+        try:
+            until("1 passed, 0 failed")
+            until("Watching")
+            editor.start()
+            until("0 passed, 1 failed")
+            seen.set()
+            editor.join()
+            child.send_signal(signal.SIGINT)
+            assert child.wait(30) == 1
+            assert "Traceback" not in child.stderr.read()
+        finally:
+            seen.set()
+            too_late.cancel()
+            child.kill()
+
+
+def _edited_until(file: Path, seen: threading.Event) -> None:
+    number = 0
+    while not seen.wait(0.2):
+        number += 1
+        file.write_text(DEFAULT.replace("rule: otherwise", "rule: long") + f"# {number}\n")
 
 
 def test_schema_prints_what_is_shipped_for_editors(process: Run) -> None:
