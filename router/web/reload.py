@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,13 +17,17 @@ from router.errors import PolicyFaults
 from router.policy.load import Loaded
 from router.policy.policy import PolicySet
 
-DEBOUNCE_MS = 200
+DEBOUNCE_MS = 100
+QUIET_S = 0.15
 """A burst of changes (a checkout, an editor's temporary files) is read once, when it has been quiet for so long."""
+SETTLED_WITHIN_S = 0.7
+"""A folder that never is quiet is read all the same, so that an edit is in force within 2 s."""
 
-LOOK_EVERY_MS = 2_000
-"""Edits that no event tells of are found by looking: those before the watch began, and those on some file systems."""
+LOOK_EVERY_MS = 1_000
+"""Edits that no event tells of are found by looking: those before the watch began, those on some file systems, and
+those behind a symbolic link that was swapped."""
 
-State = tuple[tuple[str, int, int], ...]
+State = tuple[tuple[str, int, int, int], ...]
 log = logging.getLogger("farthing.policies")
 
 
@@ -47,6 +52,8 @@ class PolicyFolder:
         self._since_s = 0.0
         self._seen: State = ()
         self._faults: tuple[str, ...] = ()
+        self._rejected_s: float | None = None
+        """When the last edit was rejected; None where it is in force."""
 
     def current(self) -> PolicySet:
         """Return the set in force; `read` has succeeded once before anyone asks."""
@@ -65,9 +72,11 @@ class PolicyFolder:
             policies = self._admit(loaded.checked())
         except PolicyFaults as error:
             self._faults = error.faults
+            self._rejected_s = self._clock()
             self._told(None)
             raise
         self._faults = tuple(map(str, loaded.faults))
+        self._rejected_s = None
         if self._current is None or self._current.revision != policies.revision:
             self._since_s = self._clock()
         self._current = policies
@@ -86,6 +95,7 @@ class PolicyFolder:
         ):
             if not changes and self._seen == await asyncio.to_thread(_state, self._path):
                 continue
+            await self._settled()
             try:
                 policies = await asyncio.to_thread(self.read)
             except PolicyFaults as error:
@@ -95,12 +105,23 @@ class PolicyFolder:
             log.info("Policies %s are in force.", policies.revision)
             changed(policies)
 
+    async def _settled(self) -> None:
+        """Wait until the folder is quiet, so that what is half written is not read; not for long where it never is."""
+        deadline = time.monotonic() + SETTLED_WITHIN_S
+        state = await asyncio.to_thread(_state, self._path)
+        while time.monotonic() < deadline:
+            await asyncio.sleep(QUIET_S)
+            before, state = state, await asyncio.to_thread(_state, self._path)
+            if before == state:
+                return
+
     def described(self) -> dict[str, Any]:
         """Say what is in force, since when, and what is wrong with the last edit."""
         policies = self.current()
         return {
             "revision": policies.revision,
-            "since": datetime.fromtimestamp(self._since_s, UTC).isoformat(),
+            "since": _iso(self._since_s),
+            "rejected_at": None if self._rejected_s is None else _iso(self._rejected_s),
             "folder": str(self._path),
             "tasks": {
                 task: {
@@ -122,9 +143,17 @@ class PolicyFolder:
         }
 
 
+def _iso(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat()
+
+
 def _state(folder: Path) -> State:
-    """Return what changes when a file of the folder does: names, times and sizes."""
+    """Return what changes when a file of the folder does: names, and what they lead to; empty where there is none."""
+    found = []
     with suppress(OSError):
-        found = sorted((path.name, path.stat()) for path in folder.iterdir())
-        return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
-    return ()
+        for path in sorted(folder.iterdir()):
+            # A temporary file may be gone by the time that it is looked at.
+            with suppress(OSError):
+                stat = path.stat()
+                found.append((path.name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    return tuple(found)

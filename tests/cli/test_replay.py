@@ -6,27 +6,26 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy import running_provider, running_proxy
 
 from cli.running import ROOT, Run, served
-from proxy import running_provider, running_proxy
 
 NEW_TEXT = "when: {text: {contains: parcel}}"
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A ledger of the demo's traffic through the shipped policies."""
     url = f"sqlite:///{tmp_path_factory.mktemp('recorded') / 'ledger.db'}"
     with served("--policies", "policies", "--simulate", "always", environ={"FARTHING_LEDGER_URL": url}) as proxy:
         command = [sys.executable, "-m", "router", "demo", "--url", proxy, "--requests", "96", "--concurrency", "48"]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    yield url
+    return url
 
 
 @pytest.fixture

@@ -1,0 +1,183 @@
+"""Policies that change under load: no request fails, none sees two sets, and what is in force existed as a whole.
+
+FARTHING_RELOAD_S=60 makes the load last a minute; it is 4 s otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from proxy import Calls, Proxy, eventually, running_provider, running_proxy
+
+from router.policy.load import read_files, revision_of
+
+LASTS_S = float(os.environ.get("FARTHING_RELOAD_S", "4"))
+EVERY_S = 0.1
+IN_FORCE_WITHIN_S = 2.0
+CALLERS = 4
+BROKEN = ("task: [\n", "", "version: 1\ntask: default\nroute: [{use: nothing}]\n", "\x00", "version: 1\nruote: 5\n")
+
+
+def of_version(number: int) -> dict[str, str]:
+    """Return a set that is only valid whole: a file of one version does not go with another's."""
+    return {
+        "models.yaml": f"version: 1\nmodels:\n  m{number}: {{target: openai/gpt-4.1-nano}}\n",
+        "default.yaml": f"version: 1\ntask: default\nroute: [{{name: r{number}, use: m{number}}}]\n",
+    }
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
+    files = {name.removesuffix(".yaml"): text.removeprefix("version: 1\n") for name, text in of_version(0).items()}
+    with (
+        running_provider() as provider,
+        running_proxy(
+            tmp_path, files, settings={"admin_key": "an-admin-key"}, simulated_url=provider.root_url
+        ) as running,
+    ):
+        yield running
+
+
+def rule_in_force(proxy: Calls) -> str:
+    answer = proxy.ask(max_tokens=1)
+    assert answer.status_code == 200, answer.text
+    return str(answer.headers["x-farthing-rule"])
+
+
+class Editor:
+    """Edits a folder in the ways that people and programs do, and remembers every set that stood there."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.version = 0
+        self.revisions: dict[str, int | None] = {}
+        """The version of each set of files that there was; None where it was no whole one."""
+        self._random = random.Random(seed)
+        self._note(0)
+
+    def edit(self) -> None:
+        """Make one edit, in three of four cases a good one."""
+        if self._random.random() < 0.25:
+            self._write("default.yaml", self._random.choice(BROKEN))
+            return
+        self.version += 1
+        files = list(of_version(self.version).items())
+        self._random.shuffle(files)
+        for place, (name, text) in enumerate(files, start=1):
+            self._write(name, text, version=self.version if place == len(files) else None)
+
+    def _write(self, name: str, text: str, version: int | None = None) -> None:
+        path = self.folder / name
+        if self._random.random() < 0.5:
+            temporary = self.folder / f".{name}.swp"
+            temporary.write_text(text)
+            temporary.replace(path)
+        else:
+            path.write_text(text)
+        self._note(version)
+
+    def _note(self, version: int | None) -> None:
+        files, _ = read_files(self.folder)
+        self.revisions[revision_of(files)] = version
+
+
+def test_no_request_fails_or_sees_two_sets_while_the_policies_change(proxy: Proxy) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    editor = Editor(proxy.policies, seed)
+    over = threading.Event()
+    found: list[tuple[int, str, str, str]] = []
+
+    def call() -> None:
+        while not over.is_set():
+            answer = proxy.ask(max_tokens=1)
+            rule, model = (answer.headers.get(f"x-farthing-{what}", "") for what in ("rule", "model"))
+            found.append((answer.status_code, answer.headers["x-farthing-request-id"], rule, model))
+
+    callers = [threading.Thread(target=call) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    ends = time.perf_counter() + LASTS_S
+    while not over.wait(EVERY_S) and time.perf_counter() < ends:
+        editor.edit()
+    over.set()
+    for caller in callers:
+        caller.join()
+
+    assert {status for status, *_ in found} == {200}
+    rows = {row["id"]: row for row in proxy.rows()}
+    for _, request_id, rule, model in found:
+        row = rows[request_id]
+        version = editor.revisions[row["policy_revision"]]
+        assert version is not None, "a set that was never whole was in force"
+        assert (rule, model) == (row["rule"], row["routed_model"]) == (f"r{version}", f"m{version}")
+    seen = {row["policy_revision"] for row in rows.values()}
+    print(f"{len(found)} requests, {editor.version} good edits, {len(seen)} revisions in force")
+    assert len(seen) >= 2
+    editor.edit()
+    for name, text in of_version(9_999_999).items():
+        (proxy.policies / name).write_text(text)
+    started = time.perf_counter()
+    eventually(lambda: rule_in_force(proxy) == "r9999999", "the last edit in force")
+    assert time.perf_counter() - started < IN_FORCE_WITHIN_S
+
+
+def test_a_config_map_is_swapped_as_kubernetes_does(proxy: Proxy) -> None:
+    folder = proxy.policies
+    for number in (1, 2, 3):
+        data = folder / f"..2026_11_22_{number}"
+        data.mkdir()
+        for name, text in of_version(number).items():
+            (data / name).write_text(text)
+        (folder / "..data_tmp").symlink_to(data.name)
+        (folder / "..data_tmp").replace(folder / "..data")
+        for name in of_version(number):
+            if not (folder / name).is_symlink():
+                (folder / name).unlink()
+                (folder / name).symlink_to(f"..data/{name}")
+        started = time.perf_counter()
+        eventually(lambda number=number: rule_in_force(proxy) == f"r{number}", "the new data in force")
+        assert time.perf_counter() - started < IN_FORCE_WITHIN_S
+        shutil.rmtree(folder / f"..2026_11_22_{number - 1}", ignore_errors=True)
+
+
+def test_a_folder_behind_a_link_that_is_swapped_is_read_again(tmp_path: Path) -> None:
+    for number in (0, 1):
+        (tmp_path / f"release-{number}").mkdir()
+        for name, text in of_version(number).items():
+            (tmp_path / f"release-{number}" / name).write_text(text)
+    (tmp_path / "policies").symlink_to("release-0")
+    with running_provider() as provider, running_proxy(tmp_path, {}, simulated_url=provider.root_url) as proxy:
+        assert rule_in_force(proxy) == "r0"
+        (tmp_path / "next").symlink_to("release-1")
+        (tmp_path / "next").replace(tmp_path / "policies")
+        started = time.perf_counter()
+        eventually(lambda: rule_in_force(proxy) == "r1", "the new release in force")
+        assert time.perf_counter() - started < IN_FORCE_WITHIN_S
+
+
+def test_a_rejected_edit_is_told_with_its_faults_until_it_is_mended(proxy: Proxy) -> None:
+    def told() -> dict[str, object]:
+        answer = proxy.http.get("/admin/policies", headers={"authorization": "Bearer an-admin-key"})
+        return dict(answer.json())
+
+    before = told()
+    assert (before["rejected_at"], before["faults"]) == (None, [])
+    proxy.rewrite(default="task: default\nroute: [{use: nothing}]\n")
+    rejected = told()
+    assert (rejected["revision"], rejected["since"]) == (before["revision"], before["since"])
+    assert rejected["rejected_at"] is not None
+    assert re.search(r"default\.yaml:3:15: .*unknown model", str(rejected["faults"]))
+    proxy.rewrite(default="task: default\nroute: [{name: mended, use: m0}]\n")
+    after = told()
+    assert (after["rejected_at"], after["faults"]) == (None, [])
+    assert after["revision"] != before["revision"]
+    assert str(after["since"]) > str(before["since"])
