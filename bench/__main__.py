@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.budgets import running_redis
+from bench.decide import measure_deciding
 from bench.load import Figures, load
 from bench.proxy import KEY, instant_upstream, proxy, write_policies
 from tests.ledger.server import PostgresServer
@@ -123,6 +124,7 @@ def main() -> None:
             f"memory and SQLite: ready {alone.ready_s:.2f} s after `serve`, "
             f"{idle_mb:.0f} MB then, {alone.rss_mb():.0f} MB after the load"
         )
+    console.print(measure_deciding())
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def _claiming(
 ) -> Policy | None:
     """Return the first policy whose `match` holds."""
     name = account.name if account else None
-    for policy in policies.claiming:
+    for policy in policies.claimed_models.get(requested_model, policies.claiming_any):
         if policy.match.claims(requested_model, name, headers):
             return policy
     return None

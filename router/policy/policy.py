@@ -128,10 +128,22 @@ class PolicySet:
     """Bounds everything together."""
     claiming: tuple[Policy, ...] = field(init=False)
     """The policies whose `match` is not empty, in their order."""
-    claimed_models: frozenset[str] = field(init=False)
-    """Every name of a model that some `match` claims."""
+    claimed_models: Mapping[str, tuple[Policy, ...]] = field(init=False)
+    """Every name of a model that some `match` claims, and the policies that may claim it, in their order."""
+    claiming_any: tuple[Policy, ...] = field(init=False)
+    """The policies whose `match` looks at no model, which may claim any other."""
 
     def __post_init__(self) -> None:
         claiming = tuple(policy for policy in self.policies.values() if policy.match != Match())
+        anything = [place for place, policy in enumerate(claiming) if not policy.match.models]
+        places_of: dict[str, list[int]] = {}
+        for place, policy in enumerate(claiming):
+            for model in policy.match.models:
+                places_of.setdefault(model, []).append(place)
+        by_model = {
+            model: tuple(claiming[place] for place in sorted((*places, *anything)))
+            for model, places in places_of.items()
+        }
         object.__setattr__(self, "claiming", claiming)
-        object.__setattr__(self, "claimed_models", frozenset().union(*(policy.match.models for policy in claiming)))
+        object.__setattr__(self, "claimed_models", MappingProxyType(by_model))
+        object.__setattr__(self, "claiming_any", tuple(claiming[place] for place in anything))
