@@ -21,6 +21,7 @@ from router.cli import app
 from router.ledger.rows import NAMES
 from router.metrics import Metrics
 from router.policy import schema
+from router.policy.tally import Tally
 from router.policy.target import Deadlines
 from router.policy.vocabulary import FACTS, HAS, OPERATORS, TAKES
 from router.providers.lanes import key_variable
@@ -219,6 +220,11 @@ def test_a_dry_run_is_as_stated(proxy: Proxy) -> None:
     inner = {coded(row[0])[-1]: coded(row[1]) for row in rows("explain")}
     assert inner["rules"] == list(found["rules"][0])
     assert inner["candidates"] == list(found["candidates"][0])
+
+
+def test_the_report_of_a_replay_is_as_stated() -> None:
+    beside = {"since", "policy_revision", "against_revision"}
+    assert sorted(code for row in rows("replay") for code in coded(row[0])) == sorted({*Tally().report(), *beside})
 
 
 def test_a_line_of_the_log_is_as_stated(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:

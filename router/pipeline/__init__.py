@@ -46,7 +46,7 @@ class Pipeline:
             StoreUnavailable: a rule looks at a budget that can't be read.
         """
         parts = self._parts
-        return await plan_for(arrival, parts.policies(), parts.counter, parts.budgets)
+        return await plan_for(arrival, arrival.policies or parts.policies(), parts.counter, parts.budgets)
 
     async def whole(self, arrival: Arrival) -> WholeAnswer:
         """Answer a request whole; its held row is committed by then.

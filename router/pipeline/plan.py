@@ -40,6 +40,8 @@ class Arrival(Struct, frozen=True):
     """From the header x-farthing-task."""
     budget_nusd: int | None
     """From the header x-farthing-budget-usd."""
+    policies: PolicySet | None = None
+    """The set that its account was found in, which decides as well; None: the one in force."""
 
 
 class Plan(Struct, frozen=True):

@@ -60,6 +60,7 @@ def admin_app(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, cloc
             headers=dict(request.headers),
             task=request.query_params.get("task") or request.headers.get("x-farthing-task"),
             budget_nusd=asked_nusd(asked) if asked is not None else None,
+            policies=policies,
         )
         return (await pipeline.plan(arrival)).explained()
 

@@ -50,7 +50,8 @@ class ChatEndpoint:
         """
         started = time.perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        account = account_of(self._policies(), headers)
+        policies = self._policies()
+        account = account_of(policies, headers)
         raw = await read_body(scope, receive, self._largest_body_bytes, self._body_within_s)
         body = ChatBody(raw)
         arrival = Arrival(
@@ -62,6 +63,7 @@ class ChatEndpoint:
             headers=headers,
             task=headers.get("x-farthing-task"),
             budget_nusd=asked_nusd(asked) if (asked := headers.get(BUDGET_HEADER)) is not None else None,
+            policies=policies,
         )
         if _is_true("x-farthing-dry-run", headers.get("x-farthing-dry-run")):
             await self._explain(arrival, send)
