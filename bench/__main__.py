@@ -24,6 +24,7 @@ from bench.budgets import running_redis
 from bench.decide import measure_deciding
 from bench.load import Figures, load
 from bench.proxy import KEY, instant_upstream, proxy, write_policies
+from bench.replay import measure_replaying
 from tests.ledger.server import PostgresServer
 
 PROMPT = "Where is my parcel? I ordered it on Monday and the tracking page has not changed since then."
@@ -125,6 +126,7 @@ def main() -> None:
             f"{idle_mb:.0f} MB then, {alone.rss_mb():.0f} MB after the load"
         )
     console.print(measure_deciding())
+    console.print(measure_replaying())
 
 
 if __name__ == "__main__":

@@ -21,19 +21,16 @@ def test_every_row_is_read_once_in_order_over_pages_that_end_within_one_instant(
         for number in range(2 * ROWS_A_PAGE + 1)
     ]
 
-    async def filled() -> None:
-        await store.open()
-        await store.write([row_of(outcome) for outcome in reversed(outcomes)])
-        found = await asyncio.to_thread(lambda: list(records_since(store, None)))
+    with closing(open_store(url)) as store, asyncio.Runner() as runner:
+        runner.run(store.write([row_of(outcome) for outcome in reversed(outcomes)]))
+        found = list(records_since(store, None))
         assert [len(page) for page in found] == [ROWS_A_PAGE, ROWS_A_PAGE, 1]
         assert [record.id for page in found for record in page] == [outcome.id for outcome in outcomes]
-        later = await asyncio.to_thread(lambda: list(records_since(store, NOW + timedelta(seconds=2))))
+        later = list(records_since(store, NOW + timedelta(seconds=2)))
         assert [record.id for page in later for record in page] == [outcome.id for outcome in outcomes[3_000:]]
-        assert await asyncio.to_thread(count_since, store, NOW + timedelta(seconds=2)) == len(outcomes) - 3_000
-        assert await asyncio.to_thread(lambda: list(records_since(store, NOW + timedelta(days=1)))) == []
-
-    with closing(open_store(url)) as store:
-        asyncio.run(filled())
+        assert count_since(store, NOW + timedelta(seconds=2)) == len(outcomes) - 3_000
+        assert list(records_since(store, NOW + timedelta(days=1))) == []
+        store.close()
 
 
 def test_an_attempt_tells_each_class_of_tokens_that_it_used() -> None:
