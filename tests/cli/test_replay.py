@@ -187,6 +187,26 @@ def test_escalations_failures_and_pins_stand_as_they_were(process: Run, tmp_path
     assert report["changed_decisions"] == 1, "a request that named no task is claimed anew"
 
 
+def test_models_are_there_as_they_were_and_not_as_they_are_here(
+    process: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "models": "models:\n  cheap: {target: openai/gpt-4.1-nano}\n"
+        '  there: {target: openai/a, base_url: "${THERE_URL}", price: free, optional: true}\n'
+        '  away: {target: openai/b, base_url: "${AWAY_URL}", price: free, optional: true}\n',
+        "default": "task: default\nroute: [{use: [away, there, cheap]}]\n",
+    }
+    with running_provider() as provider:
+        monkeypatch.setenv("THERE_URL", f"{provider.root_url}/v1")
+        with running_proxy(tmp_path, files, simulated_url=provider.root_url) as proxy:
+            assert proxy.ask(max_tokens=3).headers["x-farthing-model"] == "there"
+            assert proxy.rows()
+    monkeypatch.delenv("THERE_URL")
+    monkeypatch.setenv("AWAY_URL", "http://127.0.0.1:9/v1")
+    report = replayed(process, f"sqlite:///{tmp_path / 'ledger.db'}", "--policies", tmp_path / "policies")
+    assert (report["requests"], report["changed_decisions"]) == (1, 0)
+
+
 def test_rows_of_before_and_corrections_stand_on_both_sides(process: Run, recorded: str, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     with closing(sqlite3.connect(recorded.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(copy)) as db:

@@ -20,6 +20,7 @@ from proxy import Calls, Proxy, eventually, running_provider, running_proxy
 from router.policy.load import read_files, revision_of
 
 LASTS_S = float(os.environ.get("FARTHING_RELOAD_S", "4"))
+MORE_S = 30.0
 EVERY_S = 0.1
 IN_FORCE_WITHIN_S = 2.0
 CALLERS = 4
@@ -105,12 +106,17 @@ def test_no_request_fails_or_sees_two_sets_while_the_policies_change(proxy: Prox
     callers = [threading.Thread(target=call) for _ in range(CALLERS)]
     for caller in callers:
         caller.start()
-    ends = time.perf_counter() + LASTS_S
-    while not over.wait(EVERY_S) and time.perf_counter() < ends:
-        editor.edit()
-    over.set()
-    for caller in callers:
-        caller.join()
+    try:
+        ends = time.perf_counter() + LASTS_S
+        # Where chance has the folder broken at each moment it is read, the load lasts until it is not.
+        while time.perf_counter() < ends or len({rule for _, _, rule, _ in found}) < 3:
+            assert time.perf_counter() < ends + MORE_S, "no edit came into force"
+            editor.edit()
+            over.wait(EVERY_S)
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join()
 
     assert {status for status, *_ in found} == {200}
     rows = {row["id"]: row for row in proxy.rows()}
@@ -121,7 +127,6 @@ def test_no_request_fails_or_sees_two_sets_while_the_policies_change(proxy: Prox
         assert (rule, model) == (row["rule"], row["routed_model"]) == (f"r{version}", f"m{version}")
     seen = {row["policy_revision"] for row in rows.values()}
     print(f"{len(found)} requests, {editor.version} good edits, {len(seen)} revisions in force")
-    assert len(seen) >= 2
     editor.edit()
     for name, text in of_version(9_999_999).items():
         (proxy.policies / name).write_text(text)
