@@ -137,10 +137,21 @@ def leaves_of(when: Condition) -> Iterator[Condition]:
         case Not(part):
             yield from leaves_of(part)
         case _:
-            yield when
+            meant = named_part(when)
+            yield from leaves_of(meant) if meant is not None else (when,)
+
+
+def named_part(when: Condition) -> Condition | None:
+    """Return what a condition stands for, where it only gives another one a name."""
+    part: Condition | None = getattr(when, "part", None)
+    return part
 
 
 def name_of(leaf: Condition) -> str:
     """Return a short name for what a condition asks, the same for the same question in any policy."""
-    text = f"{leaf.subject} {leaf.operator} {leaf.operand!r}" if isinstance(leaf, Comparison) else repr(leaf)
+    if isinstance(leaf, Comparison):
+        text = f"{leaf.subject} {leaf.operator} {leaf.operand!r}"
+    else:
+        # An expression is its text; the order of sets within a repr differs from process to process.
+        text = f"{type(leaf).__name__} {getattr(leaf, 'text', None) or repr(leaf)}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

@@ -22,7 +22,7 @@ from router.policy.facts import Facts
 from router.policy.features import FACT_RULES
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
-from router.policy.record import AT_NEED, LEFT_OF_A_BUDGET, PRIVATE, RecordedFacts, name_of
+from router.policy.record import AT_NEED, LEFT_OF_A_BUDGET, PRIVATE, RecordedFacts, name_of, named_part
 from router.policy.target import Model
 from router.values import Ending, Usage
 
@@ -332,10 +332,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Lazily:
-    """A condition on a fact that may not have been worked out."""
+    """A condition on facts that may not have been worked out."""
 
     condition: Condition
-    fact: str
+    facts: frozenset[str]
 
     def holds(self, facts: Facts) -> bool:
         return self.condition.holds(facts)
@@ -375,9 +375,11 @@ def truth(when: Condition, facts: RecordedFacts) -> bool | None:
             return None if inner is None else not inner
         case Told(name):
             return facts.conditions.get(name)
-        case Lazily(condition, fact) if fact not in facts.looked_at:
+        case Lazily(condition, needed):
+            missing = needed - facts.looked_at
             # Old rows do not say what was worked out; a difficulty that is there was.
-            return condition.holds(facts) if fact == "difficulty" and facts.difficulty is not None else None
+            known = not missing or (missing == {"difficulty"} and facts.difficulty is not None)
+            return condition.holds(facts) if known else None
     return when.holds(facts)
 
 
@@ -427,15 +429,17 @@ def _over_records(when: Condition, told: set[str], lazy: set[str]) -> Condition:
             return AnyOf(tuple(_over_records(part, told, lazy) for part in parts))
         case Not(part):
             return Not(_over_records(part, told, lazy))
+    if (meant := named_part(when)) is not None:
+        return _over_records(meant, told, lazy)
     needs = when.needs()
     if not needs.isdisjoint(PRIVATE):
         told.add(name := name_of(when))
         return Told(name)
-    fact = next((fact for fact in AT_NEED if fact in needs and not _sees_no_code(when, fact)), None)
-    if fact is None:
+    facts = frozenset(fact for fact in AT_NEED if fact in needs and not _sees_no_code(when, fact))
+    if not facts:
         return when
-    lazy.add(fact)
-    return Lazily(when, fact)
+    lazy |= facts
+    return Lazily(when, facts)
 
 
 def _sees_no_code(when: Condition, fact: str) -> bool:
