@@ -65,24 +65,27 @@ def _run(folder: Path, junit: Path | None, *, as_json: bool) -> bool:
 def _watched(folder: Path, junit: Path | None, *, passed: bool) -> bool:
     """Run the tests after each change until interrupted; say how the last run ended."""
     import sys
+    from contextlib import suppress
 
     from watchfiles import watch
 
     from router.errors import PolicyFaults
 
     print(f"Watching {folder}; Ctrl-C ends it.", flush=True)
-    for _ in watch(folder, raise_interrupt=False):
-        print(flush=True)
-        try:
-            passed = _run(folder, junit, as_json=False)
-        except PolicyFaults as error:
-            passed = False
-            for fault in error.faults:
-                print(fault, file=sys.stderr, flush=True)
-        except typer.BadParameter as error:
-            passed = False
-            print(error.message, file=sys.stderr, flush=True)
-        sys.stdout.flush()
+    # An interrupt may come in the midst of a run as well as between two.
+    with suppress(KeyboardInterrupt):
+        for _ in watch(folder):
+            print(flush=True)
+            try:
+                passed = _run(folder, junit, as_json=False)
+            except PolicyFaults as error:
+                passed = False
+                for fault in error.faults:
+                    print(fault, file=sys.stderr, flush=True)
+            except typer.BadParameter as error:
+                passed = False
+                print(error.message, file=sys.stderr, flush=True)
+            sys.stdout.flush()
     return passed
 
 

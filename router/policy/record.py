@@ -13,8 +13,9 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType, field
 
-from router.policy.condition import AllOf, AnyOf, Comparison, Condition, Not
+from router.policy.condition import AllOf, AnyOf, Comparison, Condition, Named, Not
 from router.policy.decide import Decision, Route
+from router.policy.expression import Expression
 from router.policy.facts import Facts
 from router.policy.policy import Policy, PolicySet
 
@@ -134,24 +135,19 @@ def leaves_of(when: Condition) -> Iterator[Condition]:
         case AllOf(parts) | AnyOf(parts):
             for part in parts:
                 yield from leaves_of(part)
-        case Not(part):
+        case Not(part) | Named(part=part):
             yield from leaves_of(part)
         case _:
-            meant = named_part(when)
-            yield from leaves_of(meant) if meant is not None else (when,)
-
-
-def named_part(when: Condition) -> Condition | None:
-    """Return what a condition stands for, where it only gives another one a name."""
-    part: Condition | None = getattr(when, "part", None)
-    return part
+            yield when
 
 
 def name_of(leaf: Condition) -> str:
     """Return a short name for what a condition asks, the same for the same question in any policy."""
-    if isinstance(leaf, Comparison):
-        text = f"{leaf.subject} {leaf.operator} {leaf.operand!r}"
-    else:
-        # An expression is its text; the order of sets within a repr differs from process to process.
-        text = f"{type(leaf).__name__} {getattr(leaf, 'text', None) or repr(leaf)}"
+    match leaf:
+        case Comparison():
+            text = f"{leaf.subject} {leaf.operator} {leaf.operand!r}"
+        case Expression():
+            text = f"cel {leaf.text}"
+        case _:
+            text = repr(leaf)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

@@ -16,13 +16,13 @@ from msgspec import UNSET, Struct, structs
 
 from router.errors import FarthingError
 from router.policy.claim import Claim, claim
-from router.policy.condition import AllOf, AnyOf, Comparison, Condition, Not
+from router.policy.condition import AllOf, AnyOf, Comparison, Condition, Named, Not
 from router.policy.decide import Candidate, Purse, Refusal, Route, decide
 from router.policy.facts import Facts
 from router.policy.features import FACT_RULES
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
-from router.policy.record import AT_NEED, LEFT_OF_A_BUDGET, PRIVATE, RecordedFacts, name_of, named_part
+from router.policy.record import AT_NEED, LEFT_OF_A_BUDGET, PRIVATE, RecordedFacts, name_of
 from router.policy.target import Model
 from router.values import Ending, Usage
 
@@ -429,8 +429,8 @@ def _over_records(when: Condition, told: set[str], lazy: set[str]) -> Condition:
             return AnyOf(tuple(_over_records(part, told, lazy) for part in parts))
         case Not(part):
             return Not(_over_records(part, told, lazy))
-    if (meant := named_part(when)) is not None:
-        return _over_records(meant, told, lazy)
+        case Named(part=part):
+            return _over_records(part, told, lazy)
     needs = when.needs()
     if not needs.isdisjoint(PRIVATE):
         told.add(name := name_of(when))

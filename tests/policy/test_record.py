@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
-from router.policy.condition import AllOf, AnyOf, Condition, Not, compare_fact, compare_has, compare_text
+from router.policy.condition import AllOf, AnyOf, Condition, Named, Not, compare_fact, compare_has, compare_text
 from router.policy.decide import Purse, decide
 from router.policy.facts import Facts
 from router.policy.policy import Policy, PolicySet, Rule
@@ -20,23 +18,6 @@ from router.tokens import rules_for
 TEXT = compare_text("contains", "lawyer")
 HARD = compare_fact("difficulty", "gte", 0.5)
 SECRET = "xyzzy, said my lawyer"
-
-
-@dataclass(frozen=True)
-class Alias:
-    """As a file's named conditions are: it stands for another."""
-
-    name: str
-    part: Condition
-
-    def holds(self, facts: Facts) -> bool:
-        return self.part.holds(facts)
-
-    def needs(self) -> frozenset[str]:
-        return self.part.needs()
-
-    def explain(self, facts: Facts) -> str:
-        return self.name
 
 
 def policies_with(when: Condition) -> tuple[PolicySet, Policy]:
@@ -76,7 +57,7 @@ def test_what_others_left_of_a_budget_is_written_and_a_policys_own_limit_is_not(
 def test_a_question_has_one_name_in_every_policy_and_another_question_another() -> None:
     assert name_of(TEXT) == name_of(compare_text("contains", "lawyer"))
     assert name_of(TEXT) != name_of(compare_text("contains", "lawyers"))
-    assert [*leaves_of(Alias("legal", AnyOf((TEXT, HARD))))] == [TEXT, HARD]
+    assert [*leaves_of(Named("legal", AnyOf((TEXT, HARD))))] == [TEXT, HARD]
 
 
 def test_what_is_not_known_decides_only_where_nothing_else_does() -> None:
