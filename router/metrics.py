@@ -1,7 +1,8 @@
 """Outcomes as Prometheus metrics, and the gauges that operations watch.
 
 Money has our names, tokens and time have OpenTelemetry's. No account, user or key is ever a label. Distinct values of
-`task` and `model` are capped; the rest is `_other`.
+`task` and `model` are capped, and so are the label sets that they make together, for that is what a scrape costs: with
+all of it used up a scrape stays under 1 MB. The rest is `_other`, and no sum changes.
 
 Where several workers share a port, each writes its values to files of one folder, and a scrape of any of them reads
 them all. A gauge then needs a `mode` that says how workers' values become one, and can't be a function: it is set
@@ -10,22 +11,37 @@ from its function by `refresh`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import heapq
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from router.values import NUSD_PER_USD, Ending, Level, Outcome
+from router.values import NUSD_PER_USD, Certainty, Ending, Level, Outcome
 
 OTHER = "_other"
 NONE = "none"
 MOST_TASKS = 200
 MOST_MODELS = 100
+MOST_COUNTED = 500
+"""Label sets of task, rule, model, provider, kind and outcome that are counted by themselves."""
+MOST_OBSERVED = 24
+"""Pairs of task and model with histograms of their own, 70 lines each; then a model has those of `_other` tasks."""
+MOST_OBSERVED_MODELS = 12
+MOST_TIMED = 40
+"""The same for the histogram of durations, which tells the outcome as well."""
+MOST_TIMED_MODELS = 20
+MOST_ESCALATIONS = 100
+MOST_DISTRIBUTIONS = 25
+"""Tasks with histograms of difficulty and of cost by themselves."""
+MOST_BUDGETS = 300
+"""Budgets that have gauges: the fullest, where there are more."""
 
 TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 """OpenTelemetry's buckets for gen_ai.client.token.usage (semantic conventions for GenAI metrics, 1.37)."""
@@ -65,7 +81,13 @@ OVERHEAD_BUCKETS = (
     0.1,
     1.0,
 )
+ANSWER_COST_BUCKETS = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
+"""A short answer of a small model costs $0.00001; a long one of a large model, with a long prompt, a dollar."""
+DIFFICULTY_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 RATIO_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0, 1.1, 1.5, 2.0)
+
+EXEMPLAR_EVERY_S = 0.01
+"""Two requests within that time leave one exemplar; files that workers share hold none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +100,40 @@ class _Series:
     output_tokens: Histogram
     duration: Histogram
     first_token: Histogram
+    answer_cost: Histogram
     baseline: Counter
 
 
 @dataclass(slots=True)
 class _Cap:
-    """Lets the first `most` distinct values through, and calls the rest `_other`."""
+    """Admits the first `most` distinct values, and no other."""
 
     most: int
-    seen: set[str] = field(default_factory=set)
+    seen: set[Hashable] = field(default_factory=set)
 
-    def __call__(self, value: str) -> str:
+    def admits(self, value: Hashable) -> bool:
         if value in self.seen:
-            return value
+            return True
         if len(self.seen) < self.most:
             self.seen.add(value)
-            return value
-        return OTHER
+            return True
+        return False
+
+    def __call__(self, value: str) -> str:
+        return value if self.admits(value) else OTHER
+
+
+@dataclass(slots=True)
+class _PairCap:
+    """Caps the label sets that hold a task and a model: first the task is `_other`, and then the model too."""
+
+    pairs: _Cap
+    models: _Cap
+
+    def __call__(self, task: str, model: str, *more: str) -> tuple[str, str]:
+        if self.pairs.admits((task, model, *more)):
+            return task, model
+        return OTHER, model if self.models.admits((model, *more)) else OTHER
 
 
 class Metrics:
@@ -104,6 +143,8 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry, *, shared: Path | None = None) -> None:
+        # They would double the series of every counter, and Prometheus finds resets without them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry if shared is None else CollectorRegistry()
         """What a scrape is answered from: every worker's values."""
         if shared is not None:
@@ -111,10 +152,16 @@ class Metrics:
         self._shared = shared is not None
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._revision: str | None = None
+        self._next_exemplar_s = 0.0
         self.budgets: Sequence[Level] = ()
         """Set before a scrape, for a store is read asynchronously and a registry is not."""
         self.registry.register(_BudgetGauges(self))
         self._task, self._model = _Cap(MOST_TASKS), _Cap(MOST_MODELS)
+        self._counted, self._escalated = _Cap(MOST_COUNTED), _Cap(MOST_ESCALATIONS)
+        self._observed = _PairCap(_Cap(MOST_OBSERVED), _Cap(MOST_OBSERVED_MODELS))
+        self._timed = _PairCap(_Cap(MOST_TIMED), _Cap(MOST_TIMED_MODELS))
+        self._cached = _PairCap(_Cap(MOST_OBSERVED), _Cap(MOST_MODELS))
+        self._distributed, self._warned = _Cap(MOST_DISTRIBUTIONS), _Cap(MOST_BUDGETS)
         self._series: dict[tuple[str | None, ...], _Series] = {}
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -149,6 +196,20 @@ class Metrics:
             "farthing_escalations", "Answers that failed their check.", "task", "from", "to", "reason"
         )
         self._attempt_failures = counter("farthing_attempt_failures", "Attempts that failed.", "model", "reason")
+        self._unreported = counter(
+            "farthing_unreported_cost_usd", "Dollars charged without a usage that the provider reported.",
+            "model", "certainty",
+        )  # fmt: skip
+        self._cached_tokens = counter(
+            "farthing_cached_input_tokens", "Tokens of prompts that were read from the provider's cache.",
+            "task", "model",
+        )  # fmt: skip
+        self._answer_cost = histogram(
+            "farthing_answer_cost_usd", "Dollars paid for one answer.", ANSWER_COST_BUCKETS, "task"
+        )
+        self._difficulty = histogram(
+            "farthing_difficulty", "The difficulty of requests whose task looks at it.", DIFFICULTY_BUCKETS, "task"
+        )
         self._ratio = histogram("farthing_estimate_ratio", "Charged / held.", RATIO_BUCKETS)
         self._over_budget = counter("farthing_over_budget_usd", "Dollars that a request's bound failed to hold.")
         self._own = histogram("farthing_overhead_seconds", "Time added by Farthing itself.", OVERHEAD_BUCKETS)
@@ -174,9 +235,12 @@ class Metrics:
     def record(self, outcome: Outcome) -> None:
         """Count one ended request."""
         series = self._series_of(outcome)
+        exemplar = self._exemplar(outcome)
         series.requests.inc()
-        series.duration.observe(outcome.latency_s)
-        self._own.observe(outcome.own_s)
+        series.duration.observe(outcome.latency_s, exemplar)
+        self._own.observe(outcome.own_s, exemplar)
+        if outcome.difficulty is not None:
+            self._difficulty.labels(self._distribution(outcome.task)).observe(outcome.difficulty, exemplar)
         if outcome.refusal and outcome.ending is Ending.REFUSED:
             self.refused(outcome.task, outcome.refusal)
             return
@@ -185,14 +249,35 @@ class Metrics:
         if outcome.baseline_nusd:
             series.baseline.inc(outcome.baseline_nusd / NUSD_PER_USD)
         if outcome.usage:
-            series.input_tokens.observe(outcome.usage.input_tokens)
-            series.output_tokens.observe(outcome.usage.output_tokens)
+            series.input_tokens.observe(outcome.usage.input_tokens, exemplar)
+            series.output_tokens.observe(outcome.usage.output_tokens, exemplar)
         if outcome.first_token_s is not None:
-            series.first_token.observe(outcome.first_token_s)
+            series.first_token.observe(outcome.first_token_s, exemplar)
+        if outcome.ending in (Ending.ANSWERED, Ending.CUT):
+            series.answer_cost.observe(outcome.charged_nusd / NUSD_PER_USD, exemplar)
         if outcome.held_nusd:
-            self._ratio.observe(outcome.charged_nusd / outcome.held_nusd)
+            self._ratio.observe(outcome.charged_nusd / outcome.held_nusd, exemplar)
+        self._record_rare(outcome)
+
+    def _exemplar(self, outcome: Outcome) -> dict[str, str] | None:
+        """Return what to show beside an observation; not for each, since it takes longer than all the counting."""
+        now_s = time.monotonic()
+        if self._shared or now_s < self._next_exemplar_s:
+            return None
+        self._next_exemplar_s = now_s + EXEMPLAR_EVERY_S
+        return {"request_id": outcome.id}
+
+    def _record_rare(self, outcome: Outcome) -> None:
+        """Count what most requests have none of."""
+        if outcome.usage and outcome.usage.cached_tokens:
+            pair = self._cached(self._task(outcome.task), self._model(outcome.routed_model or NONE))
+            self._cached_tokens.labels(*pair).inc(outcome.usage.cached_tokens)
+        if outcome.certainty is not Certainty.REPORTED and outcome.charged_nusd:
+            labels = self._model(outcome.routed_model or NONE), outcome.certainty.value
+            self._unreported.labels(*labels).inc(outcome.charged_nusd / NUSD_PER_USD)
         for level in outcome.warnings:
-            self._warnings.labels(level.scope.kind, level.scope.name, level.scope.window).inc()
+            name = self._warned(level.scope.name)
+            self._warnings.labels(level.scope.kind, name, level.scope.window).inc()
         if outcome.over_budget_nusd:
             self._over_budget.inc(outcome.over_budget_nusd / NUSD_PER_USD)
         if len(outcome.attempts) > 1 or outcome.overhead_nusd or outcome.ending is Ending.FAILED:
@@ -207,7 +292,10 @@ class Metrics:
         self._rebuilds.inc()
 
     def escalated(self, task: str, from_model: str, to_model: str, reason: str) -> None:
-        self._escalations.labels(self._task(task), self._model(from_model), self._model(to_model), reason).inc()
+        from_model, to_model = self._model(from_model), self._model(to_model)
+        if not self._escalated.admits((task, from_model, to_model)):
+            task = from_model = to_model = OTHER
+        self._escalations.labels(self._task(task), from_model, to_model, reason).inc()
 
     def policies(self, revision: str | None) -> None:
         """Say which revision is in force now; None where a folder was rejected and the last one stays."""
@@ -269,17 +357,27 @@ class Metrics:
 
     def _new_series(self, outcome: Outcome) -> _Series:
         task, model = self._task(outcome.task), self._model(outcome.routed_model or NONE)
-        rule = OTHER if task == OTHER else outcome.rule
+        rule, ending = OTHER if task == OTHER else outcome.rule, outcome.ending.value
         provider, kind = outcome.provider or NONE, outcome.kind or NONE
+        observed_task, observed_model = self._observed(task, model)
+        timed_task, timed_model = self._timed(task, model, ending)
+        baseline = self._baseline.labels(task)
+        answer_cost = self._answer_cost.labels(self._distribution(task))
+        if not self._counted.admits((task, rule, model, provider, kind, ending)):
+            task = rule = OTHER
         return _Series(
             cost=self._cost.labels(task, rule, model, provider, kind),
-            requests=self._requests.labels(task, rule, model, outcome.ending.value),
-            input_tokens=self._tokens.labels("input", model, provider, task),
-            output_tokens=self._tokens.labels("output", model, provider, task),
-            duration=self._duration.labels(model, task, outcome.ending.value),
-            first_token=self._first_token.labels(model, task),
-            baseline=self._baseline.labels(task),
+            requests=self._requests.labels(task, rule, model, ending),
+            input_tokens=self._tokens.labels("input", observed_model, provider, observed_task),
+            output_tokens=self._tokens.labels("output", observed_model, provider, observed_task),
+            duration=self._duration.labels(timed_model, timed_task, ending),
+            first_token=self._first_token.labels(observed_model, observed_task),
+            answer_cost=answer_cost,
+            baseline=baseline,
         )
+
+    def _distribution(self, task: str) -> str:
+        return self._distributed(self._task(task))
 
 
 class _Workers(MultiProcessCollector):
@@ -292,8 +390,12 @@ class _Workers(MultiProcessCollector):
             yield family
 
 
+def _fullness(level: Level) -> float:
+    return (level.spent_nusd + level.held_nusd) / max(1, level.scope.limit_nusd)
+
+
 class _BudgetGauges(Collector):
-    """How full every budget is; a scope without a limit has no series."""
+    """How full every budget is, the fullest first; a scope without a limit has no series."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -304,7 +406,7 @@ class _BudgetGauges(Collector):
         spent = GaugeMetricFamily("farthing_budget_spent_usd", "Spent in this window.", labels=labels)
         held = GaugeMetricFamily("farthing_budget_held_usd", "Held for requests under way.", labels=labels)
         remaining = GaugeMetricFamily("farthing_budget_remaining_usd", "What a hold may still take.", labels=labels)
-        for level in self._metrics.budgets:
+        for level in heapq.nlargest(MOST_BUDGETS, self._metrics.budgets, key=_fullness):
             values = [level.scope.kind, level.scope.name, level.scope.window]
             limit.add_metric(values, level.scope.limit_nusd / NUSD_PER_USD)
             spent.add_metric(values, level.spent_nusd / NUSD_PER_USD)

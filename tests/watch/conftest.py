@@ -1,0 +1,7 @@
+"""Fixtures of the tests of metrics, dashboards and alerts."""
+
+from __future__ import annotations
+
+from e2e.conftest import more_files, proxy, shared_provider
+
+__all__ = ["more_files", "proxy", "shared_provider"]
