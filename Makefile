@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock clean
+.PHONY: help run test lint bench dashboards lock clean
 
 help:
 	@echo "make run [LOCAL=1]   serve on http://127.0.0.1:4100 with the policies in policies/"
 	@echo "make test            every test, with real parts"
 	@echo "make lint            ruff, mypy, import-linter"
 	@echo "make bench           throughput and added time, beside the upstream called directly"
+	@echo "make dashboards      build grafana/dashboards/ anew, after a change in grafana/*.py"
 	@echo "make lock            pin the dependencies anew (needs uv)"
 
 # One stamp for each set of packages: an install is repeated only where its lock has changed.
@@ -33,13 +34,16 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/dev.stamp
-	$(BIN)/ruff check router tests bench
-	$(BIN)/ruff format --check router tests bench
+	$(BIN)/ruff check router tests bench grafana
+	$(BIN)/ruff format --check router tests bench grafana
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench
+
+dashboards: $(VENV)/dev.stamp
+	$(BIN)/python -m grafana
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock:

@@ -1,0 +1,1 @@
+"""Dashboards and alerts as code: what operations look at. `python -m grafana` builds `grafana/dashboards/*.json`."""
