@@ -72,18 +72,17 @@ def _watched(folder: Path, junit: Path | None, *, passed: bool) -> bool:
     from router.errors import PolicyFaults
 
     print(f"Watching {folder}; Ctrl-C ends it.", flush=True)
-    # An interrupt may come in the midst of a run as well as between two.
+    # An interrupt may come in the midst of a run, which then has not passed, as well as between two.
     with suppress(KeyboardInterrupt):
         for _ in watch(folder):
             print(flush=True)
+            passed = False
             try:
                 passed = _run(folder, junit, as_json=False)
             except PolicyFaults as error:
-                passed = False
                 for fault in error.faults:
                     print(fault, file=sys.stderr, flush=True)
             except typer.BadParameter as error:
-                passed = False
                 print(error.message, file=sys.stderr, flush=True)
             sys.stdout.flush()
     return passed
