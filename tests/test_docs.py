@@ -230,7 +230,8 @@ def test_no_block_goes_unchecked() -> None:
 
 @cache
 def sources() -> str:
-    paths = [*(ROOT / "router").rglob("*.py"), *(ROOT / "policies").iterdir()]
+    folders = (ROOT / "router", ROOT / "tests" / "e2e")
+    paths = [*(path for folder in folders for path in folder.rglob("*.py")), *(ROOT / "policies").iterdir()]
     return "\n".join(path.read_text("utf-8") for path in paths)
 
 

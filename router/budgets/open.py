@@ -18,11 +18,12 @@ async def _nothing() -> Spent:
     return Spent({})
 
 
-def open_budgets(
+def open_budgets(  # noqa: PLR0913  all but the first two are options, given by name
     url: str,
     clock: Callable[[], float],
     *,
     spending: Spending = _nothing,
+    late_rows: Callable[[], int] = lambda: 0,
     rebuilt: Callable[[], None] = lambda: None,
     on_outage: OnOutage = "closed",
     replicas: int = 1,
@@ -31,7 +32,9 @@ def open_budgets(
 ) -> Budgets:
     """Open `memory://` or a Redis; nothing is connected yet.
 
-    `rebuilt` is told when counters that were lost have been filled again by `spending`. `replicas` share what is
+    `rebuilt` is told when counters that were lost have been filled again by `spending`. `late_rows` says how
+    many rows of this process came to the ledger late, in all: counters that were filled before they came are filled
+    once more. `replicas` share what is
     left while the store is away, where `on_outage` is local.
 
     Raises:
@@ -52,6 +55,7 @@ def open_budgets(
         url,
         clock,
         spending=spending,
+        late_rows=late_rows,
         rebuilt=rebuilt,
         outage=Outage(on_outage == "local", replicas),
         hold_ttl_s=hold_ttl_s,

@@ -1,7 +1,9 @@
 """Budgets that many processes share, in Redis: one script a verb, and what one event loop asks goes out together.
 
 Nothing that was told is forgotten while the process lives: a settlement that does not reach Redis is kept and tried
-again. Where Redis has lost its data, the counters are filled from the ledger before anything is held.
+again. Where Redis has lost its data, or may have old data, the counters are filled from the ledger before anything is
+held: it says what is spent and what is held, each process adds what it holds, and a settlement of what the ledger has
+as settled finds no hold. So each request counts once, as far as its row is in the ledger.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -40,8 +43,11 @@ PATIENCE_S = 1.0
 """How long a hold waits while counters are being rebuilt."""
 READ_WITHIN_S = 5.0
 """How long the ledger may take to say what was spent."""
-COMMIT_S = 0.1
-"""How long an outcome may be on its way into the ledger."""
+COMMIT_S = 0.25
+"""How long an outcome of another process may be on its way into the ledger."""
+CLAIM = "filling-"
+CLAIM_S = 2 * READ_WITHIN_S
+"""How long others wait for who fills the counters, and may have died over it."""
 RETRY_S = 0.1
 MOST_UNSETTLED = 100_000
 MOST_TOGETHER = 500
@@ -67,6 +73,13 @@ class State(Enum):
 
 class _NotAsked(StoreUnavailable):
     """Redis was not asked at all, so that there is nothing to take back."""
+
+
+REBUILT = "The budgets are being rebuilt from the ledger."
+
+
+class _BeingFilled(StoreUnavailable):
+    """Another process fills the counters."""
 
 
 class _Live(Struct, frozen=True):
@@ -98,6 +111,7 @@ class RedisBudgets:
         clock: Callable[[], float],
         *,
         spending: Spending,
+        late_rows: Callable[[], int],
         rebuilt: Callable[[], None],
         outage: Outage,
         hold_ttl_s: float = HOLD_TTL_S,
@@ -106,6 +120,8 @@ class RedisBudgets:
         self._wire = Wire(url, within_s)
         self._clock = clock
         self._spending = spending
+        self._late_rows = late_rows
+        self._late_rows_before = 0
         self._rebuilt = rebuilt
         self._share = Share(clock, outage.replicas) if outage.local else None
         self._hold_ttl_s = hold_ttl_s
@@ -117,8 +133,14 @@ class RedisBudgets:
         self._woken = asyncio.Event()
         self._live: dict[str, _Live] = {}
         self._settlements: dict[str, _Settlement] = {}
+        self._done: deque[_Settlement] = deque(maxlen=MOST_REMEMBERED)
+        """The last ones that Redis took. The ledger may not have had them yet when Redis was filled from it."""
         self._run_id: str | None = None
         self._epoch = ""
+        """Of the counters, as last seen; every script is sent with it."""
+        self._claim = ""
+        self._told_epoch = ""
+        """In which Redis has all that this process holds."""
         self._tallies: dict[int, tuple[int, Sequence[Scope], tuple[str | int, ...]]] = {}
 
     @property
@@ -252,7 +274,7 @@ class RedisBudgets:
 
     def _lost(self) -> None:
         if self._state is State.UP:
-            self._state, self._why = State.STARTING, "The budgets are being rebuilt from the ledger."
+            self._state, self._why = State.STARTING, REBUILT
             self._up.clear()
             self._woken.set()
 
@@ -304,6 +326,7 @@ class RedisBudgets:
             self._lost()
         elif self._settlements.get(settlement.live.id) is settlement:
             del self._settlements[settlement.live.id]
+            self._done.append(settlement)
 
     # -- away and back -------------------------------------------------------------------------------------------------
 
@@ -313,6 +336,8 @@ class RedisBudgets:
             if self._state is not State.UP:
                 try:
                     await self._bring_up()
+                except _BeingFilled:
+                    pass
                 except StoreUnavailable as error:
                     self._away(error)
             if self._state is State.UP and (commands := self._settling(list(self._settlements.values()))):
@@ -335,28 +360,64 @@ class RedisBudgets:
         Raises:
             StoreUnavailable: it is away, or the ledger can't be read.
         """
-        first = self._run_id is None
-        run_id, epoch = await self._wire.lives()
-        lost = not epoch
-        if lost or not (first or run_id == self._run_id):
-            await self._fill(lost=lost, first=first)
-            run_id, epoch = await self._wire.lives()
-        again = epoch != self._epoch or run_id != self._run_id
-        self._epoch = epoch
-        for live in [live for live in self._live.values() if again or live.here]:
+        late_rows = self._late_rows()
+        run_id, self._epoch = await self._wire.lives()
+        if self._epoch.startswith(CLAIM) and self._epoch != self._claim:
+            raise _BeingFilled(REBUILT)
+        was_away = self._state is State.AWAY
+        # From here on nothing is held in this process alone, so that the ledger will have all of it.
+        self._state = State.STARTING
+        self._up.clear()
+        # Whoever filled it may have missed rows of this process.
+        late = late_rows != self._late_rows_before or self._has_held_here()
+        missed = self._epoch != self._told_epoch and late
+        if not self._epoch or self._run_id not in {None, run_id} or missed:
+            await self._fill(first=self._run_id is None)
+            run_id, self._epoch = await self._wire.lives()
+        anew = self._epoch != self._told_epoch
+        if anew:
+            self._start_anew()
+        for live in [live for live in self._live.values() if anew or live.here]:
             await self._directly("hold", self._hold_args(live, forced=True))
             if live.here:
                 self._live[live.hold.id] = structs.replace(live, here=False)
+        self._told_epoch, self._late_rows_before = self._epoch, late_rows
         if self._share:
             self._share.clear()
-        if self._state is State.AWAY:
+        if was_away:
             log.warning("The store of budgets is back; %d settlements follow.", len(self._settlements))
         self._run_id, self._state = run_id, State.UP
         self._up.set()
 
-    async def _fill(self, *, lost: bool, first: bool) -> None:
-        """Fill the counters from the ledger: all where they are lost, what is missing after a restart of Redis."""
-        if lost and not first:
+    def _start_anew(self) -> None:
+        """Tell of every hold under the name that the ledger has, now that the counters were filled from it."""
+        for key, live in self._live.items():
+            self._live[key] = structs.replace(live, id=key, here=False)
+        waiting = [each for each in (*self._done, *self._settlements.values()) if not each.void]
+        self._done.clear()
+        self._settlements = {}
+        for each in waiting:
+            each.live = structs.replace(each.live, id=each.live.hold.id, here=False)
+            self._settlements[each.live.id] = each
+
+    def _has_held_here(self) -> bool:
+        return any(live.here for live in self._live.values()) or any(
+            each.live.here for each in self._settlements.values()
+        )
+
+    async def _fill(self, *, first: bool) -> None:
+        """Fill the counters from the ledger: where they are lost, or else under a claim, lest they move meanwhile.
+
+        Raises:
+            StoreUnavailable: Redis is away, the ledger can't be read, or another process was first with a claim.
+        """
+        lost = not self._epoch
+        if self._epoch not in {"", self._claim}:
+            self._claim = CLAIM + secrets.token_hex(8)
+            if not await self._directly("claim", (self._claim, int(CLAIM_S * 1000))):
+                raise _BeingFilled(REBUILT)
+            self._epoch = self._claim
+        if not first:
             # What others have just settled is on its way into the ledger.
             await asyncio.sleep(COMMIT_S)
         try:
@@ -364,9 +425,10 @@ class RedisBudgets:
                 spent = await self._spending()
         except TimeoutError:
             raise StoreUnavailable("The ledger did not say in time what was spent.") from None
-        args = self._restore_args("lost" if lost else "late", spent.by_scope)
-        filled = await self._directly("restore", args + self._open_args(spent.open))
-        if filled and lost and not first:
+        args = self._restore_args("lost" if lost else "claimed", spent.by_scope)
+        if not await self._directly("restore", args + self._open_args(spent.open)):
+            raise _BeingFilled(REBUILT)
+        if lost and not first:
             log.error("Redis had lost its budgets; %d were rebuilt from the ledger.", len(spent.by_scope))
             self._rebuilt()
 

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError, R
 
 from router.errors import StoreUnavailable
 
-Verb = Literal["hold", "settle", "levels", "restore"]
+Verb = Literal["hold", "settle", "levels", "restore", "claim"]
 KEYS = ("{farthing}:epoch", "{farthing}:holds", "{farthing}:times")
 SENTINEL_PORT = 26379
 AWAY = (RedisError, RedisClusterException, OSError)
@@ -50,7 +50,7 @@ class Wire:
     def __init__(self, url: str, within_s: float) -> None:
         self._client = connect(url)
         self._within_s = within_s
-        self._scripts = {verb: _script(verb) for verb in ("hold", "settle", "levels", "restore")}
+        self._scripts = {verb: _script(verb) for verb in get_args(Verb)}
         self._shas = {
             verb: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for verb, text in self._scripts.items()
         }

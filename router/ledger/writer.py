@@ -101,6 +101,8 @@ class LedgerWriter:
         """Why no work may begin although rows can be taken: set by whoever has to read the ledger first."""
         self.caught_up = asyncio.Event()
         """Set while every row that was spooled, by whichever process, is in the store."""
+        self.late_rows = spool.waiting_rows if spool else 0
+        """Rows that could not be written at once, in all; those that earlier processes left in the spool among them."""
 
     @property
     def queued(self) -> int:
@@ -160,6 +162,14 @@ class LedgerWriter:
             else:
                 self._want_within(HELD_WITHIN_S)
         return batch
+
+    async def flush(self) -> None:
+        """Wait until what was taken on so far is committed, or spooled."""
+        if self._in_memory:
+            batch = self._gathering if self._gathering.outcomes else self._writing
+            self._wanted.set()
+            if batch is not None:
+                await batch.committed.wait()
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -248,6 +258,7 @@ class LedgerWriter:
             except StoreUnavailable as error:
                 self._lost(error)
         await spool.append(rows)
+        self.late_rows += len(rows)
         self.caught_up.clear()
         self._spooled.set()
         return None
@@ -295,4 +306,5 @@ class LedgerWriter:
         """Note that rows find no room anywhere."""
         if not self._no_room:
             log.error("%s New requests are refused until that is mended; %d rows wait.", error, self._in_memory)
+            self.late_rows += self._in_memory
         self._no_room = str(error)

@@ -186,7 +186,8 @@ class App:
         budgets = open_budgets(
             settings.budgets_url,
             clock,
-            spending=partial(asyncio.to_thread, self._spent_and_held),
+            spending=partial(self._spent_and_held, ledger),
+            late_rows=lambda: ledger.late_rows,
             rebuilt=metrics.rebuilt,
             on_outage=settings.budgets_on_outage,
             replicas=settings.replicas * settings.workers,
@@ -311,12 +312,18 @@ class App:
         with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
             return spent(store, windowed_scopes(self.folder.current()), self._clock())
 
-    def _spent_and_held(self) -> Spent:
-        """Read the same with what is held told apart; blocks.
+    async def _spent_and_held(self, ledger: LedgerWriter) -> Spent:
+        """Read the same with what is held told apart.
 
         Raises:
-            StoreUnavailable: the ledger can't be read.
+            StoreUnavailable: the ledger can't be read, or rows of this process are not in it yet.
         """
+        await ledger.flush()
+        if why := ledger.degraded or ledger.not_ready:
+            raise StoreUnavailable(why)
+        return await asyncio.to_thread(self._read_spent_and_held)
+
+    def _read_spent_and_held(self) -> Spent:
         assert self.folder is not None
         with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
             return spent_and_held(store, windowed_scopes(self.folder.current()), self._clock(), HOLD_TTL_S)

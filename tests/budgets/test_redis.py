@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -237,6 +238,48 @@ async def back(store: Budgets) -> None:
     raise AssertionError("Redis did not come back within 10 s")
 
 
+async def test_counters_that_were_filled_before_rows_came_late_are_filled_once_more(
+    shared: Place, redis_server: RedisServer
+) -> None:
+    """A replica whose rows waited in its spool knows that whoever filled the counters had missed them."""
+    late_rows = 0
+    early, whole = Ledger({DAY: 10, MONTH: 10}), Ledger({DAY: 50, MONTH: 50})
+    async with (
+        shared.open(spending=early) as one,
+        shared.open(spending=whole, late_rows=lambda: late_rows) as other,
+    ):
+        await other.hold(Hold("1/0", BOTH, 5))
+        await one.levels(BOTH)
+        before = (early.asked, whole.asked)
+        late_rows = 3
+        flush(redis_server)
+        assert await numbers(one) == (10, 0)
+        assert await numbers(other) == (50, 5)
+        assert await numbers(one) == (50, 5)
+        assert (early.asked - before[0], whole.asked - before[1]) == (1, 1)
+
+
+async def test_a_settlement_that_old_counters_did_not_see_is_not_charged_twice(tmp_path: Path) -> None:
+    """The ledger has its charge already when Redis comes back with data of before; so the settlement adds nothing."""
+    with running_redis() as server:
+        ledger = Ledger({DAY: 0, MONTH: 0})
+        async with Place(server.url).open(spending=ledger) as store:
+            await store.hold(Hold("1/0", BOTH, 40))
+            await store.hold(Hold("2/0", BOTH, 30))
+            with closing(client(server.url)) as other:
+                other.config_set("dir", str(tmp_path))
+                other.save()
+            server.kill()
+            await store.settle("1/0", 25)
+            ledger.spent = Spent({DAY: 25, MONTH: 25}, (OpenHold(Hold("2/0", BOTH, 30), NOON_S),))
+            command = [server.program, "--port", str(server.port), "--dir", str(tmp_path), "--save", ""]
+            server.child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            await until(lambda: store.unsettled == 0, "the settlement")
+            assert await numbers(store) == (25, 30)
+            await store.settle("2/0", 30)
+            assert await numbers(store) == (55, 0)
+
+
 async def test_redis_emptied_under_load_loses_nothing(shared: Place, redis_server: RedisServer) -> None:
     """The ledger here is a list that is as true as a real one: a hold is in it before its answer goes out."""
     held: dict[str, int] = {}
@@ -276,24 +319,39 @@ async def test_while_redis_is_away_a_replica_spends_its_share_and_settles_it_whe
 ) -> None:
     place, ledger = Place(own_server.url), Ledger({DAY: 20, MONTH: 20})
     async with place.open(on_outage="local", replicas=2, spending=ledger) as store:
-        assert await store.hold(Hold("0", BOTH, 10)) == HELD
-        await store.settle("0", 10)
+        assert await store.hold(Hold("0/0", BOTH, 10)) == HELD
+        await store.settle("0/0", 10)
         assert await numbers(store) == (30, 0)
         own_server.kill()
-        ledger.spent = Spent({DAY: 30, MONTH: 30})
         # Of the 70 that are left, 35 are this replica's.
-        assert await store.hold(Hold("1", BOTH, 30)) == HELD
-        short = await store.hold(Hold("2", BOTH, 6))
+        assert await store.hold(Hold("1/0", BOTH, 30)) == HELD
+        short = await store.hold(Hold("2/0", BOTH, 6))
         assert isinstance(short, Short)
         assert (short.level.scope, short.level.left_nusd) == (DAY, 5)
-        await store.settle("1", 10)
-        assert await store.hold(Hold("2", BOTH, 25)) == HELD
-        assert isinstance(await store.hold(Hold("3", BOTH, 1)), Short)
+        await store.settle("1/0", 10)
+        assert await store.hold(Hold("2/0", BOTH, 25)) == HELD
+        assert isinstance(await store.hold(Hold("3/0", BOTH, 1)), Short)
+        # The ledger knows all of it by the time that Redis is there again, and empty.
+        ledger.spent = Spent({DAY: 40, MONTH: 40}, (OpenHold(Hold("2/0", BOTH, 25), NOON_S),))
         own_server.start()
         await until(lambda: store.unsettled == 0, "the settlement of what was held here")
-        assert await numbers(store) == (40, 25)
-        await store.settle("2", 20)
+        assert await numbers(store) == (40, 25), "each of them once"
+        await store.settle("2/0", 20)
         assert await numbers(store) == (60, 0)
+
+
+async def test_what_was_held_here_is_told_to_a_redis_that_had_only_not_answered(own_server: RedisServer) -> None:
+    assert own_server.child is not None
+    async with Place(own_server.url).open(on_outage="local", within_s=0.2) as store:
+        assert await store.hold(Hold("0/0", BOTH, 10)) == HELD
+        own_server.child.send_signal(signal.SIGSTOP)
+        assert await store.hold(Hold("1/0", BOTH, 30)) == HELD
+        await store.settle("1/0", 20)
+        await store.settle("0/0", 5)
+        assert await store.hold(Hold("2/0", BOTH, 40)) == HELD
+        own_server.child.send_signal(signal.SIGCONT)
+        await until(lambda: store.unsettled == 0, "the settlements")
+        assert await numbers(store) == (25, 40)
 
 
 async def test_a_window_that_begins_while_redis_is_away_is_shared_whole(own_server: RedisServer) -> None:
