@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from router.budgets.contract import (
 from router.values import Level, Scope
 
 MOST_REMEMBERED = 4096
+LONGEST_WINDOW_S = 31 * 86_400.0
 LONGEST_LEAD_MS = 60_000
 """A bucket last touched further in the future than this met a clock that jumped; it drains from now on."""
 
@@ -29,6 +31,8 @@ LONGEST_LEAD_MS = 60_000
 @dataclass(slots=True)
 class _Tally:
     ends_s: int
+    made_at: float
+    """When it was first counted in, by a clock that does not jump."""
     spent_nusd: int = 0
     held_nusd: int = 0
 
@@ -146,19 +150,23 @@ class MemoryBudgets:
         found = self._found.get(id(scopes))
         if found is None or found[0] is not scopes:
             tallies = tuple(
-                self._tallies.setdefault(scope_key(scope, now_s), _Tally(scope.ends_s(now_s))) for scope in scopes
+                self._tallies.setdefault(scope_key(scope, now_s), _Tally(scope.ends_s(now_s), time.monotonic()))
+                for scope in scopes
             )
             found = self._found[id(scopes)] = scopes, tallies
         return found[1]
 
     def _turn(self, hour: int, now_s: float) -> None:
-        """Forget the windows that are over, but for a day, lest a clock that jumps loses what was counted.
+        """Forget the windows that are over for a day, and were for a month's time, lest a clock that jumps loses one.
 
         A hold made in one of them keeps its tallies.
         """
+        old = time.monotonic() - LONGEST_WINDOW_S
         self._hour = hour
         self._found.clear()
-        self._tallies = {key: tally for key, tally in self._tallies.items() if tally.ends_s + LATE_S > now_s}
+        self._tallies = {
+            key: tally for key, tally in self._tallies.items() if tally.ends_s + LATE_S > now_s or tally.made_at > old
+        }
 
     def _expire(self, now_s: float) -> None:
         """Book holds past their time as spent, oldest first: whoever held them may have had an answer."""

@@ -153,6 +153,16 @@ async def test_a_clock_that_jumps_loses_nothing(place: Place, store: Budgets) ->
     assert await level(store) == (15, 0)
 
 
+async def test_a_clock_that_was_far_ahead_for_a_while_forgets_nothing(place: Place, store: Budgets) -> None:
+    month = scope(window="month")
+    await store.hold(Hold("1", (DAY, month), 40))
+    await store.settle("1", 40)
+    place.clock.now_s += 400 * 86_400
+    assert await level(store) == await level(store, month) == (0, 0)
+    place.clock.now_s -= 400 * 86_400
+    assert await level(store) == await level(store, month) == (40, 0)
+
+
 async def test_a_soft_budget_is_counted_and_warned_of_and_never_refuses(store: Budgets) -> None:
     soft = scope(on_exceeded="warn")
     assert await store.hold(Hold("1", (soft,), 100)) == HELD
