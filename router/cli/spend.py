@@ -6,6 +6,7 @@ import asyncio
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,6 +60,9 @@ def spend(
     ledger_url: Annotated[
         str, typer.Option(envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")
     ] = "sqlite:///farthing.db",
+    spool: Annotated[
+        Path, typer.Option(envvar="FARTHING_SPOOL", help="Where rows wait while the ledger is away, to be counted.")
+    ] = Path("farthing-spool"),
     as_json: JsonOption = False,
 ) -> None:
     """Say what was spent and what was saved against the baselines, from the ledger.
@@ -82,13 +86,15 @@ def spend(
     except InvalidRequest as error:
         raise typer.BadParameter(error.message) from None
     with closing(open_store(ledger_url, read_only=True)) as store:
-        report = orphans_report(store, datetime.now(UTC)) if orphans else spend_report(store, by, start)
+        report = orphans_report(store, datetime.now(UTC)) if orphans else spend_report(store, by, start, spool)
     if as_json:
         print_json(report)
     elif orphans:
         _print_orphans(report)
     else:
         _print(report, groups)
+        if waiting := report["spooled_rows"]:
+            print(f"Not counted: up to {waiting:,} rows that wait in {spool} for the ledger to be written.")
     return None
 
 

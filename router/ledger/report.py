@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, get_args
 
 from router.errors import InvalidRequest
 from router.ledger.contract import Grouping, Spend, Store
 from router.ledger.correction import orphans
 from router.ledger.rows import time_text
+from router.ledger.spool import rows_waiting_in
 from router.policy.replay import Record
 from router.values import usd
 
@@ -50,8 +52,10 @@ def groupings(by: str) -> tuple[Grouping, ...]:
     return names  # type: ignore[return-value]  # each was found among the known
 
 
-def spend_report(store: Store, by: str, since: datetime | None) -> dict[str, Any]:
+def spend_report(store: Store, by: str, since: datetime | None, spool: Path) -> dict[str, Any]:
     """Return the contract's object: totals in dollars, and a row a group with its own, dearest first.
+
+    `spooled_rows` are those that wait in this machine's `spool`, at most, and are in none of the sums.
 
     Raises:
         InvalidRequest: `by` names something that can't be grouped by.
@@ -66,6 +70,7 @@ def spend_report(store: Store, by: str, since: datetime | None) -> dict[str, Any
             {**dict(zip(names, row.group, strict=True)), "cost_usd": _usd(row.charged_nusd), **_sums(row)}
             for row in (store.spend(names, since) if names else [])
         ],
+        "spooled_rows": rows_waiting_in(spool),
     }
 
 

@@ -12,6 +12,7 @@ folder. Replaying is told twice without harm, as `Store.write` is: a file is rep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import itertools
 import json
@@ -181,6 +182,18 @@ class Spool:
 
     async def _apart(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def rows_waiting_in(folder: Path) -> int:
+    """Return how many rows wait in a folder at most, without taking any; 0 where there is no such folder.
+
+    What a running process has replayed of a file already still counts, until the whole of it is.
+    """
+    lines = 0
+    for path in folder.glob("*.jsonl"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            lines += max(0, sum(1 for line in file if line.endswith(b"\n")) - 1)
+    return lines
 
 
 def _append(file: SpoolFile, rows: Sequence[Row]) -> int:

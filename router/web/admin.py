@@ -72,7 +72,7 @@ def admin_app(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, cloc
         def read() -> dict[str, Any]:
             store = open_store(settings.ledger_url, read_only=True)
             try:
-                return spend_report(store, by, start)
+                return spend_report(store, by, start, settings.spool)
             finally:
                 store.close()
 

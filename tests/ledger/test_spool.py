@@ -10,12 +10,16 @@ import signal
 import subprocess
 import sys
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cli.conftest import farthing  # noqa: F401  a fixture
+from cli.running import Run
 
 from ledger.outcomes import answered, held
 from router.errors import StoreUnavailable
+from router.ledger.open import open_store
 from router.ledger.rows import NAMES, Row, row_of
 from router.ledger.spool import Spool
 
@@ -90,6 +94,25 @@ def test_rows_come_back_in_order_and_as_they_were(tmp_path: Path) -> None:
     spooled(tmp_path, rows(1, 2), [*rows(3), strange])
     assert reopened(tmp_path) == [*rows(1, 2, 3), strange]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_spend_says_how_many_rows_wait_and_are_not_counted(farthing: Run, tmp_path: Path) -> None:  # noqa: F811
+    asyncio.run(_written(tmp_path / "ledger.db", rows(9)))
+    asked = ("spend", "--ledger-url", f"sqlite:///{tmp_path}/ledger.db", "--spool", tmp_path / "spool")
+    assert farthing(*asked, "--json").json["spooled_rows"] == 0, "there is no such folder"
+    assert "Not counted" not in farthing(*asked).out
+    spooled(tmp_path / "spool", rows(1, 2), rows(3))
+    spooled(tmp_path / "spool", rows(4), instance="here/3/4")
+    before = [path.read_bytes() for path in (tmp_path / "spool").iterdir()]
+    report = farthing(*asked, "--json").json
+    assert (report["requests"], report["spooled_rows"]) == (1, 4)
+    assert f"up to 4 rows that wait in {tmp_path / 'spool'}" in " ".join(farthing(*asked).out.split())
+    assert [path.read_bytes() for path in (tmp_path / "spool").iterdir()] == before
+
+
+async def _written(path: Path, some: list[Row]) -> None:
+    with closing(open_store(f"sqlite:///{path}")) as store:
+        await store.write(some)
 
 
 def test_the_settled_row_follows_the_held_one(tmp_path: Path) -> None:
