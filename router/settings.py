@@ -26,6 +26,8 @@ class Settings:
     ledger_url: str = "sqlite:///farthing.db"
     ledger_on_outage: Literal["auto", "spool", "closed"] = "auto"
     """Where the ledger is away: keep rows on disk, or refuse new requests. auto: spool for PostgreSQL alone."""
+    ledger_queue_rows: int = 20_000
+    """So many rows may wait in memory to be written; with more, new requests are refused."""
     spool: Path = Path("farthing-spool")
     """The folder of rows that wait for the ledger; each process has a file of its own in it."""
     admin_key: str | None = field(default=None, repr=False)

@@ -79,6 +79,14 @@ def serve(
             help="While it is away: spool keeps rows on disk, closed refuses with 503; auto: spool for PostgreSQL.",
         ),
     ] = LedgerOutageMode.auto,
+    ledger_queue_rows: Annotated[
+        int,
+        typer.Option(
+            envvar="FARTHING_LEDGER_QUEUE_ROWS",
+            min=1,
+            help="So many rows may wait in memory to be written; with more, new requests get a 503.",
+        ),
+    ] = 20_000,
     spool: Annotated[
         Path, typer.Option(envvar="FARTHING_SPOOL", help="The folder for rows that wait for the ledger.")
     ] = Path("farthing-spool"),
@@ -138,6 +146,7 @@ def serve(
             replicas=replicas,
             ledger_url=ledger_url,
             ledger_on_outage=ledger_on_outage.value,
+            ledger_queue_rows=ledger_queue_rows,
             spool=spool,
             admin_key=admin_key,
             largest_body_bytes=largest_body_bytes,

@@ -25,6 +25,7 @@ from router.ledger.spool import Spool
 from router.values import Ending, Outcome
 
 MOST_QUEUED_ROWS = 20_000
+"""As `Settings.ledger_queue_rows`."""
 RETRY_S = 0.25
 LONGEST_RETRY_S = 5.0
 TRIES_AT_SHUTDOWN = 20

@@ -180,7 +180,10 @@ class App:
         )
         store = open_store(settings.ledger_url)
         ledger = LedgerWriter(
-            store, open_spool(settings.ledger_url, settings.ledger_on_outage, settings.spool), held_for_s=HOLD_TTL_S
+            store,
+            open_spool(settings.ledger_url, settings.ledger_on_outage, settings.spool),
+            most_queued=settings.ledger_queue_rows,
+            held_for_s=HOLD_TTL_S,
         )
         await ledger.open()
         budgets = open_budgets(

@@ -18,6 +18,7 @@ import pytest
 from proxy import Calls, Proxy, ServeProcess, eventually, ledger_rows, running_proxy
 
 from e2e.conftest import files_for
+from router.ledger.writer import COMMIT_WITHIN_S
 from router.providers.simulated import SimulatedProvider
 
 KILLS = 10
@@ -304,6 +305,34 @@ def test_a_ledger_that_is_locked_for_a_while_loses_nothing(proxy: Proxy, provide
         other.execute("COMMIT")
         assert [answer.result().status_code for answer in waiting] == [200] * 3
     assert len(proxy.rows()) == before + 3
+
+
+def test_a_full_queue_refuses_before_work_is_taken_on_and_drops_nothing(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    most = 8
+    with (
+        running_proxy(tmp_path, exact_files(provider), settings={"ledger_queue_rows": most}) as proxy,
+        closing(sqlite3.connect(proxy.ledger, isolation_level=None)) as other,
+        ThreadPoolExecutor(2 * most) as pool,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        asking = [pool.submit(proxy.ask, max_tokens=5) for _ in range(2 * most)]
+        eventually(lambda: proxy.metric("farthing_ledger_queue") >= most, "a full queue", COMMIT_WITHIN_S)
+        ready = proxy.http.get("/health/ready")
+        assert (ready.status_code, "The ledger's queue is full" in ready.text) == (503, True)
+        for stream in (False, True):
+            refused = proxy.ask(max_tokens=5, stream=stream)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_unavailable")
+        other.execute("COMMIT")
+        answers = [each.result() for each in asking]
+        answered = {answer.headers["x-farthing-request-id"] for answer in answers if answer.status_code == 200}
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        assert answered
+        assert {row["id"] for row in proxy.rows() if row["outcome"] == "answered"} == answered
+        assert len(provider.calls) == len(answered), "nothing was called for what was refused"
+        assert proxy.http.get("/health/ready").status_code == 200
+        assert proxy.ask(max_tokens=5).status_code == 200
 
 
 def test_cached_and_reasoning_tokens_are_priced_apart_and_recorded(proxy: Proxy, provider: SimulatedProvider) -> None:
