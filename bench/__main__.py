@@ -2,7 +2,7 @@
 
 The proxy has a core to itself; the upstream, the load generator and the stores share the other. Each round measures
 the upstream called directly, through a proxy with its budgets in memory and its ledger in SQLite, and through one with
-Redis and PostgreSQL; what is printed are medians over the rounds.
+Redis and PostgreSQL; what is printed are medians over the rounds. Last comes what a hold costs in either store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench.budgets import running_redis
+from bench.budgets import holds_table, running_redis
 from bench.decide import measure_deciding
 from bench.load import Figures, load
 from bench.proxy import KEY, instant_upstream, proxy, write_policies
@@ -125,6 +125,7 @@ def main() -> None:
             f"memory and SQLite: ready {alone.ready_s:.2f} s after `serve`, "
             f"{idle_mb:.0f} MB then, {alone.rss_mb():.0f} MB after the load"
         )
+        console.print(holds_table(redis_url, arguments.rounds, int(2000 * arguments.scale)))
     console.print(measure_deciding())
     console.print(measure_replaying())
 

@@ -1,6 +1,6 @@
 """What a hold costs: in memory, and in a Redis on this machine; alone, and with many callers at once.
 
-Run with `python -m bench.budgets`. The five budgets are those of a task, an account and everything.
+Part of `make bench`; alone with `python -m bench.budgets`. The five budgets are those of a task, an account, and all.
 """
 
 from __future__ import annotations
@@ -94,17 +94,22 @@ async def measure(url: str, rounds: int, holds: int) -> tuple[float, float, floa
     return statistics.median(medians), statistics.median(slow), statistics.median(rates)
 
 
+def holds_table(redis_url: str, rounds: int, holds: int) -> Table:
+    """Measure holds in memory and in this Redis."""
+    table = Table("store", "a hold alone, median", "99th percentile", "64 callers", title="What a hold costs")
+    for name, url in (("memory", "memory://"), ("Redis", redis_url)):
+        median_ms, slow_ms, per_s = uvloop.run(measure(url, rounds, holds))
+        table.add_row(name, f"{median_ms:.3f} ms", f"{slow_ms:.3f} ms", f"{per_s:,.0f} a second")
+    return table
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--holds", type=int, default=2000)
     asked = options.parse_args()
-    table = Table("store", "a hold alone, median", "99th percentile", "64 callers")
     with running_redis() as url:
-        for name, place in (("memory", "memory://"), ("redis", url)):
-            median_ms, slow_ms, per_s = uvloop.run(measure(place, asked.rounds, asked.holds))
-            table.add_row(name, f"{median_ms:.3f} ms", f"{slow_ms:.3f} ms", f"{per_s:,.0f} a second")
-    Console().print(table)
+        Console().print(holds_table(url, asked.rounds, asked.holds))
 
 
 if __name__ == "__main__":
