@@ -195,6 +195,9 @@ class Metrics:
         self._escalations = counter(
             "farthing_escalations", "Answers that failed their check.", "task", "from", "to", "reason"
         )
+        self._breakers = gauge(
+            "farthing_breaker_open", "1 while others are tried before a target.", "livemax", "model", "target"
+        )
         self._attempt_failures = counter("farthing_attempt_failures", "Attempts that failed.", "model", "reason")
         self._unreported = counter(
             "farthing_unreported_cost_usd", "Dollars charged without a usage that the provider reported.",
@@ -296,6 +299,9 @@ class Metrics:
         if not self._escalated.admits((task, from_model, to_model)):
             task = from_model = to_model = OTHER
         self._escalations.labels(self._task(task), from_model, to_model, reason).inc()
+
+    def breaker(self, model: str, target: str, is_open: bool) -> None:
+        self._breakers.labels(self._model(model), target).set(is_open)
 
     def policies(self, revision: str | None) -> None:
         """Say which revision is in force now; None where a folder was rejected and the last one stays."""

@@ -30,6 +30,8 @@ class Settings:
     """So many rows may wait in memory to be written; with more, new requests are refused."""
     spool: Path = Path("farthing-spool")
     """The folder of rows that wait for the ledger; each process has a file of its own in it."""
+    breaker_failures: int = 10
+    """Failures in a row after which others are tried before a target; 0: none ever."""
     admin_key: str | None = field(default=None, repr=False)
     largest_body_bytes: int = 20_000_000
     body_within_s: float = 60.0

@@ -148,6 +148,7 @@ def test_the_metrics_are_as_stated() -> None:
     metrics.record(msgspec.structs.replace(_outcome(Ending.ANSWERED, None, attempt), warnings=(soft,)))
     metrics.record(_outcome(Ending.REFUSED, "budget_exceeded", attempt))
     metrics.escalated("support", "cheap", "premium", "check_json")
+    metrics.breaker("cheap", "openai/x", True)
     metrics.policies("0123456789ab")
     found = {}
     for family in metrics.registry.collect():

@@ -87,6 +87,14 @@ def serve(
             help="So many rows may wait in memory to be written; with more, new requests get a 503.",
         ),
     ] = 20_000,
+    breaker_failures: Annotated[
+        int,
+        typer.Option(
+            envvar="FARTHING_BREAKER_FAILURES",
+            min=0,
+            help="After so many failures of a target in a row, others are tried before it for a while; 0: never.",
+        ),
+    ] = 10,
     spool: Annotated[
         Path, typer.Option(envvar="FARTHING_SPOOL", help="The folder for rows that wait for the ledger.")
     ] = Path("farthing-spool"),
@@ -147,6 +155,7 @@ def serve(
             ledger_url=ledger_url,
             ledger_on_outage=ledger_on_outage.value,
             ledger_queue_rows=ledger_queue_rows,
+            breaker_failures=breaker_failures,
             spool=spool,
             admin_key=admin_key,
             largest_body_bytes=largest_body_bytes,

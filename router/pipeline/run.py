@@ -31,6 +31,7 @@ from router.pipeline.record import Record
 from router.policy.decide import Candidate, Purse, Refusal, Route, ask_of, consider
 from router.policy.policy import PolicySet
 from router.policy.target import Model, Target
+from router.providers.breaker import Breakers
 from router.providers.contract import Call, Provider
 from router.tokens import Counter
 from router.values import Attempt, Certainty, Ending, Outcome, Usage
@@ -68,6 +69,7 @@ class Parts:
     budgets: Budgets
     ledger: Ledger
     lane: Callable[[Target], Provider]
+    breakers: Breakers
     observe: Callable[[Outcome], None]
     """Told of every outcome, once: metrics and the log."""
     escalated: Callable[[str, str, str, str], None]
@@ -132,7 +134,8 @@ class Run:
     ) -> tuple[T, Leg] | ProviderError | None:
         """Return an answer and its open leg, or the last failure, or None where the money does not suffice."""
         model, last = candidate.model, None
-        targets = _by_weight(model.targets)
+        breakers = self._parts.breakers
+        targets = breakers.in_order(model, _by_weight(model.targets))
         tries = max(model.retries + 1, len(targets))
         for number in range(tries):
             left_s = self._left_s(model)
@@ -144,10 +147,15 @@ class Run:
             try:
                 lane = self._parts.lane(leg.target)
                 body = body_for(leg, self.arrival.body, self.plan.policy.prompts.get(model.name))
-                return await call(lane, Call(self.arrival.id, leg.target, body, deadlines)), leg
+                breakers.tries(model, leg.target)
+                answer = await call(lane, Call(self.arrival.id, leg.target, body, deadlines))
             except ProviderError as error:
+                breakers.failed(model, leg.target, error)
                 await self.failed(leg, error)
                 last = error
+            else:
+                breakers.answered(model, leg.target)
+                return answer, leg
             elsewhere = number + 1 < len(targets) and last.elsewhere
             if number + 1 == tries or not (elsewhere or (last.retryable and await self._wait(last, number, model))):
                 break
@@ -173,12 +181,13 @@ class Run:
         raise BudgetExceeded("Others took what was left of the budget while this request was being decided.")
 
     async def _hold_any(self, route: Route) -> Route | Short:
-        """Hold for the first candidate that is not called too fast, and return the route from there on.
+        """Hold for the first candidate that is well and not called too fast, and return the route from there on.
 
         Raises:
             RateLimited: the account's own rate has no room, or no candidate's has.
         """
         limited: list[Limited] = []
+        route = self._parts.breakers.well_first(route)
         for number, candidate in enumerate(route.candidates):
             answer = await self._take(candidate)
             if isinstance(answer, Held):

@@ -27,6 +27,7 @@ from router.pipeline import Parts, Pipeline
 from router.policy.load import load_folder
 from router.policy.policy import PolicySet
 from router.pricing import Catalogue
+from router.providers.breaker import Breakers
 from router.providers.lanes import Lanes, simulated, with_keys, without_keys
 from router.settings import Settings
 from router.tokens import Counter
@@ -219,7 +220,10 @@ class App:
             if outcome.ending is Ending.ANSWERED and outcome.usage and outcome.routed_model:
                 lengths.add(outcome.task, outcome.routed_model, outcome.usage.output_tokens)
 
-        parts = Parts(folder.current, counter, budgets, ledger, lanes, observe, metrics.escalated, clock, lengths.usual)
+        breakers = Breakers(settings.breaker_failures, metrics.breaker)
+        parts = Parts(
+            folder.current, counter, budgets, ledger, lanes, breakers, observe, metrics.escalated, clock, lengths.usual
+        )
         pipeline = Pipeline(parts)
         ops = Ops(folder.current, metrics, budgets, ledger, int(clock()))
         results = open_results(settings.budgets_url, clock)
@@ -238,7 +242,7 @@ class App:
         async with ledger, asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(_kept_up(partial(self._restore_late, ledger, budgets))),
-                tasks.create_task(_kept_up(partial(folder.watch, lambda changed: None))),
+                tasks.create_task(_kept_up(partial(folder.watch, breakers.keep_only))),
                 tasks.create_task(_kept_up(partial(_measure_lag, metrics))),
                 tasks.create_task(_kept_up(results.renew)),
                 tasks.create_task(_kept_up(partial(lanes.warm, policies))),

@@ -70,5 +70,7 @@ def proxy(
     shared_provider: SimulatedProvider, more_files: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("proxy")
-    with running_proxy(folder, files_for(shared_provider, **more_files)) as running:
+    # Tests of failures follow each other here, and each one asks the model that failed in the one before.
+    settings = {"breaker_failures": 0}
+    with running_proxy(folder, files_for(shared_provider, **more_files), settings=settings) as running:
         yield running

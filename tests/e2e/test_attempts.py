@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from proxy import Proxy, Row, events, said
+from proxy import Proxy, Row, events, eventually, running_proxy, said
 
-from e2e.conftest import MODELS
+from e2e.conftest import MODELS, files_for
 from router.providers.simulated import SimulatedProvider
 
 MORE_MODELS = """
@@ -403,3 +404,22 @@ def test_a_burst_of_faults_leaves_nothing_held_and_the_sums_agree(proxy: Proxy, 
     assert proxy.metric_nusd("farthing_cost_usd_total") == sum(row["charged_nusd"] for row in rows)
     assert proxy.metric("farthing_over_budget_usd_total") == 0
     assert json.dumps(rows)
+
+
+def test_a_target_that_keeps_failing_is_tried_last_until_it_is_well_again(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    with running_proxy(tmp_path, files_for(provider), settings={"breaker_failures": 3}) as proxy:
+
+        def first_model() -> str:
+            row = proxy.row_of(proxy.ask(headers={"x-farthing-task": "fallback"}))
+            return str(row["attempts"][0]["model"])
+
+        provider.faults.always("status=503", model="gpt-4o-mini")
+        eventually(lambda: first_model() == "dear", "another model is asked first", within_s=20)
+        series = {"model": "cheap", "target": "openai/gpt-4o-mini"}
+        assert proxy.metric("farthing_breaker_open", **series) == 1
+        assert proxy.ask(model="cheap").status_code == 503, "a pinned model has no other, so it is tried all the same"
+        provider.faults.always("", model="gpt-4o-mini")
+        eventually(lambda: first_model() == "cheap", "the first model is asked again", within_s=20)
+        assert proxy.metric("farthing_breaker_open", **series) == 0

@@ -27,6 +27,7 @@ from router.policy.policy import Budget, Policy, PolicySet, Rule, Verify
 from router.policy.target import Model, Target
 from router.pricing import Price
 from router.pricing.price import Level, Rates, Schedule
+from router.providers.breaker import Breakers
 from router.providers.contract import Answer, AnswerStream, Call, Chunk
 from router.providers.simulated import SimulatedProvider
 from router.tokens import Counter, rules_for
@@ -516,9 +517,11 @@ def check(policies: PolicySet, asked: list[tuple[dict[str, Any], int | None]], l
     """Carry the requests one after the other; check what holds whatever the provider does, and return the outcomes."""
     outcomes: list[Outcome] = []
     ledger, budgets = Recorder(), MemoryBudgets(lambda: 1e9)
+    breakers = Breakers(0, lambda *_: None)
     parts = Parts(
-        lambda: policies, TOKENS, budgets, ledger, lambda _: lane, outcomes.append, lambda *_: None, lambda: 1e9
-    )
+        lambda: policies, TOKENS, budgets, ledger, lambda _: lane, breakers, outcomes.append, lambda *_: None,
+        lambda: 1e9,
+    )  # fmt: skip
     pipeline = Pipeline(parts)
 
     async def everything() -> None:

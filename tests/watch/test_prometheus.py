@@ -31,7 +31,7 @@ START_S = 60.0
 DEMO_S = 200.0
 VARIABLES = {"$__rate_interval": "20s", "$__range": "10m", "$task": ".*", "$model": ".*"}
 EMPTY = {
-    "max by (model, target) (farthing_breaker_open)": "there are no breakers yet",
+    "max by (model, target) (farthing_breaker_open)": "no target has failed ten times in a row",
     "farthing:estimate_ratio:mean6h offset 1w": "there was no last week",
 }
 """Queries that find nothing in a proxy that started a minute ago, and why."""
