@@ -25,6 +25,7 @@ FarthingError
 │   └── AnswerBroken             the connection ended in mid-answer
 ├── UpstreamError                every candidate failed: upstream_error, _unavailable or _timeout
 ├── NotInstalled                 an optional part was asked for that is not installed
+├── UnusableFile                 a file of labels or weights is missing, or is not what it should be
 ├── PolicyFaults                 the policy folder is not valid; carries every fault
 └── UnpricedModel                no price for this model, so it cannot be bounded
 
@@ -222,6 +223,10 @@ class NotInstalled(FarthingError):
     """An optional part was asked for that is not installed; the message says how to install it."""
 
     code = "not_installed"
+
+
+class UnusableFile(FarthingError):
+    code = "unusable_file"
 
 
 class PolicyFaults(FarthingError):

@@ -12,6 +12,7 @@ import typer
 
 from router.cli.check import check
 from router.cli.demo.command import demo
+from router.cli.difficulty import difficulty
 from router.cli.explain import explain
 from router.cli.init import init
 from router.cli.keys import keys
@@ -51,6 +52,7 @@ def farthing(
 for command in (serve, check, test, explain, replay, spend, init, demo, schema):
     app.command()(command)
 app.add_typer(keys, name="keys")
+app.add_typer(difficulty, name="difficulty")
 
 
 def main() -> None:

@@ -1,81 +1,112 @@
-"""A score from cues that anyone can check: words of maths, code and reasoning, and the shape of the request.
+"""Cues that anyone can check: words of maths, code and reasoning, figures, and the shape of a request.
 
-Untrained and deterministic. It says how a request looks, not how the traffic of a task is spread.
+Untrained and deterministic. Only the beginning and the end of a long text are looked at, so that the time is bounded.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
-LOOKED_AT_CHARS = 20_000
-"""Only the beginning of a long text is looked at, so that the time stays bounded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cue:
-    """One thing that makes a request look harder: how much (in log-odds) and how it is recognised."""
-
-    name: str
-    weight: float
-    pattern: re.Pattern[str]
-
-
-def _words(*words: str) -> re.Pattern[str]:
-    return re.compile(r"\b(?:" + "|".join(words) + r")\b", re.IGNORECASE)
-
-
-CUES = (
-    Cue("maths", 0.9, _words("prove", "proof", "theorem", "integral", "derivative", "equation", "matrix", "probability",
-                             "solve", "modulo", "polynomial", "calculate", "compute")),
-    Cue("formula", 0.7, re.compile(r"\\(?:frac|sum|int|sqrt|begin)|\$[^$\n]{1,200}\$|\b\d+\s{0,3}[\^*/+=]\s{0,3}\d+")),
-    Cue("code", 0.7, re.compile(r"```|\b(?:def|class|import) \w|#include|\bSELECT\b.{0,200}\bFROM\b|=>|\bfunction\b")),
-    Cue("programming", 0.6, _words("implement", "refactor", "debug", "algorithm", "complexity", "concurrency",
-                                   "regex", "recursion", "compile", "stack trace", "unit tests?")),
-    Cue("reasoning", 0.8, _words("why", "explain", "reason", "step by step", "derive", "justify", "compare", "contrast",
-                                 "evaluate", "analy[sz]e", "trade-?offs?", "implications?", "therefore")),
-    Cue("multi-step", 0.5, _words("first", "then", "finally", "each of", "for every", "as well as", "in addition",
-                                  "followed by")),
-    Cue("design", 0.6, _words("design", "architecture", "strategy", "plan", "draft", "contract", "clause",
-                              "negotiate", "liability", "jurisdiction")),
-    Cue("constraint", 0.4, _words("must", "exactly", "at least", "at most", "without", "only if", "unless", "ensure")),
-)  # fmt: skip
-
-BASE = -1.6
-PER_DOUBLING = 0.25
-"""Added for each doubling of the length past 16 words."""
+HEAD_CHARS = 6_000
+TAIL_CHARS = 2_000
+"""A question stands at the beginning or at the end of a text; what lies between is most often material."""
+MOST_HITS = 3
+PLAIN_TOKENS = 12
+"""A request shorter than this, with no cue in it, is a greeting or a look-up."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difficulty:
-    """A score from 0 to 1, and what pushed it there, strongest first, in log-odds."""
+class Shape:
+    """What is known of a request beside its last user message."""
 
-    score: float
-    pushed_by: tuple[tuple[str, float], ...]
+    tools: bool = False
+    images: bool = False
+    messages: int = 1
+    other_chars: int = 0
+    """Of all other messages: they are paid for, too."""
 
 
-def difficulty(text: str, *, tools: bool = False, images: bool = False, messages: int = 1) -> Difficulty:
-    """Score one request by the text of its last user message and its shape."""
-    looked_at = text[:LOOKED_AT_CHARS]
-    pushes: list[tuple[str, float]] = []
-    for cue in CUES:
-        hits = 0
-        for _ in cue.pattern.finditer(looked_at):
-            hits += 1
-            if hits == 3:
-                break
-        if hits:
-            pushes.append((cue.name, cue.weight * (1 + 0.35 * (hits - 1))))
-    words = looked_at.count(" ") + 1
-    if words > 16:
-        pushes.append(("length", PER_DOUBLING * math.log2(words / 16)))
-    if tools:
-        pushes.append(("tools", 0.3))
-    if images:
-        pushes.append(("images", 0.3))
-    if messages > 4:
-        pushes.append(("turns", 0.1 * math.log2(messages / 4)))
-    log_odds = BASE + sum(push for _, push in pushes)
-    pushes.sort(key=lambda push: -push[1])
-    return Difficulty(round(1 / (1 + math.exp(-log_odds)), 4), tuple(pushes))
+WORDS: dict[str, tuple[float, str]] = {
+    "maths": (
+        0.9,
+        (
+            "prove proof theorem integral derivative equation matrix probability solve modulo polynomial calculate "
+            "compute determine many"
+        ),
+    ),
+    "code": (0.7, "def import class function python sql return async regex"),
+    "programming": (0.6, "implement refactor debug algorithm complexity concurrency recursion compile tests"),
+    "reasoning": (
+        0.8,
+        (
+            "why explain reason derive justify compare contrast evaluate analyse analyze tradeoff implications "
+            "implication therefore"
+        ),
+    ),
+    "multi-step": (0.5, "first then finally afterwards each"),
+    "design": (0.6, "design architecture strategy plan draft contract clause negotiate liability jurisdiction"),
+    "constraint": (0.4, "must exactly least without unless ensure"),
+}
+"""What makes a request look harder: how much (in log-odds), and the words that it is recognised by."""
+MARKS: dict[str, tuple[str, ...]] = {
+    "code": ("```", "#include", "=>", "();"),
+    "reasoning": ("step by step", "trade-off"),
+    "multi-step": ("followed by", "in addition"),
+}
+"""More than one word, or none."""
+FORMULA_WEIGHT = 0.7
+NAMES = (*WORDS, "formula", "figures", "plain", "length", "tools", "images", "turns", "language")
+"""What `cues_of` measures, in its order."""
+
+_CUE_OF = {word: index for index, (_, words) in enumerate(WORDS.values()) for word in words.split()}
+_WEIGHTS = tuple(weight for weight, _ in WORDS.values())
+_MARKS = tuple((tuple(WORDS).index(name), mark) for name, marks in MARKS.items() for mark in marks)
+_FORMULA = re.compile(r"\\(?:frac|sum|int|sqrt|begin)|\d ?[\^*/+=] ?\d|\$[^$\n]{1,200}\$")
+_NOT_DIGITS = str.maketrans("", "", "0123456789")
+
+
+def looked_at(text: str) -> str:
+    """Return the part of a text that is looked at: all of it, or its beginning and its end."""
+    if len(text) <= HEAD_CHARS + TAIL_CHARS:
+        return text
+    return text[:HEAD_CHARS] + "\n" + text[-TAIL_CHARS:]
+
+
+def cues_of(text: str, words: Iterable[str], chars: int, shape: Shape) -> tuple[float, ...]:
+    """Measure each of NAMES in a lower-case text that is looked at; 0 says that nothing of it is there.
+
+    `words` are the text's words, and `chars` is how long the text was before it was cut.
+    """
+    hits = [0] * len(WORDS)
+    cue_of = _CUE_OF.get
+    for word in words:
+        index = cue_of(word)
+        if index is not None:
+            hits[index] += 1
+    for index, mark in _MARKS:
+        if mark in text:
+            hits[index] += 1
+    measured = [_strength(weight, hit) for weight, hit in zip(_WEIGHTS, hits, strict=True)]
+    measured.append(_strength(FORMULA_WEIGHT, sum(1 for _ in islice(_FORMULA.finditer(text), MOST_HITS))))
+    looked = max(1, len(text))
+    measured.append(min(0.3, (len(text) - len(text.translate(_NOT_DIGITS))) / looked) * 5)
+    measured.append(1.0 if tokens_in(chars) < PLAIN_TOKENS and not any(measured[: len(WORDS) + 1]) else 0.0)
+    measured.append(math.log2(tokens_in(chars + shape.other_chars) / 64))
+    measured.append(1.0 if shape.tools else 0.0)
+    measured.append(1.0 if shape.images else 0.0)
+    measured.append(math.log2(max(1.0, shape.messages / 4)))
+    measured.append(0.0 if text.isascii() else (len(text.encode("utf-8", "replace")) - len(text)) / looked)
+    return tuple(measured)
+
+
+def tokens_in(chars: int) -> float:
+    """Guess how many tokens so many characters are: a score needs no better, and a count would take longer."""
+    return max(1.0, chars / 4)
+
+
+def _strength(weight: float, hits: int) -> float:
+    return weight * (1 + 0.35 * (min(hits, MOST_HITS) - 1)) if hits else 0.0

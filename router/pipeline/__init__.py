@@ -46,7 +46,7 @@ class Pipeline:
             StoreUnavailable: a rule looks at a budget that can't be read.
         """
         parts = self._parts
-        return await plan_for(arrival, arrival.policies or parts.policies(), parts.counter, parts.budgets)
+        return await plan_for(arrival, arrival.policies or parts.policies(), parts.counter, parts.budgets, parts.gauge)
 
     async def whole(self, arrival: Arrival) -> WholeAnswer:
         """Answer a request whole; its held row is committed by then.
@@ -54,7 +54,7 @@ class Pipeline:
         Raises:
             FarthingError: it was refused, or every candidate failed; the outcome is recorded by then.
         """
-        run = Run(self._parts, arrival, await self.plan(arrival))
+        run = Run(self._parts, arrival, await self._planned(arrival))
         try:
             answer, leg = await run.first_answer(_whole)
             answer, leg = await self._checked(run, answer, leg)
@@ -73,13 +73,20 @@ class Pipeline:
         Raises:
             FarthingError: as `whole`.
         """
-        run = Run(self._parts, arrival, await self.plan(arrival))
+        run = Run(self._parts, arrival, await self._planned(arrival))
         try:
             stream, leg = await run.first_answer(lambda lane, call: lane.stream(call))
         except BaseException as error:
             await _close(run, error)
             raise
         return StreamedAnswer(run, leg, stream, self._parts.counter)
+
+    async def _planned(self, arrival: Arrival) -> Plan:
+        """Plan a request that is to be served, and count it among its task's traffic."""
+        plan = await self.plan(arrival)
+        if self._parts.gauge and plan.facts.reading:
+            self._parts.gauge.seen(plan.policy.task, plan.facts.reading)
+        return plan
 
     async def _checked(self, run: Run, answer: Answer, leg: Leg) -> tuple[Answer, Leg]:
         """Close the leg; where its check fails, ask the model that the rule escalates to, and take that if it comes."""

@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from router.budgets.contract import Budgets
 from router.chat import ChatBody
+from router.difficulty.gauge import Gauge
 from router.policy.claim import claim
 from router.policy.decide import Decision, Purse, decide
 from router.policy.explain import explained
@@ -78,7 +79,9 @@ class Plan(Struct, frozen=True):
         return structs.replace(self, purse=purse, decision=decision)
 
 
-async def plan_for(arrival: Arrival, policies: PolicySet, counter: Counter, budgets: Budgets) -> Plan:
+async def plan_for(
+    arrival: Arrival, policies: PolicySet, counter: Counter, budgets: Budgets, gauge: Gauge | None = None
+) -> Plan:
     """Decide where a request would go; nothing is held, called or written.
 
     Raises:
@@ -97,7 +100,7 @@ async def plan_for(arrival: Arrival, policies: PolicySet, counter: Counter, budg
     policy = claimed.policy
     scopes = scopes_of(policies, policy, account)
     name = account.name if account else None
-    around = Circumstances(now_s=arrival.at_s, account=name, headers=arrival.headers)
+    around = Circumstances(now_s=arrival.at_s, account=name, headers=arrival.headers, gauge=gauge)
     if scopes and policy.needs & {"budget_used_pct", "budget_remaining_usd"}:
         around = with_levels(around, await budgets.levels(scopes))
     work_out = partial(facts_of, chat, policies, policy, counter, around, claimed.pinned)

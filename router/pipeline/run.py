@@ -17,6 +17,7 @@ import msgspec
 from msgspec import structs
 
 from router.budgets.contract import Answer, Budgets, Draw, Held, Hold, Limited, Short
+from router.difficulty.gauge import Gauge
 from router.errors import (
     BudgetExceeded,
     FarthingError,
@@ -78,6 +79,8 @@ class Parts:
     """Seconds since the epoch."""
     usual_output_tokens: Callable[[str, str], int | None] = lambda task, model: None
     """How long an answer of this task and model usually is at the most; None while that is not known."""
+    gauge: Gauge | None = None
+    """What is known of the difficulty of each task's traffic."""
 
 
 class Run:

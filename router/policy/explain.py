@@ -29,6 +29,7 @@ def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any
         "refusal": None if isinstance(decision, Route) else {"code": decision.code, "message": decision.message},
         "policy_revision": decision.revision,
         "facts": recorded_facts(facts),
+        "difficulty": dict(facts.reading.described()) if facts.reading else None,
         "rules": [
             {"name": rule.name, "held": rule.when.holds(facts), "why": rule.when.explain(facts)}
             for rule in policy.rules

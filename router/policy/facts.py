@@ -8,6 +8,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from router.difficulty.gauge import Reading
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -32,6 +34,8 @@ class Facts(Struct, frozen=True):
     """ISO 639-1 of the last user message; "und" where it can't be told."""
     difficulty: float | None = None
     """0 to 1; None where no rule of the policy asks for it."""
+    reading: Reading | None = None
+    """What the difficulty was read from."""
     hour: int = 0
     weekday: str = "mon"
     account: str | None = None

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from router.chat import Chat
-from router.difficulty.cues import difficulty
+from router.difficulty.gauge import Gauge, Reading, reference_gauge
+from router.difficulty.look import key_of, shape_of
 from router.policy.facts import Facts
 from router.policy.language import language_of
 from router.policy.policy import Policy, PolicySet
@@ -35,6 +36,10 @@ class Circumstances(Struct, frozen=True):
     headers: Mapping[str, str] | None = None
     budget_used_pct: float = 0.0
     budget_remaining_usd: float | None = None
+    gauge: Gauge | None = None
+    """What is known of the traffic so far; None reads a request as if it were the first of its task."""
+    label: str | None = None
+    """What kind of work it is within its task, where someone said so; else its instructions and tools tell."""
 
 
 def facts_of(
@@ -52,9 +57,7 @@ def facts_of(
     at = datetime.fromtimestamp(around.now_s, UTC)
     input_tokens, by_model = _counts(chat, policies, policy, counter, has, pinned)
     predicted = _predicted_text(chat)
-    score = None
-    if "difficulty" in needs:
-        score = difficulty(text, tools="tools" in has, images="images" in has, messages=len(chat.messages)).score
+    reading = _reading(chat, policy, text, around) if "difficulty" in needs else None
     return Facts(
         input_tokens=input_tokens,
         messages=len(chat.messages),
@@ -64,7 +67,8 @@ def facts_of(
         has=has,
         stream=bool(chat.stream),
         language=language_of(text) if "language" in needs else "und",
-        difficulty=score,
+        difficulty=_difficulty(reading, policy) if reading else None,
+        reading=reading,
         hour=at.hour,
         weekday=WEEKDAYS[at.weekday()],
         account=around.account,
@@ -78,6 +82,18 @@ def facts_of(
         predicted_tokens=counter.count_text(predicted, FACT_RULES) if predicted else 0,
         input_tokens_by_model=by_model,
     )
+
+
+def _reading(chat: Chat, policy: Policy, text: str, around: Circumstances) -> Reading:
+    gauge = around.gauge or reference_gauge()
+    return gauge.read(policy.task, text, shape_of(chat, len(text)), key=key_of(chat, around.label))
+
+
+def _difficulty(reading: Reading, policy: Policy) -> float:
+    """Return the fact: where the reading is unsure and the policy says what to do then, one end of the scale."""
+    if reading.unsure and policy.unsure:
+        return 1.0 if policy.unsure == "premium" else 0.0
+    return reading.difficulty
 
 
 def parts_of(chat: Chat, *, look_for_code: bool = True) -> frozenset[str]:

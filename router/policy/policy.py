@@ -16,6 +16,7 @@ from router.values import OnExceeded, Window
 
 HoldFor = Literal["ceiling", "expected"]
 Prefer = Literal["order", "cheapest"]
+Unsure = Literal["premium", "cheap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class Policy:
     expected_output_tokens: int = 256
     prompts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Our model name → the system prompt that replaces the request's own when that model is called."""
+    unsure: Unsure | None = None
+    """What `difficulty` says of a request that can't be told: 1, 0, or (None) what it looks like all the same."""
     needs: frozenset[str] = frozenset()
     """The facts that its conditions look at, so that no other need be worked out."""
     file: str = ""

@@ -210,6 +210,7 @@ def _policy(
         budget=budget_of(shape.budget),
         min_output_tokens=shape.min_output_tokens,
         expected_output_tokens=shape.expected_output_tokens,
+        unsure=shape.unsure,
         prompts=MappingProxyType(dict(prompts)),
         needs=frozenset[str]().union(*(rule.when.needs() for rule in rules)),
         file=file,

@@ -482,6 +482,11 @@ class TaskFile(Shape):
         64, description="A model whose answer the money would cut shorter than this is not used."
     )
     expected_output_tokens: Count = Field(256, description="How long an answer usually is, for estimates.")
+    unsure: Literal["premium", "cheap"] | None = Field(
+        None,
+        description="What `difficulty` says of a request it can't tell: premium is 1, cheap is 0. "
+        "Default: what it looks like all the same.",
+    )
     route: Annotated[list[RuleShape], Field(min_length=1)] = Field(
         description="The first rule whose `when` holds decides; the last has no `when`."
     )

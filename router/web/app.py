@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from router.budgets.contract import HOLD_TTL_S, Budgets, Spent
 from router.budgets.lengths import Lengths
 from router.budgets.open import MEMORY_URL, open_budgets
+from router.difficulty.gauge import Gauge
 from router.errors import FarthingError, InvalidRequest, PolicyFaults, StoreUnavailable
 from router.ledger.contract import Output, Store
 from router.ledger.open import open_spool, open_store
@@ -220,9 +221,18 @@ class App:
             if outcome.ending is Ending.ANSWERED and outcome.usage and outcome.routed_model:
                 lengths.add(outcome.task, outcome.routed_model, outcome.usage.output_tokens)
 
-        breakers = Breakers(settings.breaker_failures, metrics.breaker)
         parts = Parts(
-            folder.current, counter, budgets, ledger, lanes, breakers, observe, metrics.escalated, clock, lengths.usual
+            policies=folder.current,
+            counter=counter,
+            budgets=budgets,
+            ledger=ledger,
+            lane=lanes,
+            breakers=Breakers(settings.breaker_failures, metrics.breaker),
+            observe=observe,
+            escalated=metrics.escalated,
+            clock=clock,
+            usual_output_tokens=lengths.usual,
+            gauge=Gauge(),
         )
         pipeline = Pipeline(parts)
         ops = Ops(folder.current, metrics, budgets, ledger, int(clock()))
@@ -242,7 +252,7 @@ class App:
         async with ledger, asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(_kept_up(partial(self._restore_late, ledger, budgets))),
-                tasks.create_task(_kept_up(partial(folder.watch, breakers.keep_only))),
+                tasks.create_task(_kept_up(partial(folder.watch, parts.breakers.keep_only))),
                 tasks.create_task(_kept_up(partial(_measure_lag, metrics))),
                 tasks.create_task(_kept_up(results.renew)),
                 tasks.create_task(_kept_up(partial(lanes.warm, policies))),

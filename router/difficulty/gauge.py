@@ -1,0 +1,111 @@
+"""What a process knows of the difficulty of each task's traffic: shared text, recent scores, and what was learned.
+
+`read` changes nothing, so that a dry run leaves no trace; `seen` counts a request that is served. State is bounded:
+so many tasks, and for each a window. It lives on the event loop; only `read` may run in a thread.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from router.difficulty.cues import Shape
+from router.difficulty.look import Look, look_at
+from router.difficulty.ranks import Ranks
+from router.difficulty.scorer import Label, Scorer, Unsure
+from router.difficulty.shared import MOST_KEPT, SharedText
+from router.difficulty.weights import Weights, shipped_weights
+
+MOST_TASKS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How hard one request is: `difficulty` 0 to 1 beside its task's traffic, `score` as it was before the ranking."""
+
+    difficulty: float
+    score: float
+    pushed_by: tuple[tuple[str, float], ...]
+    unsure: Unsure
+    look: Look
+    text: str
+    """The last user message. Never leaves the process."""
+
+    def described(self) -> Mapping[str, object]:
+        """Return what may be told and written down: numbers and names."""
+        return {"score": round(self.score, 4), "unsure": self.unsure or None, "pushed_by": dict(self.pushed_by)}
+
+    def __repr__(self) -> str:
+        """Say nothing of the text, for a repr may end in a log."""
+        return f"Reading(difficulty={self.difficulty}, score={self.score:.4f})"
+
+
+class _Task:
+    __slots__ = ("ranks", "scorer", "shared")
+
+    def __init__(self, weights: Weights, most_kept: int) -> None:
+        self.scorer = Scorer(weights)
+        self.ranks = Ranks(weights.reference)
+        self.shared = SharedText(most_kept)
+
+
+class Gauge:
+    """Reads requests; one for a process, owned by whoever builds its parts. New, it reads by the reference alone."""
+
+    def __init__(self, weights: Weights | None = None, *, most_kept: int = MOST_KEPT) -> None:
+        self._most_kept = most_kept
+        self._weights = weights or shipped_weights()
+        self._cold = _Task(self._weights, most_kept)
+        self._tasks: OrderedDict[str, _Task] = OrderedDict()
+
+    def read(self, task: str, text: str, shape: Shape, *, key: str | None = None) -> Reading:
+        """Read one request of a task: the text of its last user message, and what is around it.
+
+        `key` names what kind of work it is within the task: its instructions, tools and answer format.
+        """
+        known = self._tasks.get(task, self._cold)
+        own = known.shared.stripped(text)
+        look = look_at(own, shape, paid_chars=len(text), key=key)
+        score = known.scorer.score(look)
+        return Reading(
+            difficulty=known.ranks.rank(score.value),
+            score=score.value,
+            pushed_by=known.scorer.pushes(look),
+            unsure=score.unsure,
+            look=look,
+            text=text,
+        )
+
+    def seen(self, task: str, reading: Reading) -> None:
+        """Count a request that is served among its task's traffic."""
+        known = self._known(task)
+        known.shared.add(reading.text)
+        scorer = known.scorer
+        known.ranks.seen(reading.look, reading.score, scorer.version, lambda look: scorer.score(look).value)
+
+    def learn(self, task: str, labels: list[Label]) -> None:
+        """Learn what labels say of a task; its recent scores are worked out again bit by bit."""
+        self._known(task).scorer.learn_all(labels)
+
+    def share(self, task: str, texts: Iterable[str]) -> None:
+        """Note what the prompts of a task have in common, before any of them is read."""
+        shared = self._known(task).shared
+        for text in texts:
+            shared.add(text)
+
+    def _known(self, task: str) -> _Task:
+        known = self._tasks.get(task)
+        if known is None:
+            if len(self._tasks) == MOST_TASKS:
+                self._tasks.popitem(last=False)
+            known = self._tasks[task] = _Task(self._weights, self._most_kept)
+        self._tasks.move_to_end(task)
+        return known
+
+
+@cache
+def reference_gauge() -> Gauge:
+    """Return a gauge that has seen nothing and never does: its readings are the same on every machine."""
+    return Gauge()

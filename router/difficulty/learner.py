@@ -1,0 +1,96 @@
+"""A linear model that learns from labels one by one and can forget each again.
+
+Ridge regression in its dual form: the weights are always the sum of each kept label's features times its pull, so
+that memory is bounded, forgetting a label takes its part out, and the same labels in the same order give the same
+weights on every replica, whatever its version of Python (which is why sums are exact). There is no learning rate: how
+far a feature may move is the size of its value.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import fsum
+
+MOST_LABELS = 2_000
+REVISITED = 4
+"""Earlier labels that are looked at again for each new one, so that the weights stay near the exact answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Features of one label, as places and values, and the number to be told from them. Holds no text."""
+
+    places: tuple[int, ...]
+    values: tuple[float, ...]
+    target: float
+
+
+class Learner:
+    """Predicts a number from sparse features; with no labels it predicts 0."""
+
+    __slots__ = ("_most", "_next", "_noise", "_pulls", "_rows", "_sizes", "_weights", "version")
+
+    def __init__(self, noise: float, most_labels: int = MOST_LABELS) -> None:
+        self._noise = noise
+        self._most = most_labels
+        self._rows: deque[Row] = deque()
+        self._pulls: deque[float] = deque()
+        self._sizes: deque[float] = deque()
+        self._weights: dict[int, float] = {}
+        self._next = 0
+        self.version = 0
+        """Counts every change of the weights."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def learn(self, row: Row) -> None:
+        """Take one label in; past the most that are kept, the oldest is forgotten."""
+        if len(self._rows) == self._most:
+            self._forget_oldest()
+        self._rows.append(row)
+        self._pulls.append(0.0)
+        self._sizes.append(self._noise + fsum(value * value for value in row.values))
+        self._step(len(self._rows) - 1)
+        for _ in range(min(REVISITED, len(self._rows) - 1)):
+            self._next = (self._next + 1) % len(self._rows)
+            self._step(self._next)
+        self.version += 1
+
+    def learn_all(self, rows: Iterable[Row], passes: int = 8) -> None:
+        """Take many labels in and settle the weights; the result is near the exact ridge regression."""
+        for row in rows:
+            self.learn(row)
+        for _ in range(passes):
+            for index in range(len(self._rows)):
+                self._step(index)
+        self.version += 1
+
+    def predict(self, places: Iterable[int], values: Iterable[float]) -> float:
+        weight = self._weights.get
+        return fsum([weight(place, 0.0) * value for place, value in zip(places, values, strict=True)])
+
+    def weight(self, place: int) -> float:
+        return self._weights.get(place, 0.0)
+
+    def _step(self, index: int) -> None:
+        """Set one label's pull to what is best while all others stay."""
+        row = self._rows[index]
+        pull = self._pulls[index]
+        wrong = row.target - self.predict(row.places, row.values) - self._noise * pull
+        self._pull(index, row, pull + wrong / self._sizes[index])
+
+    def _pull(self, index: int, row: Row, pull: float) -> None:
+        change = pull - self._pulls[index]
+        self._pulls[index] = pull
+        weights = self._weights
+        for place, value in zip(row.places, row.values, strict=True):
+            weights[place] = weights.get(place, 0.0) + change * value
+
+    def _forget_oldest(self) -> None:
+        row = self._rows[0]
+        self._pull(0, row, 0.0)
+        for kept in (self._rows, self._pulls, self._sizes):
+            kept.popleft()

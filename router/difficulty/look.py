@@ -1,0 +1,78 @@
+"""What is taken from a request before it is scored: measured cues and hashed words, never text."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+from router.chat import Chat
+from router.difficulty.cues import Shape, cues_of, looked_at, tokens_in
+from router.difficulty.grams import grams_of, words_of
+
+KEYS = 1_024
+KEY_CHARS = 2_000
+"""So much of the instructions tells one kind of work from another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A request as the model sees it. `cues` are in the order of `cues.NAMES`; `grams` ascend and may be empty."""
+
+    cues: tuple[float, ...]
+    grams: Sequence[int]
+    tokens: float
+    """A guess of the whole prompt's length."""
+    words: int
+    key: int | None
+    """Which kind of work within the task, as a place below KEYS; None where nothing says."""
+
+
+def look_at(text: str, shape: Shape, *, paid_chars: int | None = None, key: str | None = None) -> Look:
+    """Look at the last user message, as little of it as the time allows.
+
+    `paid_chars` is how long the message was before shared text was left out; `key` names the kind of work: a label,
+    or what the instructions and tools are.
+    """
+    seen = looked_at(text).lower()
+    words = words_of(seen)
+    paid = len(text) if paid_chars is None else paid_chars
+    return Look(
+        cues=cues_of(seen, words, len(text), shape),
+        grams=array("H", grams_of(words)),
+        tokens=tokens_in(paid + shape.other_chars),
+        words=len(words),
+        key=None if key is None else crc32(key.encode("utf-8", "replace")) % KEYS,
+    )
+
+
+def shape_of(chat: Chat, own_chars: int) -> Shape:
+    """Return what is around the last user message, which is `own_chars` long."""
+    images = False
+    chars = 0
+    for message in chat.messages:
+        if isinstance(message.content, str):
+            chars += len(message.content)
+        elif message.content:
+            chars += sum(len(part.text) for part in message.content if part.text)
+            images = images or any(part.type == "image_url" for part in message.content)
+    return Shape(
+        tools=bool(chat.tools or chat.functions),
+        images=images,
+        messages=len(chat.messages),
+        other_chars=max(0, chars - own_chars),
+    )
+
+
+def key_of(chat: Chat, task: str | None = None) -> str | None:
+    """Return what names the kind of work: a label, or the instructions, the tools and the answer's format; or None."""
+    if task is not None:
+        return f"task {task}"
+    told = [message.text()[:KEY_CHARS] for message in chat.messages if message.role in ("system", "developer")]
+    told += [tool.function.name for tool in chat.tools or () if tool.function]
+    told += [function.name for function in chat.functions or ()]
+    match chat.response_format:
+        case {"json_schema": {"name": str(name)}}:
+            told.append(name)
+    return "\n".join(told) or None

@@ -1,0 +1,91 @@
+"""How hard a request is beside its task's recent ones, held so that a threshold takes the share it names.
+
+`rank` changes nothing; `seen` counts a request that was served. A window of recent scores gives the rank, and a
+correction for each twentieth sees to it that, whatever the traffic does, the share above it stays what it says: when
+the source changes, the ranks of the new one are all high or all low until the window has moved on.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from router.difficulty.look import Look
+
+WINDOW = 300
+STEPS = 20
+RATE = 0.04
+"""How much one request moves a correction: the share above a threshold is at most 1 / RATE requests from right."""
+REFRESHED = 6
+"""Old scores that are worked out again for each request after the model changed."""
+FEWEST = 30
+"""Under this many requests the shipped reference counts as well, the less the more there are."""
+
+
+class Ranks:
+    """The recent scores of one task."""
+
+    __slots__ = ("_entries", "_lines", "_reference", "_sorted", "_stale")
+
+    def __init__(self, reference: Sequence[float]) -> None:
+        self._reference = reference
+        self._entries: deque[tuple[float, Look, int]] = deque()
+        self._sorted: list[float] = []
+        self._lines = [index / STEPS for index in range(1, STEPS)]
+        self._stale = 0
+
+    def rank(self, score: float) -> float:
+        """Return the share of the task's recent requests that are easier, 0 to 1."""
+        plain = self._plain(score)
+        if not self._entries:
+            return round(plain, 4)
+        lines = sorted(self._lines)
+        above = bisect_right(lines, plain)
+        low, high = (0.0 if above == 0 else lines[above - 1]), (1.0 if above == len(lines) else lines[above])
+        low, high = min(low, plain), max(high, plain)
+        within = (plain - low) / (high - low) if high > low else 0.0
+        return round((above + within) / STEPS, 4)
+
+    def seen(self, look: Look, score: float, version: int, rescore: Callable[[Look], float]) -> None:
+        """Count a request that was served; `rescore` gives a look's score by the model as it is now."""
+        plain = self._plain(score)
+        if len(self._entries) >= FEWEST:
+            for index, line in enumerate(self._lines):
+                aim = (index + 1) / STEPS
+                self._lines[index] = line + RATE * ((plain >= line) - (1 - aim))
+        if len(self._entries) == WINDOW:
+            self._drop()
+        self._entries.append((score, look, version))
+        insort(self._sorted, score)
+        self._refresh(version, rescore)
+
+    def _plain(self, score: float) -> float:
+        """Return the rank in the window, ties half above and half below, with the reference while it is short."""
+        own = _share_below(self._sorted, score)
+        missing = FEWEST - len(self._sorted)
+        if missing <= 0:
+            return own
+        return (own * len(self._sorted) + _share_below(self._reference, score) * missing) / FEWEST
+
+    def _drop(self) -> None:
+        score, _, _ = self._entries.popleft()
+        del self._sorted[bisect_left(self._sorted, score)]
+
+    def _refresh(self, version: int, rescore: Callable[[Look], float]) -> None:
+        """Work out a few old scores again where the model has changed since."""
+        for _ in range(min(REFRESHED, len(self._entries))):
+            self._stale = (self._stale + 1) % len(self._entries)
+            score, look, known = self._entries[self._stale]
+            if known == version:
+                continue
+            fresh = rescore(look)
+            self._entries[self._stale] = (fresh, look, version)
+            del self._sorted[bisect_left(self._sorted, score)]
+            insort(self._sorted, fresh)
+
+
+def _share_below(ascending: Sequence[float], score: float) -> float:
+    if not ascending:
+        return 0.5
+    return (bisect_left(ascending, score) + bisect_right(ascending, score)) / (2 * len(ascending))

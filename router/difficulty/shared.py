@@ -1,0 +1,72 @@
+"""What the prompts of a task share (instructions, worked examples) is told from what is asked, and left out.
+
+Holds hashes of recent beginnings, never text. A beginning counts as shared once `ENOUGH` recent prompts had it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from zlib import crc32
+
+ENOUGH = 3
+MOST_MARKS = 48
+MOST_CHARS = 12_000
+"""Where a beginning may end is looked for in this many characters only."""
+MOST_KEPT = 4_096
+SHORTEST_CHARS = 24
+_END = re.compile(r"\n+|(?<=[.:?!])\s+")
+
+
+class SharedText:
+    """The beginnings and ends that recent prompts of one task had in common."""
+
+    __slots__ = ("_counts", "_most")
+
+    def __init__(self, most_kept: int = MOST_KEPT) -> None:
+        self._counts: OrderedDict[int, int] = OrderedDict()
+        self._most = most_kept
+
+    def add(self, text: str) -> None:
+        """Count the beginnings and ends of one prompt; the longest unseen are forgotten."""
+        counts = self._counts
+        for _, mark in (*_beginnings(text), *_ends(text)):
+            counts[mark] = counts.pop(mark, 0) + 1
+        while len(counts) > self._most:
+            counts.popitem(last=False)
+
+    def stripped(self, text: str) -> str:
+        """Return the text without the longest beginning and end that are shared; never empty unless it was."""
+        start = max((at for at, mark in _beginnings(text) if self._counts.get(mark, 0) >= ENOUGH), default=0)
+        rest = text[start:]
+        end = min((at for at, mark in _ends(rest) if self._counts.get(mark, 0) >= ENOUGH), default=len(rest))
+        own = rest[:end].strip()
+        return own or rest.strip() or text
+
+
+def _beginnings(text: str) -> list[tuple[int, int]]:
+    """Return where each beginning ends, with a hash of it."""
+    found: list[tuple[int, int]] = []
+    rolling = before = 0
+    for match in _END.finditer(text[:MOST_CHARS]):
+        at = match.end()
+        rolling = crc32(text[before:at].encode("utf-8", "replace"), rolling)
+        before = at
+        if at >= SHORTEST_CHARS:
+            found.append((at, rolling))
+            if len(found) == MOST_MARKS:
+                break
+    return found
+
+
+def _ends(text: str) -> list[tuple[int, int]]:
+    """Return where each end begins, with a hash of it; ends are looked for in the last lines only."""
+    found: list[tuple[int, int]] = []
+    tail = text[-2_000:]
+    at = len(tail)
+    for _ in range(4):
+        at = tail.rfind("\n", 0, at)
+        if at <= 0:
+            break
+        found.append((len(text) - len(tail) + at, ~crc32(tail[at:].encode("utf-8", "replace"))))
+    return found

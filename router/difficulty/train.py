@@ -1,0 +1,218 @@
+"""Weights from labelled sets: what words say of the gain, apart from which set they come from.
+
+Each source's mean gain is taken off its labels first, for it says what a source is like and would be learned in place
+of what a prompt is like: weights trained without that were worse than chance on sources they had not seen. The same
+files give the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from router.chat import Chat, Message
+from router.difficulty.grams import SIZE
+from router.difficulty.labelled import fault, lines_of, read_labelled
+from router.difficulty.learner import Learner, Row
+from router.difficulty.look import Look, key_of, look_at, shape_of
+from router.difficulty.scorer import Scorer
+from router.difficulty.weights import FORMAT, Weights, quantised
+from router.errors import UnusableFile
+
+NOISE = 20.0
+"""How much a label is doubted. Of 1, 5, 20 and 80 this was the best guard against learning by heart."""
+PASSES = 6
+REFERENCE_QUANTILES = 101
+FEWEST_LABELS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One prompt with the gain of a premium model over a cheap one, for each pair that was tried."""
+
+    id: str
+    source: str
+    look: Look
+    gains: tuple[tuple[str, float], ...]
+    """The group that the gain is one of (source, task and pair), and the gain."""
+
+
+class _Prompt(Struct, frozen=True):
+    id: str | int | None = None
+    prompt: str | None = None
+    text: str | None = None
+    messages: list[Message] | None = None
+
+    def chat(self) -> Chat | None:
+        text = self.prompt if self.prompt is not None else self.text
+        messages = self.messages or ([] if text is None else [Message(role="user", content=text)])
+        return Chat(model="auto", messages=messages) if messages else None
+
+
+_PROMPT = msgspec.json.Decoder(_Prompt)
+_PAIR_COLUMNS = ("id", "source", "task", "weak", "strong", "q_weak", "q_strong")
+
+
+def read_examples(files: Iterable[Path]) -> list[Example]:
+    """Read labelled sets: JSON lines, or a CSV of pairs followed by the JSON lines of its prompts.
+
+    Raises:
+        UnusableFile: a file can't be read or lacks something; says where.
+    """
+    examples: list[Example] = []
+    waiting = list(files)
+    while waiting:
+        file = waiting.pop(0)
+        if ".csv" in file.suffixes:
+            if not waiting:
+                raise UnusableFile(f"{file} needs the JSON lines of its prompts, `{{id, prompt}}`, as the next file.")
+            examples += _pairs(file, waiting.pop(0))
+        else:
+            examples += _of_set(file)
+    return sorted(examples, key=lambda example: (example.source, example.id))
+
+
+def read_prompts(file: Path) -> list[Look]:
+    """Read JSON lines that have a `prompt`, a `text` or `messages`, as looks.
+
+    Raises:
+        UnusableFile: the file can't be read, or a line holds no prompt.
+    """
+    return [look_of(chat) for _, chat in _chats(file)]
+
+
+def train(
+    examples: list[Example],
+    references: Iterable[Sequence[Look]] = (),
+) -> Weights:
+    """Return weights for `examples`; `references` say what traffic is like where a task has none yet.
+
+    Each of them counts as much as any other, however long it is.
+
+    Raises:
+        UnusableFile: there are too few labels.
+    """
+    if len(examples) < FEWEST_LABELS:
+        raise UnusableFile(f"{len(examples)} labelled prompts are too few to train on; bring {FEWEST_LABELS} or more.")
+    learner = Learner(NOISE, len(examples))
+    rows = _rows(examples)
+    learner.learn_all(rows, passes=PASSES)
+    found = {place: learner.weight(place) for place in range(SIZE)}
+    step, steps = quantised(found)
+    said = [learner.predict(row.places, row.values) for row in rows]
+    mean = math.fsum(said) / len(said)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in said) / len(said))
+    sources: dict[str, int] = defaultdict(int)
+    for example in examples:
+        sources[example.source] += 1
+    untold = Weights(FORMAT, dict(sources), _digest(examples), step, steps, float(f"{spread:.6g}") or 1.0, [])
+    looks = [*references] or [[example.look for example in examples]]
+    return msgspec.structs.replace(untold, reference=_quantiles(untold, looks))
+
+
+def look_of(chat: Chat, text: str | None = None, task: str | None = None) -> Look:
+    """Look at a request; `text` is its last user message without what is shared, `task` a label of its own."""
+    whole = chat.last_user_text()
+    return look_at(
+        whole if text is None else text, shape_of(chat, len(whole)), paid_chars=len(whole), key=key_of(chat, task)
+    )
+
+
+def _rows(examples: list[Example]) -> list[Row]:
+    """Return each prompt's words with its gain, less the mean of its group, over the pairs that were tried."""
+    sums: dict[str, list[float]] = defaultdict(list)
+    for example in examples:
+        for group, gain in example.gains:
+            sums[group].append(gain)
+    means = {group: math.fsum(gains) / len(gains) for group, gains in sums.items()}
+    rows = []
+    for example in examples:
+        residuals = [gain - means[group] for group, gain in example.gains]
+        grams = tuple(example.look.grams)
+        each = 1 / math.sqrt(max(1, len(grams)))
+        rows.append(Row(grams, (each,) * len(grams), math.fsum(residuals) / len(residuals)))
+    return rows
+
+
+def _quantiles(weights: Weights, references: list[Sequence[Look]]) -> list[float]:
+    scorer = Scorer(weights)
+    scored = sorted((scorer.score(look).value, 1 / len(looks)) for looks in references for look in looks)
+    whole = math.fsum(share for _, share in scored)
+    found: list[float] = []
+    passed = 0.0
+    for score, share in scored:
+        passed += share
+        while len(found) < REFERENCE_QUANTILES - 1 and passed >= whole * len(found) / (REFERENCE_QUANTILES - 1):
+            found.append(round(score, 4))
+    return [*found, round(scored[-1][0], 4)]
+
+
+def _digest(examples: list[Example]) -> str:
+    digest = hashlib.sha256()
+    for example in examples:
+        gains = [[group, round(gain, 6)] for group, gain in example.gains]
+        digest.update(msgspec.json.encode([example.id, array("H", example.look.grams).tobytes().hex(), gains]))
+    return digest.hexdigest()
+
+
+def _of_set(file: Path) -> list[Example]:
+    """Make an example of each prompt of a labelled set, by the model that did worst in it and the one that did best."""
+    labelled = read_labelled(file)
+    source = file.name.split(".")[0]
+    qualities: dict[str, list[float]] = defaultdict(list)
+    for each in labelled:
+        for model, outcome in each.outcomes.items():
+            qualities[model].append(outcome.quality)
+    order = sorted(qualities, key=lambda model: (math.fsum(qualities[model]) / len(qualities[model]), model))
+    found = []
+    for each in labelled:
+        present = [model for model in order if model in each.outcomes]
+        weak, strong = present[0], present[-1]
+        if weak != strong:
+            gain = each.outcomes[strong].quality - each.outcomes[weak].quality
+            group = f"{source}/{each.task or ''}/{weak}>{strong}"
+            found.append(Example(each.id, source, look_of(each.chat), ((group, gain),)))
+    return found
+
+
+def _pairs(file: Path, prompts: Path) -> list[Example]:
+    looks = {name: look_of(chat) for name, chat in _chats(prompts)}
+    text = io.StringIO(b"".join(line for _, line in lines_of(file)).decode("utf-8", "replace"))
+    rows = csv.DictReader(text)
+    if missing := [name for name in _PAIR_COLUMNS if name not in (rows.fieldnames or ())]:
+        raise fault(file, 1, f"the columns {', '.join(missing)} are missing")
+    found: dict[str, tuple[str, list[tuple[str, float]]]] = {}
+    for row in rows:
+        if row["id"] not in looks:
+            raise fault(file, rows.line_num, f"{prompts} has no prompt for the id {row['id'][:80]!r}")
+        try:
+            gain = float(row["q_strong"]) - float(row["q_weak"])
+        except (TypeError, ValueError):
+            raise fault(file, rows.line_num, "q_weak and q_strong must be numbers from 0 to 1") from None
+        group = f"{row['source']}/{row['task']}/{row['weak']}>{row['strong']}"
+        found.setdefault(row["id"], (row["source"], []))[1].append((group, gain))
+    return [Example(name, source, looks[name], tuple(gains)) for name, (source, gains) in found.items()]
+
+
+def _chats(file: Path) -> list[tuple[str, Chat]]:
+    found = []
+    for number, line in lines_of(file):
+        try:
+            prompt = _PROMPT.decode(line)
+        except msgspec.DecodeError as error:
+            raise fault(file, number, str(error)) from None
+        chat = prompt.chat()
+        if chat is None:
+            raise fault(file, number, "it holds no `prompt`, `text` or `messages`")
+        found.append((str(number) if prompt.id is None else str(prompt.id), chat))
+    return found
