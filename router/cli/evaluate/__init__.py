@@ -1,0 +1,1 @@
+"""`farthing evaluate`: policies judged on a labelled set."""

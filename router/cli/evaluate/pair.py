@@ -1,0 +1,105 @@
+"""Which two models of a labelled set are compared, what each answer cost, and which of them a policy's model is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.difficulty.labelled import Labelled
+from router.errors import UnusableFile
+from router.policy.features import FACT_RULES
+from router.policy.policy import Policy, PolicySet
+from router.policy.target import Model
+from router.pricing import Ask
+from router.tokens import Counter
+from router.values import usd
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two models that are compared, as the labelled set names them."""
+
+    cheap: str
+    premium: str
+
+
+class Costs:
+    """What each labelled answer cost: as the set says, else by the policies' prices, in dollars."""
+
+    def __init__(self, rows: list[Labelled], policies: PolicySet, policy: Policy) -> None:
+        self._counter = Counter()
+        self._policies = policies
+        self._policy = policy
+        self._input_tokens: dict[str, int] = {}
+        models = [policies.models[name] for name in models_of(policy)]
+        self._by_price = sorted(models, key=lambda model: self._priced(model, 1_000, policy.expected_output_tokens))
+        self.named = _in_every(rows)
+        self._stand_ins = self._stood_in(rows)
+        self.by_cost = sorted(self.named, key=lambda name: sum(self.usd(row, name) for row in rows))
+
+    def usd(self, row: Labelled, name: str) -> float:
+        """Return what this model's answer cost for this prompt."""
+        outcome = row.outcomes[name]
+        if outcome.cost_usd is not None:
+            return outcome.cost_usd
+        output = self._policy.expected_output_tokens
+        if outcome.answer is not None:
+            output = self._counter.count_text(outcome.answer, FACT_RULES)
+        return self._priced(self._stand_ins[name], self._input(row), output)
+
+    def answers_as(self, name: str, pair: Pair) -> str:
+        """Return which labelled model stands for a model of the policy.
+
+        Itself where it is labelled; else the premium one for the policy's dearest model and for its baseline, and
+        the cheap one for all others.
+        """
+        if name in self.named:
+            return name
+        return pair.premium if name in (self._by_price[-1].name, self._policy.baseline) else pair.cheap
+
+    def _input(self, row: Labelled) -> int:
+        if row.id not in self._input_tokens:
+            self._input_tokens[row.id] = self._counter.count_input(row.chat, FACT_RULES)
+        return self._input_tokens[row.id]
+
+    def _stood_in(self, rows: list[Labelled]) -> Mapping[str, Model]:
+        """Return the model of models.yaml whose prices each labelled model has where the set does not say its cost.
+
+        One that is not in models.yaml has the policy's dearest prices where it is the best in the set, else its
+        cheapest.
+        """
+        quality = {name: sum(row.outcomes[name].quality for row in rows) for name in self.named}
+        best = max(self.named, key=lambda name: quality[name])
+        return {
+            name: self._policies.models.get(name) or self._by_price[-1 if name == best else 0] for name in self.named
+        }
+
+    @staticmethod
+    def _priced(model: Model, input_tokens: int, output_tokens: int) -> float:
+        return float(max(usd(price.estimate_nusd(Ask(input_tokens), output_tokens)) for price in model.prices))
+
+
+def models_of(policy: Policy) -> tuple[str, ...]:
+    """Return every model that a policy may use or be compared with, its baseline last."""
+    return tuple(dict.fromkeys((*policy.models, *([policy.baseline] if policy.baseline else []))))
+
+
+def pair_of(costs: Costs, policy: Policy) -> Pair:
+    """Return the two models to compare: the policy's own where they are labelled, else the cheapest and the dearest.
+
+    Raises:
+        UnusableFile: fewer than two models are labelled on every line.
+    """
+    if len(costs.by_cost) < 2:
+        raise UnusableFile("Two models at least must have an outcome on every line; there is nothing to choose from.")
+    own = [name for name in costs.by_cost if name in models_of(policy)]
+    order = own if len(own) >= 2 else costs.by_cost
+    premium = policy.baseline if policy.baseline in order[1:] else order[-1]
+    return Pair(cheap=order[0], premium=premium)
+
+
+def _in_every(rows: list[Labelled]) -> list[str]:
+    named = set(rows[0].outcomes).intersection(*(row.outcomes for row in rows))
+    if not named:
+        raise UnusableFile("No model has an outcome on every line; two at least are needed to compare.")
+    return sorted(named)

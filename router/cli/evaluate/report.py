@@ -1,0 +1,124 @@
+"""What an evaluation comes to: the contract's numbers, each beside what chance and hindsight would have had."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from router.cli.evaluate.run import Choice, Evaluated
+from router.difficulty.measure import Curve, Interval, Prompt, interval, resamples
+
+LEVELS = (95, 98, 100)
+LEAST_USD = 1e-12
+
+
+def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
+    """Return what CONTRACT.md states, and more beside it. `cost_usd` is a total, `quality` a mean."""
+    prompts, choices = evaluated.prompts, evaluated.choices
+    count = len(prompts)
+    curve = Curve(prompts)
+    policy = _row(
+        sum(choice.quality for choice in choices) / count,
+        sum(choice.cost_usd for choice in choices),
+        sum(choice.premium for choice in choices) / count,
+    )
+    spend_usd = policy["cost_usd"]
+    return {
+        "n": count,
+        "learned": evaluated.learned,
+        "task": task,
+        "cheap": evaluated.pair.cheap,
+        "premium": evaluated.pair.premium,
+        "refused": sum(choice.refused for choice in choices),
+        "policy": policy,
+        "always_cheap": _row(
+            sum(prompt.cheap for prompt in prompts) / count, sum(prompt.cheap_usd for prompt in prompts), 0.0
+        ),
+        "always_premium": _row(
+            sum(prompt.premium for prompt in prompts) / count, sum(prompt.premium_usd for prompt in prompts), 1.0
+        ),
+        "random_same_spend": _random(prompts, spend_usd),
+        "score_same_spend": _row(*curve.within(spend_usd)),
+        "longest_same_spend": _row(*_longest(evaluated).within(spend_usd)),
+        "task_prior_same_spend": _row(*_task_prior(evaluated).within(spend_usd)),
+        "oracle": _oracle(prompts),
+        "apgr_calls": curve.apgr(by_usd=False),
+        "apgr_usd": curve.apgr(by_usd=True),
+        "usd_at_quality": {str(level): curve.usd_at_quality(level) for level in LEVELS},
+        "random_usd_at_quality": {str(level): _random_usd(prompts, level) for level in LEVELS},
+        "longest": _areas(_longest(evaluated)),
+        "task_prior": _areas(_task_prior(evaluated)),
+        "interval_95": _intervals(prompts, choices, curve),
+    }
+
+
+def _row(quality: float, cost_usd: float, premium_share: float) -> dict[str, float]:
+    return {"quality": quality, "cost_usd": cost_usd, "premium_share": premium_share}
+
+
+def _random(prompts: Sequence[Prompt], spend_usd: float) -> dict[str, float]:
+    """Return what a random mix is expected to keep at this spend: a straight line from always cheap to premium."""
+    cheap_usd = sum(prompt.cheap_usd for prompt in prompts)
+    extra_usd = sum(prompt.extra_usd for prompt in prompts)
+    share = min(1.0, max(0.0, (spend_usd - cheap_usd) / extra_usd)) if extra_usd > LEAST_USD else 0.0
+    quality = sum(prompt.cheap + share * prompt.gain for prompt in prompts) / len(prompts)
+    return _row(quality, cheap_usd + share * extra_usd, share)
+
+
+def _random_usd(prompts: Sequence[Prompt], percent: int) -> float | None:
+    cheap, premium = (sum(getattr(prompt, name) for prompt in prompts) for name in ("cheap", "premium"))
+    aim = premium * percent / 100
+    share = 0.0 if aim <= cheap else (aim - cheap) / (premium - cheap)
+    return sum(prompt.cheap_usd + share * prompt.extra_usd for prompt in prompts)
+
+
+def _oracle(prompts: Sequence[Prompt]) -> dict[str, float]:
+    """Return what hindsight does: premium where it was better, and nowhere else."""
+    better = [prompt.gain > 0 for prompt in prompts]
+    count = len(prompts)
+    return _row(
+        sum(max(prompt.cheap, prompt.premium) for prompt in prompts) / count,
+        sum(p.premium_usd if up else p.cheap_usd for p, up in zip(prompts, better, strict=True)),
+        sum(better) / count,
+    )
+
+
+def _longest(evaluated: Evaluated) -> Curve:
+    return Curve(
+        [replace(prompt, score=look.tokens) for prompt, look in zip(evaluated.prompts, evaluated.looks, strict=True)]
+    )
+
+
+def _task_prior(evaluated: Evaluated) -> Curve:
+    """Order by the mean gain per dollar of each line's `task`, in hindsight: what knowing the task alone is worth."""
+    gains: dict[str | None, float] = defaultdict(float)
+    extras: dict[str | None, float] = defaultdict(float)
+    for row, prompt in zip(evaluated.tested, evaluated.prompts, strict=True):
+        gains[row.task] += prompt.gain
+        extras[row.task] += prompt.extra_usd
+    return Curve(
+        [
+            replace(prompt, score=gains[row.task] / max(extras[row.task], LEAST_USD))
+            for row, prompt in zip(evaluated.tested, evaluated.prompts, strict=True)
+        ]
+    )
+
+
+def _areas(curve: Curve) -> dict[str, float | None]:
+    return {"apgr_calls": curve.apgr(by_usd=False), "apgr_usd": curve.apgr(by_usd=True)}
+
+
+def _intervals(prompts: Sequence[Prompt], choices: Sequence[Choice], curve: Curve) -> dict[str, Interval | None]:
+    """Return 95 % intervals: what another set of such prompts would have shown."""
+    found: dict[str, list[float | None]] = defaultdict(list)
+    count = len(prompts)
+    for counts in resamples(count):
+        found["apgr_calls"].append(curve.apgr(by_usd=False, counts=counts))
+        found["apgr_usd"].append(curve.apgr(by_usd=True, counts=counts))
+        drawn = [(times, choice) for times, choice in zip(counts, choices, strict=True) if times]
+        found["quality"].append(sum(times * choice.quality for times, choice in drawn) / count)
+        found["cost_usd"].append(sum(times * choice.cost_usd for times, choice in drawn))
+        found["premium_share"].append(sum(times * choice.premium for times, choice in drawn) / count)
+    return {name: interval(values) for name, values in found.items()}

@@ -1,0 +1,130 @@
+"""A labelled set sent through policies as if it were traffic, in its order, and what that kept and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from router.cli.evaluate.pair import Costs, Pair, pair_of
+from router.difficulty.gauge import Gauge
+from router.difficulty.labelled import Labelled
+from router.difficulty.look import Look, key_of, shape_of
+from router.difficulty.measure import Prompt
+from router.difficulty.scorer import Label
+from router.errors import UnusableFile
+from router.policy.decide import Refusal, decide
+from router.policy.features import Circumstances, facts_of
+from router.policy.policy import Policy, PolicySet
+from router.policy.purse import purse_of
+from router.tokens import Counter
+
+KEPT_FOR_EACH = 64
+"""Beginnings and ends of prompts that are noted for each of a file's prompts, so that none is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the policy did with one prompt."""
+
+    quality: float
+    cost_usd: float
+    premium: bool
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Everything that a report is made of. `scores` are those of all lines; the rest leaves the learned ones out."""
+
+    pair: Pair
+    learned: int
+    scores: list[tuple[str, float]]
+    tested: list[Labelled]
+    looks: list[Look]
+    prompts: list[Prompt]
+    choices: list[Choice]
+
+
+def evaluate_set(
+    rows: list[Labelled], policies: PolicySet, policy: Policy, learn: int, progress: Callable[[str], None]
+) -> Evaluated:
+    """Feed the first `learn` lines as labels, and send the others through the policy in their order.
+
+    Raises:
+        UnusableFile: no line would be left, or no two models can be compared.
+    """
+    if learn >= len(rows):
+        raise UnusableFile(f"--learn {learn} leaves no line of {len(rows)} to be judged; learn from fewer.")
+    costs = Costs(rows, policies, policy)
+    pair = pair_of(costs, policy)
+    gauge = Gauge(most_kept=KEPT_FOR_EACH * len(rows))
+    progress("Looking at the prompts")
+    gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
+    if learn:
+        progress(f"Learning from {learn} labels")
+        gauge.learn(policy.task, [_label(row, gauge, policy, costs, pair) for row in rows[:learn]])
+    progress("Scoring")
+    readings = [_read(row, gauge, policy) for row in rows]
+    tested = rows[learn:]
+    progress("Deciding")
+    counter = Counter()
+    return Evaluated(
+        pair=pair,
+        learned=learn,
+        scores=[(row.id, score) for row, (score, _) in zip(rows, readings, strict=True)],
+        tested=tested,
+        looks=[look for _, look in readings[learn:]],
+        prompts=[
+            Prompt(
+                score=score,
+                cheap=row.outcomes[pair.cheap].quality,
+                premium=row.outcomes[pair.premium].quality,
+                cheap_usd=costs.usd(row, pair.cheap),
+                premium_usd=costs.usd(row, pair.premium),
+            )
+            for row, (score, _) in zip(tested, readings[learn:], strict=True)
+        ],
+        choices=[_choice(row, gauge, policies, policy, costs, pair, counter) for row in tested],
+    )
+
+
+def _read(row: Labelled, gauge: Gauge, policy: Policy) -> tuple[float, Look]:
+    text = row.chat.last_user_text()
+    reading = gauge.read(policy.task, text, shape_of(row.chat, len(text)), key=key_of(row.chat, row.task))
+    return reading.score, reading.look
+
+
+def _label(row: Labelled, gauge: Gauge, policy: Policy, costs: Costs, pair: Pair) -> Label:
+    gain = row.outcomes[pair.premium].quality - row.outcomes[pair.cheap].quality
+    extra_usd = costs.usd(row, pair.premium) - costs.usd(row, pair.cheap)
+    return Label(_read(row, gauge, policy)[1], gain, extra_usd)
+
+
+def _choice(
+    row: Labelled, gauge: Gauge, policies: PolicySet, policy: Policy, costs: Costs, pair: Pair, counter: Counter
+) -> Choice:
+    """Decide as the proxy would, every budget of hours, days and months unused."""
+    around = Circumstances(gauge=gauge, label=row.task)
+    facts = facts_of(row.chat, policies, policy, counter, around)
+    if facts.reading:
+        gauge.seen(policy.task, facts.reading)
+    decision = decide(policies, policy, facts, purse=purse_of(policies, policy, None, None))
+    if isinstance(decision, Refusal):
+        return Choice(0.0, 0.0, premium=False, refused=True)
+    first = costs.answers_as(decision.candidates[0].model.name, pair)
+    outcome, cost_usd = row.outcomes[first], costs.usd(row, first)
+    verify = decision.rule.verify
+    if verify and verify.json and verify.escalate_to and outcome.answer is not None and not _is_json(outcome.answer):
+        better = costs.answers_as(verify.escalate_to, pair)
+        return Choice(row.outcomes[better].quality, cost_usd + costs.usd(row, better), premium=better == pair.premium)
+    return Choice(outcome.quality, cost_usd, premium=first == pair.premium)
+
+
+def _is_json(answer: str) -> bool:
+    import msgspec
+
+    try:
+        msgspec.json.decode(answer)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
