@@ -21,6 +21,8 @@ from router.errors import UnusableFile
 FORMAT = 1
 SHIPPED = "weights.json"
 _STEPS = 127
+NOTHING = 1e-9
+"""No weight is as small as this, save by the rounding of its sums."""
 
 
 class Weights(Struct, frozen=True):
@@ -47,7 +49,7 @@ class Weights(Struct, frozen=True):
 def quantised(values: dict[int, float]) -> tuple[float, str]:
     """Return the size of one step, and the weights in such steps."""
     largest = max((abs(value) for value in values.values()), default=0.0)
-    step = float(f"{largest / _STEPS:.6g}") or 1.0
+    step = float(f"{largest / _STEPS:.6g}") if largest > NOTHING else 1.0
     steps = array("b", bytes(SIZE))
     for place, value in values.items():
         steps[place] = max(-_STEPS, min(_STEPS, math.floor(value / step + 0.5)))

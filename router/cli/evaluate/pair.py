@@ -94,8 +94,8 @@ def pair_of(costs: Costs, policy: Policy) -> Pair:
         raise UnusableFile("Two models at least must have an outcome on every line; there is nothing to choose from.")
     own = [name for name in costs.by_cost if name in models_of(policy)]
     order = own if len(own) >= 2 else costs.by_cost
-    premium = policy.baseline if policy.baseline in order[1:] else order[-1]
-    return Pair(cheap=order[0], premium=premium)
+    premium = policy.baseline if policy.baseline in order else order[-1]
+    return Pair(cheap=next(name for name in order if name != premium), premium=premium)
 
 
 def _in_every(rows: list[Labelled]) -> list[str]:

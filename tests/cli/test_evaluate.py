@@ -1,0 +1,211 @@
+"""`farthing evaluate` and `farthing difficulty`, as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from difficulty.labelled_sets import lines, write
+
+from cli.running import Run
+
+MODELS = """version: 1
+models:
+  cheap: {target: openai/cheap, price: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}, base_url: http://127.0.0.1:9/v1}
+  premium: {target: openai/dear, price: {input_usd_per_mtok: 10, output_usd_per_mtok: 20}, base_url: http://127.0.0.1:9/v1}
+"""
+TASK = """version: 1
+task: support
+baseline: premium
+expected_output_tokens: 100
+route:
+  - name: hard
+    when: {difficulty: {gte: 0.7}}
+    use: premium
+  - use: cheap
+"""
+ALL_CHEAP = "version: 1\ntask: cheapest\nroute: [{use: cheap}]\n"
+CHECKED = "version: 1\ntask: checked\nroute: [{use: cheap, verify: {json: true, escalate_to: premium}}]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    for name, text in (("models", MODELS), ("support", TASK), ("cheapest", ALL_CHEAP), ("checked", CHECKED)):
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    return write(tmp_path / "labelled.jsonl", lines(600))
+
+
+def evaluated(farthing: Run, file: Path, folder: Path, *more: object, task: str = "support") -> Any:
+    ran = farthing("evaluate", file, "--policies", folder, "--task", task, "--json", *more)
+    assert ran.status == 0, ran.err
+    return ran.json
+
+
+def test_it_gives_what_the_contract_states(farthing: Run, labelled: Path, folder: Path) -> None:
+    found = evaluated(farthing, labelled, folder)
+    assert found["n"] == 600
+    for way in ("policy", "always_cheap", "always_premium", "random_same_spend", "oracle"):
+        assert set(found[way]) == {"quality", "cost_usd", "premium_share"}, way
+    assert set(found["usd_at_quality"]) == {"95", "98", "100"}
+    assert found["policy"]["premium_share"] == pytest.approx(0.3, abs=0.02)
+    assert found["always_cheap"]["cost_usd"] == pytest.approx(0.06)
+    assert found["always_premium"] == {"quality": 1, "cost_usd": pytest.approx(0.66), "premium_share": 1}
+    assert found["oracle"]["quality"] == 1
+    assert found["oracle"]["cost_usd"] < found["always_premium"]["cost_usd"]
+    assert found["random_same_spend"]["cost_usd"] == pytest.approx(found["policy"]["cost_usd"])
+    low, high = found["interval_95"]["apgr_usd"]
+    assert low < found["apgr_usd"] < high
+
+
+def test_labels_make_the_order_better(farthing: Run, labelled: Path, folder: Path) -> None:
+    cold = evaluated(farthing, labelled, folder)
+    taught = evaluated(farthing, labelled, folder, "--learn", 200)
+    assert taught["n"] == 400
+    assert taught["learned"] == 200
+    assert taught["apgr_usd"] > cold["apgr_usd"] + 0.05
+    assert taught["policy"]["quality"] > taught["random_same_spend"]["quality"] + 0.05
+
+
+def test_the_scores_do_not_depend_on_the_order_of_the_file(
+    farthing: Run, labelled: Path, folder: Path, tmp_path: Path
+) -> None:
+    turned = tmp_path / "turned.jsonl"
+    turned.write_bytes(b"".join(reversed(labelled.read_bytes().splitlines(keepends=True))))
+    found = []
+    for file in (labelled, turned):
+        evaluated(farthing, file, folder, "--scores", tmp_path / "scores.csv")
+        with (tmp_path / "scores.csv").open(newline="") as opened:
+            rows = list(csv.reader(opened))
+        assert rows[0] == ["id", "score"]
+        found.append(dict(rows[1:]))
+    assert found[0] == found[1]
+    assert len(found[0]) == 600
+
+
+def test_scores_are_written_for_learned_lines_as_well(
+    farthing: Run, labelled: Path, folder: Path, tmp_path: Path
+) -> None:
+    evaluated(farthing, labelled, folder, "--learn", 100, "--scores", tmp_path / "scores.csv")
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 601
+
+
+def test_a_policy_that_is_always_cheap_costs_what_always_cheap_costs(
+    farthing: Run, labelled: Path, folder: Path
+) -> None:
+    found = evaluated(farthing, labelled, folder, task="cheapest")
+    assert found["policy"] == found["always_cheap"]
+
+
+def test_names_of_vendors_are_compared_by_their_cost(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    rows = lines(100)
+    for row in rows:
+        row["outcomes"] = {
+            "acme/large": row["outcomes"]["premium"],
+            "acme/small": row["outcomes"]["cheap"],
+            "acme/middle": {"quality": 0.5, "cost_usd": 0.0005},
+        }
+    found = evaluated(farthing, write(tmp_path / "vendors.jsonl", rows), folder)
+    assert (found["cheap"], found["premium"]) == ("acme/small", "acme/large")
+    assert 0 < found["policy"]["premium_share"] < 1
+
+
+def test_what_has_no_cost_is_priced(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    row = {
+        "prompt": "one two three",
+        "outcomes": {"cheap": {"quality": 0}, "premium": {"quality": 1, "answer": "four five"}},
+    }
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", [row]), folder)
+    # Three words, and seven tokens around them; no answer, so 100 are expected. Then two words of an answer.
+    assert found["always_cheap"]["cost_usd"] == pytest.approx(10e-6 + 200e-6, rel=0.05)
+    assert found["always_premium"]["cost_usd"] == pytest.approx(100e-6 + 40e-6, rel=0.05)
+
+
+def test_a_failed_check_escalates_and_both_are_paid(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    def row(answer: str) -> dict[str, Any]:
+        cheap = {"quality": 0.0, "cost_usd": 0.01, "answer": answer}
+        return {"prompt": "Give JSON", "outcomes": {"cheap": cheap, "premium": {"quality": 1.0, "cost_usd": 0.1}}}
+
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", [row("{}"), row("no")]), folder, task="checked")
+    assert found["policy"] == {"quality": 0.5, "cost_usd": pytest.approx(0.12), "premium_share": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ({"prompt": "a", "outcomes": {"m": {"quality": 2}}}, "the quality of m is 2; it goes from 0 to 1"),
+        ({"prompt": "a", "outcomes": {"m": {"quality": 1, "cost_usd": -1}}}, "can't be below 0"),
+        ({"prompt": "a", "messages": [], "outcomes": {"m": {"quality": 1}}}, "one of `messages` and `prompt`"),
+        ({"messages": [], "outcomes": {"m": {"quality": 1}}}, "`messages` is empty"),
+        ({"prompt": "a", "outcomes": {}}, "`outcomes` is empty"),
+        ({"prompt": "a"}, "missing required field `outcomes`"),
+        ({"id": "p0", "prompt": "a", "outcomes": {"m": {"quality": 1}}}, "the id 'p0' is also on line 1"),
+        ("text", "Expected `object`, got `str`"),
+    ],
+)
+def test_a_bad_line_is_told_with_its_number(
+    farthing: Run, folder: Path, tmp_path: Path, line: object, problem: str
+) -> None:
+    file = tmp_path / "set.jsonl"
+    file.write_bytes(msgspec.json.encode(lines(1)[0]) + b"\n\n" + msgspec.json.encode(line) + b"\n")
+    ran = farthing("evaluate", file, "--policies", folder, "--task", "support")
+    assert ran.status == 1
+    assert f"{file}:3: " in ran.err
+    assert problem in ran.err
+
+
+@pytest.mark.parametrize("content", ["", "{", "\x00", "[1]"])
+def test_a_file_that_is_no_set_is_told_without_a_traceback(
+    farthing: Run, folder: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "set.jsonl").write_text(content)
+    ran = farthing("evaluate", tmp_path / "set.jsonl", "--policies", folder, "--task", "support")
+    assert ran.status == 1
+    assert ran.err.startswith("farthing: ")
+
+
+def test_one_model_alone_is_nothing_to_compare(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "set.jsonl", [{"prompt": "a", "outcomes": {"m": {"quality": 1}}}])
+    ran = farthing("evaluate", file, "--policies", folder, "--task", "support")
+    assert ran.status == 1
+    assert "Two models at least" in ran.err
+
+
+def test_learning_from_everything_leaves_nothing_to_judge(farthing: Run, folder: Path, labelled: Path) -> None:
+    ran = farthing("evaluate", labelled, "--policies", folder, "--task", "support", "--learn", 600)
+    assert ran.status == 1
+    assert "leaves no line" in ran.err
+
+
+@pytest.mark.parametrize("options", [("--task", "nothing"), ("--learn", "-1"), ("--plot", "a.gif")])
+def test_bad_usage_ends_with_2(farthing: Run, folder: Path, labelled: Path, options: tuple[str, str]) -> None:
+    assert farthing("evaluate", labelled, "--policies", folder, *options).status == 2
+
+
+def test_the_table_and_the_picture_show_the_same(farthing: Run, folder: Path, labelled: Path, tmp_path: Path) -> None:
+    ran = farthing("evaluate", labelled, "--policies", folder, "--task", "support", "--plot", tmp_path / "plot.svg")
+    assert "always premium" in ran.out
+    assert "random, at the same spend" in ran.out
+    drawn = ET.parse(tmp_path / "plot.svg").getroot()
+    assert drawn.tag.endswith("svg")
+    assert "this policy" in (tmp_path / "plot.svg").read_text()
+
+
+def test_train_then_show(farthing: Run, labelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "weights.json"
+    trained = farthing("difficulty", "train", labelled, "--reference", labelled, "--out", out)
+    assert trained.status == 0
+    assert "600 labelled prompts" in trained.out
+    shown = farthing("difficulty", "show", out, "--json").json
+    assert shown["trained_on"] == {"labelled": 600}
+    assert "mmlupro" in farthing("difficulty", "show").out

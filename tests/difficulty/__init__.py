@@ -1,0 +1,1 @@
+"""Difficulty: its score, its ranks, its learner and its training."""

@@ -1,0 +1,84 @@
+"""`difficulty` is the share of a task's traffic that is easier: a threshold takes the share that it names."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from router.difficulty.cues import Shape
+from router.difficulty.gauge import Gauge
+from router.difficulty.look import look_at
+from router.difficulty.ranks import Ranks
+from router.difficulty.scorer import Label
+from router.difficulty.weights import shipped_weights
+
+LOOK = look_at("any", Shape())
+MATHS = "Compute the integral of {} over x and prove that it is {} for every n."
+CHAT = "Hi there, I would like to know about order {} please, it was {} days ago"
+
+
+def share_above(threshold: float, scores: list[float]) -> float:
+    ranks = Ranks(shipped_weights().reference)
+    above = 0
+    for score in scores:
+        above += ranks.rank(score) >= threshold
+        ranks.seen(LOOK, score, 0, lambda look: 0.0)
+    return above / len(scores)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.9])
+@pytest.mark.parametrize("shift", [-3.0, 0.0, 3.0])
+def test_the_share_holds_though_the_source_changes_half_way(threshold: float, shift: float) -> None:
+    dice = random.Random(7)
+    scores = [dice.gauss(-6, 0.4) for _ in range(1_000)] + [dice.gauss(-6 + shift, 0.2) for _ in range(1_000)]
+    assert share_above(threshold, scores) == pytest.approx(1 - threshold, abs=0.02)
+
+
+def test_the_share_holds_while_the_traffic_drifts() -> None:
+    dice = random.Random(8)
+    assert share_above(0.7, [dice.gauss(at / 300, 0.4) for at in range(3_000)]) == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_mixed_stream_of_prompts_keeps_its_share() -> None:
+    dice = random.Random(9)
+    gauge = Gauge()
+    above = 0
+    for at in range(2_000):
+        maths = dice.random() < (0.2 if at < 1_000 else 0.8)
+        reading = gauge.read("mixed", (MATHS if maths else CHAT).format(dice.randrange(9_999), at), Shape())
+        above += reading.difficulty >= 0.7
+        gauge.seen("mixed", reading)
+    assert above / 2_000 == pytest.approx(0.3, abs=0.02)
+
+
+def test_before_there_is_traffic_the_reference_ranks() -> None:
+    ranks = Ranks([float(step) for step in range(101)])
+    assert ranks.rank(70.0) == pytest.approx(0.7, abs=0.01)
+    assert ranks.rank(-5.0) == 0
+    assert ranks.rank(500.0) == 1
+
+
+def test_tasks_do_not_mix() -> None:
+    gauge = Gauge()
+    before = gauge.read("other", CHAT, Shape()).difficulty
+    for at in range(300):
+        gauge.seen("busy", gauge.read("busy", MATHS.format(at, at), Shape()))
+    assert gauge.read("other", CHAT, Shape()).difficulty == before
+
+
+def test_old_scores_are_worked_out_again_after_labels() -> None:
+    gauge = Gauge()
+    dice = random.Random(10)
+    texts = [(MATHS if dice.random() < 0.5 else CHAT).format(at, at) for at in range(600)]
+    for text in texts[:300]:
+        gauge.seen("task", gauge.read("task", text, Shape()))
+    easy_maths = [Label(gauge.read("task", text, Shape()).look, float(text.startswith("Hi"))) for text in texts[:300]]
+    gauge.learn("task", easy_maths)
+    above = 0
+    for text in texts[300:]:
+        reading = gauge.read("task", text, Shape())
+        above += reading.difficulty >= 0.5
+        gauge.seen("task", reading)
+    assert above / 300 == pytest.approx(0.5, abs=0.06)
+    assert gauge.read("task", CHAT.format(1, 1), Shape()).score > gauge.read("task", MATHS.format(1, 1), Shape()).score

@@ -1,0 +1,144 @@
+"""The difficulty score: deterministic, explained, bounded in time, and able to say that it does not know."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.difficulty.cues import NAMES, Shape, looked_at
+from router.difficulty.gauge import Gauge, Reading, reference_gauge
+from router.difficulty.grams import SIZE, grams_of, words_of
+from router.difficulty.look import look_at
+from router.difficulty.scorer import Label, Scorer
+from router.difficulty.shared import SharedText
+from router.difficulty.weights import shipped_weights
+
+EASY = "Where is my parcel?"
+HARD = "Prove that the square root of 2 is irrational, then explain why each step must hold."
+EXAMPLES = "Answer the question as in the examples.\n\nQ: What is 2 + 2?\nA: 4\n\nQ: What is 3 * 5?\nA: 15\n\nQ: "
+
+
+def read(text: str, shape: Shape = Shape(), gauge: Gauge | None = None) -> Reading:  # noqa: B008 - frozen
+    return (gauge or reference_gauge()).read("support", text, shape)
+
+
+def test_the_same_words_have_the_same_places_for_ever() -> None:
+    assert grams_of(words_of("where is my parcel?")) == (4934, 12748, 17072, 20109, 23904, 25239, 26358, 27162, 28351)
+
+
+def test_a_proof_is_harder_than_a_look_up() -> None:
+    assert read(EASY).difficulty < 0.4
+    assert read(HARD).difficulty > 0.8
+
+
+def test_a_reading_says_what_pushed_it() -> None:
+    pushed = dict(read(HARD).pushed_by)
+    assert pushed["maths"] > 0
+    assert pushed["reasoning"] > 0
+    assert dict(read(EASY).pushed_by)["plain"] < 0
+    assert set(pushed) <= {*NAMES, "words", "labels", "cost"}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "too short to tell"),
+        ("Hello", "too short to tell"),
+        (EASY, ""),
+        ("Что такое любовь и почему она важна?", "in a script that was not trained on"),
+        ("¿Dónde está mi paquete, por favor?", ""),
+    ],
+)
+def test_a_reading_says_why_it_is_unsure(text: str, why: str) -> None:
+    assert read(text).unsure == why
+
+
+@given(st.text())
+def test_any_text_can_be_read(text: str) -> None:
+    reading = read(text)
+    assert 0 <= reading.difficulty <= 1
+    assert all(0 <= place < SIZE for place in reading.look.grams)
+
+
+def test_a_reading_shows_no_text() -> None:
+    assert "parcel" not in repr(read(EASY))
+
+
+def test_reading_leaves_no_trace() -> None:
+    gauge = Gauge()
+    before = read(HARD, gauge=gauge)
+    for _ in range(100):
+        read(EASY, gauge=gauge)
+    assert read(HARD, gauge=gauge) == before
+
+
+def test_the_beginning_and_the_end_of_a_huge_text_are_looked_at() -> None:
+    huge = "Compute this. " + "x" * 20_000_000 + " Explain why."
+    assert len(looked_at(huge)) < 10_000
+    began = time.perf_counter()
+    pushed = dict(read(huge).pushed_by)
+    assert time.perf_counter() - began < 1
+    assert {"maths", "reasoning"} <= set(pushed)
+
+
+def test_what_prompts_share_is_left_out() -> None:
+    shared = SharedText()
+    for question in ("Who wrote Emma?", "What is a quark?", "When was Rome founded?"):
+        shared.add(EXAMPLES + question)
+    assert shared.stripped(EXAMPLES + "Why is the sky blue?") == "Why is the sky blue?"
+    assert shared.stripped("Something else. Entirely.") == "Something else. Entirely."
+
+
+def test_what_only_two_prompts_share_is_kept() -> None:
+    shared = SharedText()
+    shared.add(EXAMPLES + "Who wrote Emma?")
+    shared.add(EXAMPLES + "What is a quark?")
+    assert shared.stripped(EXAMPLES + "Why is the sky blue?").startswith("Answer the question")
+
+
+def test_a_text_that_is_all_shared_is_still_read() -> None:
+    shared = SharedText()
+    for _ in range(5):
+        shared.add(EXAMPLES)
+    assert shared.stripped(EXAMPLES)
+
+
+def labels(count: int) -> list[Label]:
+    """Return labels by which the premium model is only better for poems."""
+    return [
+        Label(look_at(f"Please write {'a poem' if n % 2 else 'a bill'} number {n}", Shape()), float(n % 2))
+        for n in range(count)
+    ]
+
+
+def test_labels_move_the_score_towards_what_they_say() -> None:
+    scorer = Scorer(shipped_weights())
+    poem, bill = (look_at(f"Please write {what} for my aunt", Shape()) for what in ("a poem", "a bill"))
+    cold = scorer.score(poem).value - scorer.score(bill).value
+    gaps = []
+    for count in (20, 200):
+        taught = Scorer(shipped_weights())
+        taught.learn_all(labels(count))
+        gaps.append(taught.score(poem).value - taught.score(bill).value)
+    assert cold < gaps[0] < gaps[1]
+    assert dict(taught.pushes(poem))["labels"] > 0
+
+
+def test_labels_that_cost_nothing_known_leave_the_costs_alone() -> None:
+    scorer = Scorer(shipped_weights())
+    look = look_at(HARD, Shape())
+    before = scorer.costs.of(look)
+    scorer.learn_all(labels(30))
+    assert scorer.costs.of(look) == before
+
+
+def test_costs_are_learned_as_a_line_over_the_length() -> None:
+    scorer = Scorer(shipped_weights())
+    looks = [look_at("word " * words, Shape()) for words in range(2, 400)]
+    scorer.learn_all([Label(look, 0.5, 1e-6 * (look.tokens + 2_000)) for look in looks])
+    long, short = looks[-1], looks[0]
+    expected = (long.tokens + 2_000) / (short.tokens + 2_000)
+    assert scorer.costs.of(long) / scorer.costs.of(short) == pytest.approx(expected, rel=0.05)
