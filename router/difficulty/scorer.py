@@ -69,7 +69,7 @@ class Label:
 
 BIAS, OFFSET, FIRST_CUE = SIZE, SIZE + 1, SIZE + 2
 FIRST_KEY = SIZE + 64
-MOVES = {"bias": 0.15, "offset": 1.0, "cue": 0.06, "length": 0.08, "key": 0.1, "gram": 0.12}
+MOVES = {"bias": 0.15, "offset": 0.7, "cue": 0.12, "length": 0.08, "key": 0.1, "gram": 0.08}
 """How far each kind of feature may carry the gain away from what it was cold: its prior standard deviation."""
 NOISE = 0.25
 """The variance of a label around the gain that it is a sample of."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from zlib import crc32
 
 ENOUGH = 3
-MOST_MARKS = 48
+MOST_MARKS = 256
 MOST_CHARS = 12_000
 """Where a beginning may end is looked for in this many characters only."""
 MOST_KEPT = 4_096

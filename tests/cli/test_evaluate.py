@@ -201,6 +201,12 @@ def test_the_table_and_the_picture_show_the_same(farthing: Run, folder: Path, la
     assert "this policy" in (tmp_path / "plot.svg").read_text()
 
 
+def test_a_picture_can_be_a_png(farthing: Run, folder: Path, labelled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "plot.png"
+    assert farthing("evaluate", labelled, "--policies", folder, "--task", "support", "--plot", file).status == 0
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
 def test_train_then_show(farthing: Run, labelled: Path, tmp_path: Path) -> None:
     out = tmp_path / "weights.json"
     trained = farthing("difficulty", "train", labelled, "--reference", labelled, "--out", out)

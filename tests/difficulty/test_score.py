@@ -142,3 +142,11 @@ def test_costs_are_learned_as_a_line_over_the_length() -> None:
     long, short = looks[-1], looks[0]
     expected = (long.tokens + 2_000) / (short.tokens + 2_000)
     assert scorer.costs.of(long) / scorer.costs.of(short) == pytest.approx(expected, rel=0.05)
+
+
+def test_many_worked_examples_are_left_out_as_well() -> None:
+    examples = "".join(f"Question: what is {n} plus {n}?\nAnswer: {n + n}.\n\n" for n in range(60))
+    shared = SharedText()
+    for question in ("Who wrote Emma?", "What is a quark?", "When was Rome founded?"):
+        shared.add(examples + question)
+    assert shared.stripped(examples + "Why is the sky blue?") == "Why is the sky blue?"

@@ -18,8 +18,8 @@ from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.tokens import Counter
 
-KEPT_FOR_EACH = 64
-"""Beginnings and ends of prompts that are noted for each of a file's prompts, so that none is forgotten."""
+MOST_KEPT = 500_000
+"""Beginnings and ends of prompts that are noted, so that none of a set is forgotten and its order does not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def evaluate_set(
         raise UnusableFile(f"--learn {learn} leaves no line of {len(rows)} to be judged; learn from fewer.")
     costs = Costs(rows, policies, policy)
     pair = pair_of(costs, policy)
-    gauge = Gauge(most_kept=KEPT_FOR_EACH * len(rows))
+    gauge = Gauge(most_kept=MOST_KEPT)
     progress("Looking at the prompts")
     gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
     if learn:
