@@ -7,6 +7,7 @@ in them as well. `test_docs_tables.py` compares the tables.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -220,8 +221,14 @@ def test_a_script_for_an_administrator_is_valid_shell(block: Block) -> None:
     subprocess.run(["bash", "-n", "-c", block.text], check=True)
 
 
+@pytest.mark.parametrize("block", of("json"))
+def test_a_block_of_json_is_json_lines(block: Block) -> None:
+    for line in block.text.splitlines():
+        json.loads(line)
+
+
 def test_no_block_goes_unchecked() -> None:
-    known = {"sh", "python", "js", "sql", "yaml", "bash", "ini", "text", "promql", "caddyfile", ""}
+    known = {"sh", "python", "js", "json", "sql", "yaml", "bash", "ini", "text", "promql", "caddyfile", ""}
     assert {block.language for block in blocks()} == known
 
 

@@ -59,14 +59,7 @@ def read_labelled(file: Path) -> list[Labelled]:
     Raises:
         UnusableFile: the file can't be read, or a line of it is not what it should be; says which and why.
     """
-    found: list[Labelled] = []
-    ids: dict[str, int] = {}
-    for number, text in lines_of(file):
-        labelled = _labelled(text, number, file)
-        if labelled.id in ids:
-            raise fault(file, number, f"the id {labelled.id[:80]!r} is also on line {ids[labelled.id]}")
-        ids[labelled.id] = number
-        found.append(labelled)
+    found = [_labelled(text, number, file) for number, text in lines_of(file)]
     if not found:
         raise UnusableFile(f"{file} holds no labelled prompts; it should have one JSON object a line.")
     return found

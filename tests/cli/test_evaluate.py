@@ -149,7 +149,6 @@ def test_a_failed_check_escalates_and_both_are_paid(farthing: Run, folder: Path,
         ({"messages": [], "outcomes": {"m": {"quality": 1}}}, "`messages` is empty"),
         ({"prompt": "a", "outcomes": {}}, "`outcomes` is empty"),
         ({"prompt": "a"}, "missing required field `outcomes`"),
-        ({"id": "p0", "prompt": "a", "outcomes": {"m": {"quality": 1}}}, "the id 'p0' is also on line 1"),
         ("text", "Expected `object`, got `str`"),
     ],
 )
