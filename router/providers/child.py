@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 STOP_S = 5.0
+LOOPBACK = "127.0.0.1"
+"""Where a child listens: nobody but this machine has any business with it."""
 
 
 class ChildProcess:

@@ -12,7 +12,8 @@ from importlib.resources import files
 
 import xllamacpp
 
-from router.providers.local.beside import LOOPBACK, READY
+from router.providers.child import LOOPBACK
+from router.providers.local.beside import READY
 from router.providers.local.weights import cache_folder, weights_file
 
 NAME = "gemma-3-270m"

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from router.providers.child import ChildProcess
+from router.providers.child import LOOPBACK, ChildProcess
 from router.providers.local.weights import require_packages
 
-LOOPBACK = "127.0.0.1"
 READY = "ready"
 MOST_THREADS = 4
 STOP_S = 1.0

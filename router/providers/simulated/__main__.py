@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import uvloop
 
+from router.providers.child import LOOPBACK
 from router.providers.simulated.instant import serve_instantly
 from router.providers.simulated.question import Pace, Simulation
-from router.providers.simulated.server import LOOPBACK, SimulatedProvider
+from router.providers.simulated.server import SimulatedProvider
 
 
 @dataclass(frozen=True, slots=True)

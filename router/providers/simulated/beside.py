@@ -6,9 +6,8 @@ import socket
 from types import TracebackType
 from typing import Self
 
-from router.providers.child import ChildProcess
+from router.providers.child import LOOPBACK, ChildProcess
 from router.providers.simulated.question import Simulation
-from router.providers.simulated.server import LOOPBACK
 
 
 class SimulatedProcess:

@@ -21,6 +21,7 @@ import msgspec
 from aiohttp import web
 from msgspec import structs
 
+from router.providers.child import LOOPBACK
 from router.providers.simulated.anthropic import Anthropic
 from router.providers.simulated.compose import Composer
 from router.providers.simulated.fault import NO_FAULT, Fault, Faults, parse_fault
@@ -28,8 +29,6 @@ from router.providers.simulated.gemini import Gemini
 from router.providers.simulated.openai import OpenAI
 from router.providers.simulated.question import Beat, Question, Rejection, Reply, Simulation, Wire
 from router.values import Usage
-
-LOOPBACK = "127.0.0.1"
 
 LARGEST_BODY_BYTES = 64 * 1024 * 1024
 
