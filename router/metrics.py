@@ -237,6 +237,9 @@ class Metrics:
 
     def record(self, outcome: Outcome) -> None:
         """Count one ended request."""
+        if outcome.ending is Ending.SHADOW:
+            self._record_shadow(outcome)
+            return
         series = self._series_of(outcome)
         exemplar = self._exemplar(outcome)
         series.requests.inc()
@@ -285,6 +288,16 @@ class Metrics:
             self._over_budget.inc(outcome.over_budget_nusd / NUSD_PER_USD)
         if len(outcome.attempts) > 1 or outcome.overhead_nusd or outcome.ending is Ending.FAILED:
             self._record_failures(outcome)
+
+    def _record_shadow(self, outcome: Outcome) -> None:
+        """Count what a shadow cost, all of which bought no answer; it is nobody's request."""
+        task, model = self._task(outcome.task), self._model(outcome.routed_model or NONE)
+        rule = OTHER if task == OTHER else outcome.rule
+        cost_usd = outcome.charged_nusd / NUSD_PER_USD
+        self._cost.labels(task, rule, model, outcome.provider or NONE, outcome.kind or NONE).inc(cost_usd)
+        self._overhead_cost.labels(task, "shadow").inc(cost_usd)
+        if outcome.over_budget_nusd:
+            self._over_budget.inc(outcome.over_budget_nusd / NUSD_PER_USD)
 
     def refused(self, task: str, reason: str) -> None:
         """Count a request that was refused; `reason` is the error's code."""

@@ -69,6 +69,10 @@ class Ending(StrEnum):
     """Every candidate failed, or the answer broke off."""
     REFUSED = "refused"
     """Refused by us before anything was sent."""
+    SHADOW = "shadow"
+    """Not a caller's request: one that was mirrored to a model on trial."""
+    EXPERIMENT = "experiment"
+    """Not a request: a canary was aborted or promoted."""
 
 
 class Usage(Struct, frozen=True):
@@ -157,7 +161,7 @@ class Outcome(Struct, frozen=True):
     """The soft budgets that were past their limits with it."""
 
 
-Kind = Literal["account", "task", "global"]
+Kind = Literal["account", "task", "global", "shadow"]
 Window = Literal["hour", "day", "month"]
 OnExceeded = Literal["downgrade", "reject", "warn"]
 

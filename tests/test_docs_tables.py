@@ -19,8 +19,11 @@ from proxy import Proxy, running_provider, running_proxy
 from router import errors
 from router.cli import app
 from router.ledger.rows import NAMES
+from router.lifecycle.gauges import ExperimentGauges
+from router.lifecycle.rollout import State, Watched
 from router.metrics import Metrics
 from router.policy import schema
+from router.policy.experiment import Canary, Experiment
 from router.policy.tally import Tally
 from router.policy.target import Deadlines
 from router.policy.vocabulary import FACTS, HAS, OPERATORS, TAKES
@@ -150,6 +153,13 @@ def test_the_metrics_are_as_stated() -> None:
     metrics.escalated("support", "cheap", "premium", "check_json")
     metrics.breaker("cheap", "openai/x", True)
     metrics.policies("0123456789ab")
+    gauges = ExperimentGauges(metrics.registry)
+    part = {"name": "support/routine", "version": "1", "side": "canary", "model": "cheap", "checked": True}
+    answered = msgspec.structs.replace(attempt, reason="answered")
+    outcome = _outcome(Ending.ANSWERED, None, answered)
+    gauges.record(msgspec.structs.replace(outcome, facts={"experiment": part, "agreement": 0.5}))
+    gauges.dropped("support/routine", "queue_full")
+    gauges.states([Watched(Experiment("support/routine", "1", Canary("cheap", 0.5)), State.RUNNING)])
     found = {}
     for family in metrics.registry.collect():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}

@@ -14,6 +14,7 @@ from router.cli.check import check
 from router.cli.demo.command import demo
 from router.cli.difficulty import difficulty
 from router.cli.evaluate.command import evaluate
+from router.cli.experiment import experiment
 from router.cli.explain import explain
 from router.cli.init import init
 from router.cli.keys import keys
@@ -50,7 +51,7 @@ def farthing(
         print(context.get_help())
 
 
-for command in (serve, check, test, explain, replay, evaluate, spend, init, demo, schema):
+for command in (serve, check, test, explain, replay, evaluate, spend, experiment, init, demo, schema):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(difficulty, name="difficulty")

@@ -12,7 +12,7 @@ from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_fol
 from router.cli.table import Column, console, dollars, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from router.chat import ChatBody
     from router.pipeline.plan import Arrival
@@ -141,6 +141,8 @@ def _print(explained: dict[str, Any]) -> None:
         [_candidate(candidate) for candidate in explained["candidates"]],
     )
     console().print(_verdict(explained), style="bold", soft_wrap=True)
+    for line in _asides(explained):
+        console().print(line, soft_wrap=True)
 
 
 def _candidate(candidate: dict[str, Any]) -> tuple[str, ...]:
@@ -164,6 +166,14 @@ def _verdict(explained: dict[str, Any]) -> str:
     costs = f"about {dollars(explained['estimate_usd'])}, never above {dollars(explained['ceiling_usd'])}"
     instead = ", because the rule's own models are too dear or can't take it" if explained["downgraded"] else ""
     return f"{where} → {explained['model']}{instead}: {costs}{limit}."
+
+
+def _asides(explained: dict[str, Any]) -> Iterator[str]:
+    """Yield what has a hand in the decision beside rules and money."""
+    if trial := explained.get("experiment"):
+        canary = f"; the canary has {trial['canary_share']:.4g} of all" if trial["canary_share"] is not None else ""
+        mirrored = f"; {trial['shadow_share']:.4g} are mirrored" if trial["shadow_share"] is not None else ""
+        yield f"Experiment {trial['name']}: this conversation is on the side {trial['side']}{canary}{mirrored}."
 
 
 def _said(value: object) -> str:

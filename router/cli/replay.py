@@ -95,10 +95,16 @@ def replay(
 def _tallied(store: Store, since: datetime | None, new: Player, old: Player | None) -> Tally:
     from router.policy.replay import read
     from router.policy.tally import Tally
+    from router.values import Ending
 
     tally = Tally()
     for record in _shown(store, since):
         if record.outcome == "correction":
+            tally.add_correction(record.charged_nusd)
+        elif record.outcome == Ending.EXPERIMENT:
+            continue
+        elif record.outcome == Ending.SHADOW:
+            # What it cost is paid under any policies; it says nothing of where a caller's request would go.
             tally.add_correction(record.charged_nusd)
         elif (request := read(record)) is None:
             tally.add_unreadable(record.charged_nusd)

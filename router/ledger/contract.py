@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from router.ledger.rows import CORRECTION, Row, time_text
+from router.values import Ending
 
 Grouping = Literal["task", "model", "account", "rule", "kind", "provider", "outcome", "day"]
 
@@ -26,6 +27,8 @@ _COLUMN_OF: dict[Grouping, str] = {
     "outcome": "outcome",
     "day": "substr(at, 1, 10)",
 }
+SHADOW_SUFFIX = ".s"
+"""What a shadow's id ends in; the rest is that of the request that it mirrors."""
 _SUMS = (
     "charged_nusd",
     "baseline_nusd",
@@ -119,21 +122,30 @@ class Store(ABC):
         """Return what was charged, by group, dearest first; without groups, one row of totals."""
         groups = [_COLUMN_OF[grouping] for grouping in by]
         sums = [f"CAST(coalesce(sum({name}), 0) AS BIGINT)" for name in _SUMS]
-        count = f"count(CASE WHEN outcome <> '{CORRECTION}' THEN 1 END)"
+        others = f"outcome IN ('{CORRECTION}', '{Ending.EXPERIMENT}') OR id LIKE '%{SHADOW_SUFFIX}'"
+        count = f"count(CASE WHEN NOT ({others}) THEN 1 END)"
         query = f"SELECT {count}, {', '.join(sums + groups)} FROM requests WHERE at >= $1"  # noqa: S608  no input in it
         if groups:
             query += f" GROUP BY {', '.join(groups)} ORDER BY 2 DESC, 1 DESC, {', '.join(groups)}"
         rows = self.ask(query, [time_text(since) if since else ""])
         return [Spend(tuple(row[7:]), *row[:7]) for row in rows]
 
-    def charged_since(self, since: datetime, *, task: str | None, account: str | None) -> int:
-        """Return the nUSD charged (or held and never settled) since then, for budgets to start from."""
+    def charged_since(
+        self, since: datetime, *, task: str | None, account: str | None, shadow: str | None = None
+    ) -> int:
+        """Return the nUSD charged (or held and never settled) since then, for budgets to start from.
+
+        `shadow` is an experiment's name, task/rule: what its shadows alone were charged.
+        """
         query = "SELECT CAST(coalesce(sum(charged_nusd), 0) AS BIGINT) FROM requests WHERE at >= $1"
         values = [time_text(since)]
         for column, value in (("task", task), ("account", account)):
             if value is not None:
                 values.append(value)
                 query += f" AND {column} = ${len(values)}"
+        if shadow is not None:
+            values += shadow.split("/", 1)
+            query += f" AND task = ${len(values) - 1} AND rule = ${len(values)} AND id LIKE '%{SHADOW_SUFFIX}'"
         return int(self.ask(query, values)[0][0])
 
     def recent_outputs(self, limit: int) -> list[Output]:

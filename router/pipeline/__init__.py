@@ -16,12 +16,12 @@ from router.errors import FarthingError
 from router.pipeline.leg import Leg
 from router.pipeline.plan import Arrival, Plan, plan_for
 from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
-from router.pipeline.run import Parts, Run
+from router.pipeline.run import Answered, Parts, Run
 from router.policy.decide import Route
 from router.providers.contract import Answer, Call, Provider
 from router.values import Ending, Outcome
 
-__all__ = ["Arrival", "Parts", "Pipeline", "Plan", "StreamedAnswer", "WholeAnswer"]
+__all__ = ["Answered", "Arrival", "Parts", "Pipeline", "Plan", "StreamedAnswer", "WholeAnswer"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from router.errors import FarthingError
 from router.pipeline.leg import Leg
 from router.pipeline.plan import Arrival, Plan
-from router.policy.decide import Candidate
+from router.policy.decide import Candidate, Route
 from router.values import Attempt, Certainty, Ending, Level, Outcome, Usage
 
 
@@ -23,6 +23,7 @@ class Record:
         "first_token_s",
         "held_nusd",
         "last",
+        "notes",
         "plan",
         "waited_s",
         "warnings",
@@ -40,6 +41,8 @@ class Record:
         self.waited_s = 0.0
         """Between tries, for a provider to recover."""
         self.first_token_s: float | None = None
+        self.notes: dict[str, object] = {}
+        """Numbers and names beside the facts."""
         self._ended: dict[str, Attempt] = {}
         self._facts = plan.recorded(arrival.budget_nusd)
 
@@ -82,7 +85,7 @@ class Record:
             held_nusd=self.held_nusd,
             charged_nusd=self.spent_nusd + candidate.ceiling_nusd,
             difficulty=plan.facts.difficulty,
-            facts=self._facts,
+            facts=self._noted(),
         )
 
     def ended(self, ending: Ending, leg: Leg | None, error: FarthingError | None) -> Outcome:
@@ -117,13 +120,21 @@ class Record:
             over_budget_nusd=max(0, charged_nusd - plan.purse.nusd) if plan.purse else 0,
             attempts=tuple(attempts),
             difficulty=plan.facts.difficulty,
-            facts=self._facts,
+            facts=self._noted(),
             refusal=error.code if error else None,
             latency_s=latency_s,
             first_token_s=self.first_token_s,
             own_s=max(0.0, latency_s - upstream_s),
             warnings=self.warnings,
         )
+
+    def _noted(self) -> dict[str, object]:
+        """Return the facts, with the request's part in an experiment, and the notes."""
+        decision = self.plan.decision
+        noted = dict(self.notes)
+        if isinstance(decision, Route) and decision.trial:
+            noted["experiment"] = decision.trial.recorded()
+        return {**self._facts, **noted} if noted else self._facts
 
     def _certainty(self, answer: Attempt | None) -> Certainty:
         """Return how sure the least sure part of the charge is."""

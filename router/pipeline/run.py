@@ -62,6 +62,23 @@ class Ledger(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """A request whose answer is complete, with its texts, for what is done behind it. Never kept longer than that."""
+
+    arrival: Arrival
+    plan: Plan
+    outcome: Outcome
+    text: str
+    """All that was generated and can be seen."""
+    committed: Commit | None
+    """Set when nothing holds the answer's last byte back any more; None where nothing does."""
+
+
+def _unheard(answered: Answered) -> None:
+    """Do nothing behind an answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What requests are carried with; the composition root makes each part once."""
 
@@ -81,6 +98,8 @@ class Parts:
     """How long an answer of this task and model usually is at the most; None while that is not known."""
     gauge: Gauge | None = None
     """What is known of the difficulty of each task's traffic."""
+    answered: Callable[[Answered], None] = _unheard
+    """Told of every answer that is complete, when it is recorded; must not wait."""
 
 
 class Run:
@@ -96,6 +115,7 @@ class Run:
         self._unopened: str | None = None
         """The hold of a leg that is to be opened next."""
         self._committed: Commit | None = None
+        self._texts: dict[str, str] = {}
 
     @property
     def plan(self) -> Plan:
@@ -313,6 +333,7 @@ class Run:
         self, leg: Leg, reason: str, usage: Usage | None, text: str = "", *, reported_model: str | None = None
     ) -> Attempt:
         """Close a leg that used something: charge it, settle its hold."""
+        self._texts[leg.hold_id] = text
         measured, certainty = self.measured(leg, usage, text)
         charge_nusd = leg.target.price.charge_nusd(measured)
         return await self._settle(
@@ -381,6 +402,9 @@ class Run:
         if self._committed is not None or not isinstance(error, StoreUnavailable):
             self._parts.ledger.record(outcome)
         self._parts.observe(outcome)
+        if ending is Ending.ANSWERED and leg is not None:
+            text = self._texts.get(leg.hold_id, "")
+            self._parts.answered(Answered(self.arrival, self.plan, outcome, text, self._committed))
         if error is not None:
             error.recorded = True
         return outcome

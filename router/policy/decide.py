@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from router.policy.experiment import Side, Trial, trial_of
 from router.policy.facts import Facts
 from router.policy.policy import Policy, PolicySet, Rule
 from router.policy.target import Model
@@ -72,6 +73,8 @@ class Route(Struct, frozen=True):
     purse: Purse | None
     downgraded: bool = False
     """Whether money kept the first rule that held from being served as it stands."""
+    trial: Trial | None = None
+    """Its part in the rule's experiment; None where there is none, or where the canary does not fit it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +106,16 @@ def decide(
     first: Rule | None = None
     for rule in _ways(policies, policy, facts, pinned):
         first = first or rule
+        trial = trial_of(rule.experiment, facts) if rule.experiment else None
         fresh = [
-            considered.setdefault(name, consider(policies.models[name], policy, facts, purse)) for name in rule.use
+            considered.setdefault(name, consider(policies.models[name], policy, facts, purse))
+            for name in _names(rule, trial)
         ]
         fitting = [candidate for candidate in fresh if candidate.fits]
         if fitting:
             if rule.prefer == "cheapest":
                 fitting.sort(key=lambda candidate: candidate.estimate_nusd)
+            trial = _led(trial, fitting)
             return Route(
                 task=policy.task,
                 rule=first if rule.name == "" else rule,
@@ -118,6 +124,7 @@ def decide(
                 considered=tuple(considered.values()),
                 purse=purse,
                 downgraded=rule is not first,
+                trial=trial,
             )
         if purse and not purse.may_downgrade and any(c.misfit is Misfit.MONEY for c in fresh):
             break
@@ -197,6 +204,25 @@ def _ways(policies: PolicySet, policy: Policy, facts: Facts, pinned: str | None)
     left: Iterable[str] = (name for name in policy.models if name not in seen)
     if rest := tuple(left):
         yield Rule(name="", use=rest, prefer="cheapest")
+
+
+def _names(rule: Rule, trial: Trial | None) -> tuple[str, ...]:
+    """Return the models that a rule tries, in order: on a canary's side that one, before the rule's own."""
+    canary = trial.experiment.canary if trial and trial.side is Side.CANARY else None
+    if canary is None:
+        return rule.use
+    return (canary.model, *(name for name in rule.use if name != canary.model))
+
+
+def _led(trial: Trial | None, fitting: list[Candidate]) -> Trial | None:
+    """Put the canary first among those that fit; a request that it does not fit has no part in the experiment."""
+    canary = trial.experiment.canary if trial and trial.side is Side.CANARY else None
+    if canary is None:
+        return trial
+    if all(candidate.model.name != canary.model for candidate in fitting):
+        return None
+    fitting.sort(key=lambda candidate: candidate.model.name != canary.model)
+    return trial
 
 
 def _why_not(policy: Policy, facts: Facts, considered: tuple[Candidate, ...], purse: Purse | None) -> tuple[str, str]:

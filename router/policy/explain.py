@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.policy.decide import Candidate, Decision, Route
+from router.policy.experiment import Trial
 from router.policy.facts import Facts
 from router.policy.policy import Policy
 from router.policy.record import recorded_facts
@@ -35,6 +36,24 @@ def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any
             for rule in policy.rules
         ],
         "candidates": [_candidate(candidate) for candidate in decision.considered],
+        **told(decision),
+    }
+
+
+def told(decision: Decision) -> dict[str, Any]:
+    """Return a request's part in an experiment; empty where it has none."""
+    said: dict[str, Any] = {}
+    if isinstance(decision, Route) and decision.trial:
+        said["experiment"] = _trial(decision.trial)
+    return said
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    experiment = trial.experiment
+    canary, shadow = experiment.canary, experiment.shadow
+    return trial.recorded() | {
+        "canary_share": canary.share if canary else None,
+        "shadow_share": shadow.share if shadow else None,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from router.difficulty.gauge import Reading
+from router.policy.experiment import Drawn
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -54,6 +55,10 @@ class Facts(Struct, frozen=True):
     """The size of the web search's context, as the caller asked for it."""
     predicted_tokens: int = 0
     """Tokens of a predicted output, which may be billed as output on top of the answer."""
+    conversation: str = ""
+    """A digest of how the conversation begins; empty where no rule asks for it. Never leaves the process."""
+    experiment: Drawn | None = None
+    """Its part in an experiment, where the ledger tells it; None for a request that is new."""
     input_tokens_by_model: Mapping[str, int] = field(default_factory=_nothing)
     """Our model name → tokens as that model counts them, its own prompt included. Missing: `input_tokens`."""
 

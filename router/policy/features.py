@@ -11,6 +11,7 @@ from msgspec import Struct
 from router.chat import Chat
 from router.difficulty.gauge import Gauge, Reading, reference_gauge
 from router.difficulty.look import key_of, shape_of
+from router.policy.conversation import conversation_of
 from router.policy.facts import Facts
 from router.policy.language import language_of
 from router.policy.policy import Policy, PolicySet
@@ -80,6 +81,7 @@ def facts_of(
         service_tier=chat.service_tier,
         search_context=_search_context(chat),
         predicted_tokens=counter.count_text(predicted, FACT_RULES) if predicted else 0,
+        conversation=conversation_of(chat) if policy.experiments else "",
         input_tokens_by_model=by_model,
     )
 
@@ -154,7 +156,7 @@ def _counts(
             counted[key] = counter.count_input(chat, rules, system_prompt=prompt)
         return counted[key]
 
-    names = (pinned,) if pinned else policy.models
+    names = (pinned,) if pinned else (*policy.models, *policy.trial_models)
     if policy.baseline and policy.baseline not in names:
         names = (*names, policy.baseline)
     return count(FACT_RULES, None), {

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from router.policy.condition import ALWAYS, Condition
+from router.policy.experiment import Experiment
 from router.policy.target import Model
 from router.values import OnExceeded, Window
 
@@ -58,6 +59,7 @@ class Rule:
     when: Condition = ALWAYS
     prefer: Prefer = "order"
     verify: Verify | None = None
+    experiment: Experiment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,18 @@ class Policy:
     file: str = ""
     models: tuple[str, ...] = field(init=False)
     """Every model its rules may use, in order of first mention."""
+    trial_models: tuple[str, ...] = field(init=False)
+    """Every further model that its experiments may use."""
+    experiments: tuple[Experiment, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         named = [name for rule in self.rules for name in rule.use]
         named += [rule.verify.escalate_to for rule in self.rules if rule.verify and rule.verify.escalate_to]
         object.__setattr__(self, "models", tuple(dict.fromkeys(named)))
+        experiments = tuple(rule.experiment for rule in self.rules if rule.experiment)
+        tried = dict.fromkeys(name for experiment in experiments for name in experiment.models)
+        object.__setattr__(self, "experiments", experiments)
+        object.__setattr__(self, "trial_models", tuple(name for name in tried if name not in self.models))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

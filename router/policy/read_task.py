@@ -26,6 +26,7 @@ from router.policy.logic import contradiction, follows, is_certain, parts_of
 from router.policy.names import AUTO, Names, check_name, check_version
 from router.policy.policy import Match, Policy, Rule, Verify
 from router.policy.read_accounts import budget_of
+from router.policy.read_experiment import check_experiment, experiment_of
 from router.policy.read_tests import check_tests, read_tests
 from router.policy.schema import MatchShape, RuleShape, TaskFile, VerifyShape
 from router.policy.shape import read_shape
@@ -85,6 +86,7 @@ def _check_references(root: Table, names: Names, report: Report) -> None:
         for model, place in texts_at(rule, "verify", "escalate_to"):
             check_name(model, names.models, "model", place, report)
         _check_verify(rule, report)
+        check_experiment(rule, names, report)
 
 
 def _check_verify(rule: Node, report: Report) -> None:
@@ -198,7 +200,7 @@ def _policy(
     file: str,
 ) -> Policy:
     rules = tuple(
-        _rule(rule, name, condition)
+        _rule(shape, rule, name, condition)
         for rule, name, condition in zip(shape.route, rule_names, conditions, strict=True)
         if condition is not None
     )
@@ -217,8 +219,15 @@ def _policy(
     )
 
 
-def _rule(shape: RuleShape, name: str, condition: Condition) -> Rule:
-    return Rule(name=name, use=tuple(shape.use), when=condition, prefer=shape.prefer, verify=_verify(shape.verify))
+def _rule(task: TaskFile, shape: RuleShape, name: str, condition: Condition) -> Rule:
+    return Rule(
+        name=name,
+        use=tuple(shape.use),
+        when=condition,
+        prefer=shape.prefer,
+        verify=_verify(shape.verify),
+        experiment=experiment_of(shape, task.task, name),
+    )
 
 
 def _verify(shape: VerifyShape | None) -> Verify | None:

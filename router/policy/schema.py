@@ -52,6 +52,7 @@ DIGEST = r"^sha256:[0-9a-fA-F]{64}$"
 REFERENCE = "x-definition"
 """Stands for `$ref` until the schema is whole: pydantic refuses a reference to what it did not make."""
 HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+STICKY = r"^(conversation|account|header:[A-Za-z0-9!#$%&'*+.^_`|~-]*)$"
 
 
 def _number(value: object) -> object:
@@ -344,6 +345,66 @@ class VerifyShape(Shape):
     escalate_to: Reference | None = Field(None, description="The model that is asked where it does not pass.")
 
 
+class CanaryShape(Shape):
+    """A model that serves a share of this rule's requests."""
+
+    model: Reference = Field(description="The model on trial; the rule's own stand behind it.")
+    share: Share = Field(description="Its share of the requests, 0 to 1.")
+    sticky_by: Annotated[StrictStr, Field(pattern=STICKY)] = Field(
+        "conversation",
+        description="What always stays on the same side: a `conversation`, an `account`, or what a `header:NAME` says.",
+    )
+
+
+class ShadowShape(Shape):
+    """A model that requests are mirrored to after their answers are out; nobody gets its answers."""
+
+    model: Reference = Field(description="The model on trial.")
+    share: Share = Field(Decimal(1), description="The share of the requests that is mirrored, 0 to 1.")
+    budget_per_day_usd: Dollars = Field(description="The most that this shadow may cost in one calendar day.")
+
+
+class ThresholdShape(Shape):
+    """Where a guard trips."""
+
+    gt: Number | None = Field(None, description="Above this.")
+    gte: Number | None = Field(None, description="At or above this.")
+    lt: Number | None = Field(None, description="Below this.")
+    lte: Number | None = Field(None, description="At or below this.")
+
+
+class GuardsShape(Shape):
+    """Bounds on what the canary's latest requests (1000 at the most) came to."""
+
+    after_requests: Count | None = Field(
+        None,
+        description="Nothing is judged before the canary has served so many. Default: 20 to abort, 200 to promote.",
+    )
+    error_rate: ThresholdShape | None = Field(None, description="The share that it did not answer, 0 to 1.")
+    cost_usd: ThresholdShape | None = Field(None, description="What a request costs on average.")
+    latency_p95_ms: ThresholdShape | None = Field(
+        None, description="Nineteen in twenty of its answers are complete within so many milliseconds."
+    )
+    verify_pass_rate: ThresholdShape | None = Field(
+        None, description="The share of its answers that passed the rule's `verify`, 0 to 1."
+    )
+
+
+class ExperimentShape(Shape):
+    """What is tried on a part of this rule's requests."""
+
+    canary: CanaryShape | None = Field(None, description="A model whose answers a share of the callers gets.")
+    shadow: ShadowShape | None = Field(
+        None, description="A model that is asked as well, and whose answers nobody gets."
+    )
+    abort_when: GuardsShape | None = Field(
+        None, description="Where any of these holds, the canary gets no more requests."
+    )
+    promote_when: GuardsShape | None = Field(
+        None, description="Where all of these hold, the canary gets every request until this file is edited."
+    )
+
+
 class RuleShape(Shape):
     """One line of a policy."""
 
@@ -357,6 +418,7 @@ class RuleShape(Shape):
         "order", description="`order` tries them as they stand, `cheapest` by estimated cost."
     )
     verify: VerifyShape | None = Field(None, description="What the answer must pass, and who is asked where it fails.")
+    experiment: ExperimentShape | None = Field(None, description="A model to try on a part of these requests.")
 
 
 class PromptShape(Shape):

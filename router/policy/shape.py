@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from router.policy.document import Items, Leaf, Node, Path, Step, Table, entries_at, is_empty, key_place, place_of
 from router.policy.fault import Report, did_you_mean, shown
-from router.policy.schema import DIGEST, HEADER, MODEL_NAME, NAME, TARGET, Shape
+from router.policy.schema import DIGEST, HEADER, MODEL_NAME, NAME, STICKY, TARGET, Shape
 
 ShapeT = TypeVar("ShapeT", bound=Shape)
 
@@ -131,6 +131,7 @@ _PATTERNS = {
     TARGET: "must be provider/model, like openai/gpt-4o-mini",
     DIGEST: 'must be "sha256:" and 64 hex digits, as `farthing keys new` prints it; never a key itself',
     HEADER: "is no header's name",
+    STICKY: "must be conversation, account or header:NAME",
 }
 
 

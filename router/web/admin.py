@@ -14,6 +14,7 @@ from router.chat import ChatBody
 from router.errors import FarthingError, InvalidRequest, NotAllowed
 from router.ledger.open import open_store
 from router.ledger.report import parse_since, spend_report
+from router.lifecycle.rollout import Rollouts
 from router.pipeline import Arrival, Pipeline
 from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
@@ -24,7 +25,9 @@ from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder
 
 
-def admin_app(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, clock: Callable[[], float]) -> FastAPI:
+def admin_app(
+    settings: Settings, pipeline: Pipeline, folder: PolicyFolder, rollouts: Rollouts, clock: Callable[[], float]
+) -> FastAPI:
     """Build the application. It serves no documentation pages, for those fetch from other hosts."""
     app = FastAPI(title="Farthing", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -83,9 +86,14 @@ def admin_app(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, cloc
         """Which policies are in force, since when, and what is wrong with the last edit?"""
         return folder.described()
 
+    @app.get("/admin/experiments")
+    async def experiments() -> dict[str, Any]:
+        """Where does each experiment stand, and what did its canary's latest requests come to?"""
+        return {"experiments": rollouts.described()}
+
     @app.api_route("/admin/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
     async def nothing_here(path: str) -> None:
-        raise NotAllowed(f"There is no /admin/{path[:100]}; there is: explain, spend, policies.")
+        raise NotAllowed(f"There is no /admin/{path[:100]}; there is: explain, spend, policies, experiments.")
 
     return app
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,9 @@ from router.errors import FarthingError, InvalidRequest, PolicyFaults, StoreUnav
 from router.ledger.contract import Output, Store
 from router.ledger.open import open_spool, open_store
 from router.ledger.writer import LedgerWriter
+from router.lifecycle.gauges import ExperimentGauges
+from router.lifecycle.rollout import Rollouts
+from router.lifecycle.shadow import Mirror
 from router.metrics import Metrics
 from router.pipeline import Parts, Pipeline
 from router.policy.load import load_folder
@@ -167,7 +171,8 @@ class App:
     async def _life(self) -> AsyncIterator[None]:
         settings, clock = self.settings, self._clock
         catalogue = Catalogue()
-        metrics = self._metrics = Metrics(CollectorRegistry(), shared=self._metrics_folder)
+        registry = CollectorRegistry()
+        metrics = self._metrics = Metrics(registry, shared=self._metrics_folder)
         folder = self.folder = PolicyFolder(
             settings.policies,
             partial(load_folder, catalogue=catalogue, environ=os.environ),
@@ -215,14 +220,20 @@ class App:
             catalogue_age_days=lambda: catalogue.age_days(datetime.fromtimestamp(clock(), UTC).date()),
         )
 
+        gauges = ExperimentGauges(registry)
+        rollouts = Rollouts(folder.current, store, ledger, clock, gauges.states)
+        await rollouts.restore()
+
         def observe(outcome: Outcome) -> None:
             metrics.record(outcome)
+            gauges.record(outcome)
+            rollouts.note(outcome)
             log_outcome(outcome)
             if outcome.ending is Ending.ANSWERED and outcome.usage and outcome.routed_model:
                 lengths.add(outcome.task, outcome.routed_model, outcome.usage.output_tokens)
 
         parts = Parts(
-            policies=folder.current,
+            policies=rollouts.policies,
             counter=counter,
             budgets=budgets,
             ledger=ledger,
@@ -234,20 +245,21 @@ class App:
             usual_output_tokens=lengths.usual,
             gauge=Gauge(),
         )
-        pipeline = Pipeline(parts)
+        mirror = Mirror(parts, gauges.dropped)
+        pipeline = Pipeline(replace(parts, answered=mirror.offer))
         ops = Ops(folder.current, metrics, budgets, ledger, int(clock()))
         results = open_results(settings.budgets_url, clock)
         once = Once(results) if settings.idempotency == "on" else None
         self._hot = {
             ("POST", "/v1/chat/completions"): ChatEndpoint(
-                pipeline, folder.current, clock, settings.largest_body_bytes, settings.body_within_s, once
+                pipeline, rollouts.policies, clock, settings.largest_body_bytes, settings.body_within_s, once
             ),
             ("GET", "/v1/models"): ops.models,
             ("GET", "/health/live"): ops.live,
             ("GET", "/health/ready"): ops.ready,
             ("GET", "/metrics"): ops.metrics,
         }
-        self._make_admin = partial(_admin, settings, pipeline, folder, clock)
+        self._make_admin = partial(_admin, settings, pipeline, folder, rollouts, clock)
 
         async with ledger, asyncio.TaskGroup() as tasks:
             background = [
@@ -257,6 +269,8 @@ class App:
                 tasks.create_task(_kept_up(results.renew)),
                 tasks.create_task(_kept_up(partial(lanes.warm, policies))),
                 tasks.create_task(_kept_up(budgets.work)),
+                tasks.create_task(_kept_up(rollouts.work)),
+                tasks.create_task(_kept_up(mirror.work)),
             ]
             try:
                 yield
@@ -352,10 +366,12 @@ class NoSuchEndpoint(InvalidRequest):
     code = "not_found"
 
 
-def _admin(settings: Settings, pipeline: Pipeline, folder: PolicyFolder, clock: Callable[[], float]) -> Endpoint:
+def _admin(
+    settings: Settings, pipeline: Pipeline, folder: PolicyFolder, rollouts: Rollouts, clock: Callable[[], float]
+) -> Endpoint:
     from router.web.admin import admin_app  # noqa: PLC0415  imported at first use, in a thread; see `_other`
 
-    return admin_app(settings, pipeline, folder, clock)
+    return admin_app(settings, pipeline, folder, rollouts, clock)
 
 
 def _recent(store: Store) -> Sequence[Output]:

@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from router.budgets.contract import Budgets
 from router.errors import StoreUnavailable
 from router.ledger.writer import LedgerWriter
+from router.lifecycle.shadow import shadow_scope
 from router.metrics import Metrics
 from router.policy.claim import AUTO, TASK_PREFIX
 from router.policy.policy import PolicySet
@@ -103,10 +104,11 @@ class Ops:
 
 
 def windowed_scopes(policies: PolicySet) -> list[Scope]:
-    """Return every windowed budget there is: everything's, each task's, each account's."""
+    """Return every windowed budget there is: everything's, each task's, each shadow's, each account's."""
     scopes = [Scope("global", "all", window, limit) for window, limit in policies.budget.windows()]
     for task, policy in policies.policies.items():
         scopes += [Scope("task", task, window, limit) for window, limit in policy.budget.windows()]
+        scopes += [shadow_scope(each, each.shadow) for each in policy.experiments if each.shadow]
     for name, account in policies.accounts.items():
         scopes += [Scope("account", name, window, limit) for window, limit in account.budget.windows()]
     return scopes

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from router.budgets.contract import Hold, OpenHold, Spent
-from router.ledger.contract import Entry, Store
+from router.ledger.contract import SHADOW_SUFFIX, Entry, Store
 from router.values import Scope
 
 
@@ -21,6 +21,7 @@ def spent(store: Store, scopes: Iterable[Scope], now_s: float) -> Mapping[Scope,
             scope.since(now_s),
             task=scope.name if scope.kind == "task" else None,
             account=scope.name if scope.kind == "account" else None,
+            shadow=scope.name if scope.kind == "shadow" else None,
         )
         for scope in scopes
     }
@@ -51,5 +52,14 @@ def spent_and_held(store: Store, scopes: Iterable[Scope], now_s: float, hold_ttl
 
 
 def _draws_on(entry: Entry, at_s: float, scope: Scope, now_s: float) -> bool:
-    name = {"task": entry.task, "account": entry.account, "global": scope.name}[scope.kind]
+    name: str | None = None
+    match scope.kind:
+        case "task":
+            name = entry.task
+        case "account":
+            name = entry.account
+        case "global":
+            name = scope.name
+        case "shadow" if entry.id.endswith(SHADOW_SUFFIX):
+            name = f"{entry.task}/{entry.rule}"
     return name == scope.name and at_s >= scope.since(now_s).timestamp()

@@ -1,0 +1,1 @@
+"""What happens over time behind the answers: models are tried out."""

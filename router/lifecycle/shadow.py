@@ -1,0 +1,196 @@
+"""Shadows: requests mirrored to a model on trial once their answers are out, whose answers nobody gets.
+
+A shadow is a request of its own with its own holds, row (`ID.s`) and settlement: it draws on the shadow's budget of the
+day and on the task's, never on its account's. Nothing of it is on a caller's path: the queue is bounded, and what does
+not fit is dropped and counted. Texts are in memory only as long as it lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable
+
+import anyio
+from msgspec import structs
+
+from router.chat import ChatBody
+from router.errors import BudgetError, FarthingError, RateLimited, StoreUnavailable
+from router.ledger.contract import SHADOW_SUFFIX
+from router.lifecycle.agreement import agreement_of
+from router.pipeline import Answered, Arrival, Parts, Plan
+from router.pipeline.relay import SETTLE_WITHIN_S
+from router.pipeline.run import Run
+from router.policy.decide import Refusal, Route, consider
+from router.policy.experiment import Experiment, Shadow, Side, Trial, is_mirrored
+from router.providers.contract import Answer, Call, Provider
+from router.values import Ending, Level, Scope
+
+MOST_WAITING = 256
+MOST_WAITING_BYTES = 64_000_000
+MOST_AT_ONCE = 16
+INLINE_CHARS = 2_000
+"""Longer answers are compared in a thread, for that takes more than a millisecond."""
+
+log = logging.getLogger("farthing.experiments")
+
+
+class _Mirrored(Plan, frozen=True):
+    """The plan of a shadow: where there is no money for it, it goes nowhere else."""
+
+    def within(self, level: Level) -> Plan:
+        decision = self.decision
+        refusal = Refusal(
+            decision.task,
+            decision.rule,
+            decision.revision,
+            "budget_exceeded",
+            f"{level.scope} has ${level.left_nusd / 1e9} left.",
+            decision.considered,
+            decision.purse,
+        )
+        return structs.replace(self, decision=refusal)
+
+
+class Mirror:
+    """Takes answered requests by `offer`, and asks the models on trial in `work`."""
+
+    def __init__(self, parts: Parts, dropped: Callable[[str, str], None]) -> None:
+        """`dropped` is told of every request that was to be mirrored and was not: the experiment's name, and why."""
+        self._parts = parts
+        self._dropped = dropped
+        self._waiting: asyncio.Queue[Answered] = asyncio.Queue(MOST_WAITING)
+        self._waiting_bytes = 0
+
+    def offer(self, answered: Answered) -> None:
+        """Take a request whose answer is complete; never waits, and keeps only those to be mirrored."""
+        experiment = answered.plan.decision.rule.experiment
+        if experiment is None or experiment.shadow is None or not is_mirrored(experiment, answered.arrival.id):
+            return
+        if answered.outcome.routed_model == experiment.shadow.model:
+            return
+        size = _size(answered)
+        if self._waiting.full() or self._waiting_bytes + size > MOST_WAITING_BYTES:
+            self._dropped(experiment.name, "queue_full")
+            return
+        self._waiting_bytes += size
+        self._waiting.put_nowait(answered)
+
+    async def work(self) -> None:
+        """Mirror what was taken, several at once, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(MOST_AT_ONCE):
+                tasks.create_task(self._serve())
+
+    async def _serve(self) -> None:
+        while True:
+            answered = await self._waiting.get()
+            self._waiting_bytes -= _size(answered)
+            experiment = answered.plan.decision.rule.experiment
+            assert experiment is not None, "it was offered for its experiment"
+            try:
+                await self._mirror(answered, experiment)
+            except Exception:
+                self._dropped(experiment.name, "bug")
+                log.exception("The shadow of request %s failed inside Farthing; this is a bug.", answered.arrival.id)
+            # A text must not outlive its shadow, and this loop may wait long for the next one.
+            del answered
+
+    async def _mirror(self, answered: Answered, experiment: Experiment) -> None:
+        """Ask the model on trial what was asked, and record what came of it."""
+        shadow = experiment.shadow
+        assert shadow is not None, "it was offered for its shadow"
+        if answered.committed is not None:
+            await answered.committed.wait()
+        plan = _plan(answered.plan, experiment, shadow)
+        if plan is None:
+            self._dropped(experiment.name, "unfit")
+            return
+        run = Run(self._parts, self._arrival(answered.arrival), plan)
+        try:
+            answer, leg = await run.first_answer(_whole)
+            await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
+            run.record.notes["agreement"] = await _compared(answered.text, answer.text)
+            await run.close(Ending.SHADOW)
+        except FarthingError as error:
+            if run.record.attempts:
+                await run.close(Ending.SHADOW, error=error)
+            else:
+                self._dropped(experiment.name, _reason(error))
+        except BaseException:
+            with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
+                await run.close(Ending.SHADOW)
+            raise
+
+    def _arrival(self, arrival: Arrival) -> Arrival:
+        """Return the request as its shadow asks it: whole, now, and on nobody's account."""
+        body = arrival.body
+        if body.chat.stream:
+            body = ChatBody(body.rewritten({"stream": None, "stream_options": None}))
+        return structs.replace(
+            arrival,
+            id=arrival.id + SHADOW_SUFFIX,
+            at_s=self._parts.clock(),
+            started=time.perf_counter(),
+            body=body,
+            account=None,
+        )
+
+
+def shadow_scope(experiment: Experiment, shadow: Shadow) -> Scope:
+    """Return the budget that bounds a shadow's day."""
+    return Scope("shadow", experiment.name, "day", shadow.per_day_nusd, on_exceeded="reject")
+
+
+def _plan(plan: Plan, experiment: Experiment, shadow: Shadow) -> Plan | None:
+    """Return where a shadow goes; None where its model can't take the request, or not within a request's budget."""
+    candidate = consider(plan.policies.models[shadow.model], plan.policy, plan.facts, plan.purse)
+    if not candidate.fits:
+        return None
+    decision = plan.decision
+    route = Route(
+        task=decision.task,
+        rule=decision.rule,
+        revision=decision.revision,
+        candidates=(candidate,),
+        considered=(candidate,),
+        purse=plan.purse,
+        trial=Trial(experiment, Side.SHADOW),
+    )
+    fields = {name: getattr(plan, name) for name in plan.__struct_fields__}
+    return _Mirrored(**(fields | {"scopes": _scopes(plan.scopes, experiment, shadow), "decision": route}))
+
+
+@functools.lru_cache(maxsize=1024)
+def _scopes(scopes: tuple[Scope, ...], experiment: Experiment, shadow: Shadow) -> tuple[Scope, ...]:
+    """Return the budgets that a shadow draws on: its own, and its request's but for the account's."""
+    return (shadow_scope(experiment, shadow), *(scope for scope in scopes if scope.kind != "account"))
+
+
+async def _compared(given: str, shadows: str) -> float:
+    if len(given) + len(shadows) <= INLINE_CHARS:
+        return agreement_of(given, shadows)
+    return await asyncio.to_thread(agreement_of, given, shadows)
+
+
+async def _whole(lane: Provider, call: Call) -> Answer:
+    return await lane.whole(call)
+
+
+def _size(answered: Answered) -> int:
+    return len(answered.text) + sum(memoryview(value).nbytes for value in answered.arrival.body.fields.values())
+
+
+def _reason(error: FarthingError) -> str:
+    """Return why a shadow was not called, in one of few words."""
+    match error:
+        case BudgetError():
+            return "over_budget"
+        case RateLimited():
+            return "rate_limited"
+        case StoreUnavailable():
+            return "store_unavailable"
+        case _:
+            return "refused"
