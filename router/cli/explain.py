@@ -169,11 +169,13 @@ def _verdict(explained: dict[str, Any]) -> str:
 
 
 def _asides(explained: dict[str, Any]) -> Iterator[str]:
-    """Yield what has a hand in the decision beside rules and money."""
+    """Yield what has a hand in the decision beside rules and money: an experiment, a warm cache."""
     if trial := explained.get("experiment"):
         canary = f"; the canary has {trial['canary_share']:.4g} of all" if trial["canary_share"] is not None else ""
         mirrored = f"; {trial['shadow_share']:.4g} are mirrored" if trial["shadow_share"] is not None else ""
         yield f"Experiment {trial['name']}: this conversation is on the side {trial['side']}{canary}{mirrored}."
+    if stick := explained.get("stick"):
+        yield f"The conversation {stick['reason']}."
 
 
 def _said(value: object) -> str:

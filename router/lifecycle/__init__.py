@@ -1,1 +1,1 @@
-"""What happens over time behind the answers: models are tried out."""
+"""What happens over time behind the answers: models are tried out, and warm caches are remembered."""

@@ -46,7 +46,8 @@ class Pipeline:
             StoreUnavailable: a rule looks at a budget that can't be read.
         """
         parts = self._parts
-        return await plan_for(arrival, arrival.policies or parts.policies(), parts.counter, parts.budgets, parts.gauge)
+        policies = arrival.policies or parts.policies()
+        return await plan_for(arrival, policies, parts.counter, parts.budgets, parts.gauge, parts.warm_at)
 
     async def whole(self, arrival: Arrival) -> WholeAnswer:
         """Answer a request whole; its held row is committed by then.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import anyio.to_thread
 from msgspec import Struct, structs
 
 from router.budgets.contract import Budgets
-from router.chat import ChatBody
+from router.chat import Chat, ChatBody
 from router.difficulty.gauge import Gauge
 from router.policy.claim import claim
 from router.policy.decide import Decision, Purse, decide
@@ -22,6 +22,7 @@ from router.policy.policy import Account, Budget, Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import recorded_circumstances, recorded_decision, recorded_facts
 from router.policy.target import Model
+from router.policy.warm import Warm
 from router.tokens import Counter
 from router.values import NUSD_PER_USD, Kind, Level, Rate, Scope
 
@@ -79,8 +80,22 @@ class Plan(Struct, frozen=True):
         return structs.replace(self, purse=purse, decision=decision)
 
 
+WarmAt = Callable[[Chat, Policy], Warm | None]
+"""Tells where the beginning of a conversation is cached now."""
+
+
+def cold(chat: Chat, policy: Policy) -> Warm | None:
+    """Say that nothing is cached anywhere."""
+    return None
+
+
 async def plan_for(
-    arrival: Arrival, policies: PolicySet, counter: Counter, budgets: Budgets, gauge: Gauge | None = None
+    arrival: Arrival,
+    policies: PolicySet,
+    counter: Counter,
+    budgets: Budgets,
+    gauge: Gauge | None = None,
+    warm_at: WarmAt = cold,
 ) -> Plan:
     """Decide where a request would go; nothing is held, called or written.
 
@@ -103,6 +118,8 @@ async def plan_for(
     around = Circumstances(now_s=arrival.at_s, account=name, headers=arrival.headers, gauge=gauge)
     if scopes and policy.needs & {"budget_used_pct", "budget_remaining_usd"}:
         around = with_levels(around, await budgets.levels(scopes))
+    if policy.sticks and (warm := warm_at(chat, policy)):
+        around = structs.replace(around, warm=warm)
     work_out = partial(facts_of, chat, policies, policy, counter, around, claimed.pinned)
     # Long text is counted in a thread: tiktoken gives the interpreter lock up meanwhile.
     facts = await anyio.to_thread.run_sync(work_out) if counter.is_long(chat) else work_out()

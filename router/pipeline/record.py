@@ -129,11 +129,14 @@ class Record:
         )
 
     def _noted(self) -> dict[str, object]:
-        """Return the facts, with the request's part in an experiment, and the notes."""
-        decision = self.plan.decision
+        """Return the facts, with the request's part in an experiment, what was cached where, and the notes."""
+        decision, warm = self.plan.decision, self.plan.facts.warm
         noted = dict(self.notes)
         if isinstance(decision, Route) and decision.trial:
             noted["experiment"] = decision.trial.recorded()
+        if warm is not None:
+            stay = decision.stay if isinstance(decision, Route) else None
+            noted["warm"] = {"model": warm.model, "tokens": warm.tokens, "stays": stay.stays if stay else None}
         return {**self._facts, **noted} if noted else self._facts
 
     def _certainty(self, answer: Attempt | None) -> Certainty:

@@ -27,7 +27,7 @@ from router.errors import (
 )
 from router.pipeline.failure import every_failed, refused
 from router.pipeline.leg import Leg, body_for
-from router.pipeline.plan import Arrival, Plan, rates_of
+from router.pipeline.plan import Arrival, Plan, WarmAt, cold, rates_of
 from router.pipeline.record import Record
 from router.policy.decide import Candidate, Purse, Refusal, Route, ask_of, consider
 from router.policy.policy import PolicySet
@@ -98,6 +98,7 @@ class Parts:
     """How long an answer of this task and model usually is at the most; None while that is not known."""
     gauge: Gauge | None = None
     """What is known of the difficulty of each task's traffic."""
+    warm_at: WarmAt = cold
     answered: Callable[[Answered], None] = _unheard
     """Told of every answer that is complete, when it is recorded; must not wait."""
 

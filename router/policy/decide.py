@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from router.policy.experiment import Side, Trial, trial_of
 from router.policy.facts import Facts
 from router.policy.policy import Policy, PolicySet, Rule
 from router.policy.target import Model
+from router.policy.warm import Stay, compare
 from router.pricing import Ask
 from router.values import usd_text
 
@@ -75,6 +76,8 @@ class Route(Struct, frozen=True):
     """Whether money kept the first rule that held from being served as it stands."""
     trial: Trial | None = None
     """Its part in the rule's experiment; None where there is none, or where the canary does not fit it."""
+    stay: Stay | None = None
+    """What came of comparing a warm cache with the rule's first choice; None where nothing was compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,12 @@ def decide(
             if rule.prefer == "cheapest":
                 fitting.sort(key=lambda candidate: candidate.estimate_nusd)
             trial = _led(trial, fitting)
+            stay = None
+            if rule.sticks and (there := _warm(policies, policy, rule, facts, purse, fitting[0])) and facts.warm:
+                stay = compare(facts.warm, there, fitting[0], facts)
+                considered[there.model.name] = structs.replace(there, reason=f"{there.reason}; {stay}")
+                if stay.stays:
+                    fitting = [there, *(candidate for candidate in fitting if candidate.model is not there.model)]
             return Route(
                 task=policy.task,
                 rule=first if rule.name == "" else rule,
@@ -125,6 +134,7 @@ def decide(
                 purse=purse,
                 downgraded=rule is not first,
                 trial=trial,
+                stay=stay,
             )
         if purse and not purse.may_downgrade and any(c.misfit is Misfit.MONEY for c in fresh):
             break
@@ -223,6 +233,25 @@ def _led(trial: Trial | None, fitting: list[Candidate]) -> Trial | None:
         return None
     fitting.sort(key=lambda candidate: candidate.model.name != canary.model)
     return trial
+
+
+def _warm(
+    policies: PolicySet, policy: Policy, rule: Rule, facts: Facts, purse: Purse | None, chosen: Candidate
+) -> Candidate | None:
+    """Return the model that has the conversation cached, where it may keep it in place of `chosen`.
+
+    A policy that moves a conversation up to a model that is dearer in itself means it: only a model of this rule, or
+    one that is dearer than `chosen`, may keep it. An experiment's model keeps nobody, and loses nobody, this way.
+    """
+    warm = facts.warm
+    if warm is None or warm.model == chosen.model.name or warm.model not in policy.models:
+        return None
+    if rule.experiment and {warm.model, chosen.model.name} & {*rule.experiment.models}:
+        return None
+    there = consider(policies.models[warm.model], policy, facts, purse)
+    if not there.fits or (warm.model not in rule.use and there.estimate_nusd <= chosen.estimate_nusd):
+        return None
+    return there
 
 
 def _why_not(policy: Policy, facts: Facts, considered: tuple[Candidate, ...], purse: Purse | None) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from router.policy.experiment import Trial
 from router.policy.facts import Facts
 from router.policy.policy import Policy
 from router.policy.record import recorded_facts
+from router.policy.warm import Stay
 from router.values import usd
 
 
@@ -41,10 +42,12 @@ def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any
 
 
 def told(decision: Decision) -> dict[str, Any]:
-    """Return a request's part in an experiment; empty where it has none."""
+    """Return a request's part in an experiment, and why it stays or moves; empty where neither was looked at."""
     said: dict[str, Any] = {}
     if isinstance(decision, Route) and decision.trial:
         said["experiment"] = _trial(decision.trial)
+    if isinstance(decision, Route) and decision.stay:
+        said["stick"] = _stay(decision.stay)
     return said
 
 
@@ -54,6 +57,18 @@ def _trial(trial: Trial) -> dict[str, Any]:
     return trial.recorded() | {
         "canary_share": canary.share if canary else None,
         "shadow_share": shadow.share if shadow else None,
+    }
+
+
+def _stay(stay: Stay) -> dict[str, Any]:
+    return {
+        "model": stay.warm.model,
+        "cached_tokens": stay.warm.tokens,
+        "stay_usd": _usd(stay.stay_nusd),
+        "switch_usd": _usd(stay.switch_nusd),
+        "elsewhere": stay.elsewhere,
+        "stays": stay.stays,
+        "reason": str(stay),
     }
 
 

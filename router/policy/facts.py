@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from router.difficulty.gauge import Reading
 from router.policy.experiment import Drawn
+from router.policy.warm import Warm
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -59,6 +60,8 @@ class Facts(Struct, frozen=True):
     """A digest of how the conversation begins; empty where no rule asks for it. Never leaves the process."""
     experiment: Drawn | None = None
     """Its part in an experiment, where the ledger tells it; None for a request that is new."""
+    warm: Warm | None = None
+    """Where the beginning of this conversation is cached; None where nothing is, or no rule asks for it."""
     input_tokens_by_model: Mapping[str, int] = field(default_factory=_nothing)
     """Our model name → tokens as that model counts them, its own prompt included. Missing: `input_tokens`."""
 

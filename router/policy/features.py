@@ -15,6 +15,7 @@ from router.policy.conversation import conversation_of
 from router.policy.facts import Facts
 from router.policy.language import language_of
 from router.policy.policy import Policy, PolicySet
+from router.policy.warm import Warm
 from router.tokens import Counter, TokenRules, rules_for
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -41,6 +42,7 @@ class Circumstances(Struct, frozen=True):
     """What is known of the traffic so far; None reads a request as if it were the first of its task."""
     label: str | None = None
     """What kind of work it is within its task, where someone said so; else its instructions and tools tell."""
+    warm: Warm | None = None
 
 
 def facts_of(
@@ -82,6 +84,7 @@ def facts_of(
         search_context=_search_context(chat),
         predicted_tokens=counter.count_text(predicted, FACT_RULES) if predicted else 0,
         conversation=conversation_of(chat) if policy.experiments else "",
+        warm=around.warm,
         input_tokens_by_model=by_model,
     )
 

@@ -60,6 +60,8 @@ class Rule:
     prefer: Prefer = "order"
     verify: Verify | None = None
     experiment: Experiment | None = None
+    sticks: bool = False
+    """Whether a conversation stays on the model that has it cached while that is cheaper than moving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Policy:
     trial_models: tuple[str, ...] = field(init=False)
     """Every further model that its experiments may use."""
     experiments: tuple[Experiment, ...] = field(init=False)
+    sticks: bool = field(init=False)
+    """Whether any of its rules keeps a conversation on a warm cache."""
 
     def __post_init__(self) -> None:
         named = [name for rule in self.rules for name in rule.use]
@@ -112,6 +116,7 @@ class Policy:
         tried = dict.fromkeys(name for experiment in experiments for name in experiment.models)
         object.__setattr__(self, "experiments", experiments)
         object.__setattr__(self, "trial_models", tuple(name for name in tried if name not in self.models))
+        object.__setattr__(self, "sticks", any(rule.sticks for rule in self.rules))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -227,6 +227,7 @@ def _rule(task: TaskFile, shape: RuleShape, name: str, condition: Condition) -> 
         prefer=shape.prefer,
         verify=_verify(shape.verify),
         experiment=experiment_of(shape, task.task, name),
+        sticks=(shape.stick or task.stick) == "conversation",
     )
 
 

@@ -405,6 +405,15 @@ class ExperimentShape(Shape):
     )
 
 
+Stick = Annotated[
+    Literal["conversation", "none"],
+    Field(
+        description="`conversation` keeps a conversation on the model whose provider has its beginning cached, while "
+        "that costs less than moving."
+    ),
+]
+
+
 class RuleShape(Shape):
     """One line of a policy."""
 
@@ -419,6 +428,7 @@ class RuleShape(Shape):
     )
     verify: VerifyShape | None = Field(None, description="What the answer must pass, and who is asked where it fails.")
     experiment: ExperimentShape | None = Field(None, description="A model to try on a part of these requests.")
+    stick: Stick | None = Field(None, description="As the task's `stick`, for this rule.")
 
 
 class PromptShape(Shape):
@@ -552,6 +562,7 @@ class TaskFile(Shape):
     route: Annotated[list[RuleShape], Field(min_length=1)] = Field(
         description="The first rule whose `when` holds decides; the last has no `when`."
     )
+    stick: Stick = Field("none")
     prompts: dict[Reference, PromptShape] = Field({}, description="System prompts by model.")
     tests: list[TestShape] = Field([], description="What must stay true of this policy; `farthing test` runs them.")
 

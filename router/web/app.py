@@ -27,8 +27,9 @@ from router.ledger.writer import LedgerWriter
 from router.lifecycle.gauges import ExperimentGauges
 from router.lifecycle.rollout import Rollouts
 from router.lifecycle.shadow import Mirror
+from router.lifecycle.warmth import Warmth
 from router.metrics import Metrics
-from router.pipeline import Parts, Pipeline
+from router.pipeline import Answered, Parts, Pipeline
 from router.policy.load import load_folder
 from router.policy.policy import PolicySet
 from router.pricing import Catalogue
@@ -223,6 +224,7 @@ class App:
         gauges = ExperimentGauges(registry)
         rollouts = Rollouts(folder.current, store, ledger, clock, gauges.states)
         await rollouts.restore()
+        warmth = Warmth(clock)
 
         def observe(outcome: Outcome) -> None:
             metrics.record(outcome)
@@ -246,7 +248,12 @@ class App:
             gauge=Gauge(),
         )
         mirror = Mirror(parts, gauges.dropped)
-        pipeline = Pipeline(replace(parts, answered=mirror.offer))
+
+        def answered(answer: Answered) -> None:
+            warmth.note(answer)
+            mirror.offer(answer)
+
+        pipeline = Pipeline(replace(parts, warm_at=warmth.at, answered=answered))
         ops = Ops(folder.current, metrics, budgets, ledger, int(clock()))
         results = open_results(settings.budgets_url, clock)
         once = Once(results) if settings.idempotency == "on" else None

@@ -1,4 +1,4 @@
-"""Experiments in the files: every fault in its place, and what a sound one is read as."""
+"""Experiments and sticky conversations in the files: every fault in its place, and what a sound one is read as."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ def _load(catalogue: Catalogue, text: str) -> Loaded:
 def test_a_fault_is_told_in_its_place(catalogue: Catalogue, text: str, column: int, message: str) -> None:
     faults = _load(catalogue, HEAD + text + "\n").faults
     assert (5, column, message) in [(fault.line, fault.column, fault.message) for fault in faults]
+
+
+def test_a_stick_that_there_is_not_is_a_fault(catalogue: Catalogue) -> None:
+    [fault] = _load(catalogue, "version: 1\ntask: default\nstick: account\nroute: [{use: cheap}]\n").faults
+    assert (fault.line, fault.message.split(",")[0]) == (3, "`stick` must be conversation or none")
 
 
 def test_a_sound_experiment_is_read_as_it_stands(catalogue: Catalogue) -> None:
