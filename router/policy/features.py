@@ -159,7 +159,7 @@ def _counts(
             counted[key] = counter.count_input(chat, rules, system_prompt=prompt)
         return counted[key]
 
-    names = (pinned,) if pinned else (*policy.models, *policy.trial_models)
+    names = (pinned,) if pinned else (*policy.counted_models, *policy.trial_models)
     if policy.baseline and policy.baseline not in names:
         names = (*names, policy.baseline)
     return count(FACT_RULES, None), {

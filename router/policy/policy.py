@@ -13,6 +13,7 @@ from typing import Literal
 from router.policy.condition import ALWAYS, Condition
 from router.policy.experiment import Experiment
 from router.policy.target import Model
+from router.policy.verify import Verify
 from router.values import OnExceeded, Window
 
 HoldFor = Literal["ceiling", "expected"]
@@ -40,14 +41,6 @@ class Budget:
             ("month", self.per_month_nusd),
         )
         return tuple((window, limit) for window, limit in pairs if limit is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """What an answer must pass, and who is asked where it does not. Whole answers only."""
-
-    json: bool = False
-    escalate_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +100,8 @@ class Policy:
     experiments: tuple[Experiment, ...] = field(init=False)
     sticks: bool = field(init=False)
     """Whether any of its rules keeps a conversation on a warm cache."""
+    counted_models: tuple[str, ...] = field(init=False)
+    """These, and the models that are asked beside an answer, which may not stand in for them."""
 
     def __post_init__(self) -> None:
         named = [name for rule in self.rules for name in rule.use]
@@ -117,6 +112,8 @@ class Policy:
         object.__setattr__(self, "experiments", experiments)
         object.__setattr__(self, "trial_models", tuple(name for name in tried if name not in self.models))
         object.__setattr__(self, "sticks", any(rule.sticks for rule in self.rules))
+        seconds = [rule.verify.agree.model for rule in self.rules if rule.verify and rule.verify.agree]
+        object.__setattr__(self, "counted_models", tuple(dict.fromkeys((*named, *seconds))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,11 +24,12 @@ from router.policy.expectation import PolicyTest
 from router.policy.fault import Report
 from router.policy.logic import contradiction, follows, is_certain, parts_of
 from router.policy.names import AUTO, Names, check_name, check_version
-from router.policy.policy import Match, Policy, Rule, Verify
+from router.policy.policy import Match, Policy, Rule
 from router.policy.read_accounts import budget_of
 from router.policy.read_experiment import check_experiment, experiment_of
 from router.policy.read_tests import check_tests, read_tests
-from router.policy.schema import MatchShape, RuleShape, TaskFile, VerifyShape
+from router.policy.read_verify import check_verify, verify_of
+from router.policy.schema import MatchShape, RuleShape, TaskFile
 from router.policy.shape import read_shape
 from router.policy.sharing import Scope
 from router.policy.when import WhenCompiler
@@ -83,19 +84,8 @@ def _check_references(root: Table, names: Names, report: Report) -> None:
             if model in seen:
                 report.error(place, f'"{model[:60]}" is named twice in this `use`')
             seen.add(model)
-        for model, place in texts_at(rule, "verify", "escalate_to"):
-            check_name(model, names.models, "model", place, report)
-        _check_verify(rule, report)
+        check_verify(rule, names, report)
         check_experiment(rule, names, report)
-
-
-def _check_verify(rule: Node, report: Report) -> None:
-    verify = at(rule, "verify")
-    if not isinstance(verify, Table):
-        return
-    checks = at(verify, "json")
-    if checks is None or checks.plain() is False:
-        report.error(key_place(rule, ("verify",)), "`verify` checks nothing; say `json: true`, or leave it out")
 
 
 def _check_match(root: Table, names: Names, report: Report) -> None:
@@ -225,14 +215,10 @@ def _rule(task: TaskFile, shape: RuleShape, name: str, condition: Condition) -> 
         use=tuple(shape.use),
         when=condition,
         prefer=shape.prefer,
-        verify=_verify(shape.verify),
+        verify=verify_of(shape.verify),
         experiment=experiment_of(shape, task.task, name),
         sticks=(shape.stick or task.stick) == "conversation",
     )
-
-
-def _verify(shape: VerifyShape | None) -> Verify | None:
-    return None if shape is None else Verify(json=shape.json_, escalate_to=shape.escalate_to)
 
 
 def _match(shape: MatchShape | None) -> Match:

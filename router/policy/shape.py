@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from router.policy.document import Items, Leaf, Node, Path, Step, Table, entries_at, is_empty, key_place, place_of
 from router.policy.fault import Report, did_you_mean, shown
-from router.policy.schema import DIGEST, HEADER, MODEL_NAME, NAME, STICKY, TARGET, Shape
+from router.policy.schema import DIGEST, HEADER, MODEL_NAME, NAME, OWN_CHECK, STICKY, TARGET, Shape
 
 ShapeT = TypeVar("ShapeT", bound=Shape)
 
@@ -35,7 +35,9 @@ def read_shape(root: Table, shape: type[ShapeT], report: Report) -> ShapeT | Non
 
 
 def free_form(path: Path) -> bool:
-    """Say whether anything may stand at `path`: a test's request, or metadata."""
+    """Say whether anything may stand at `path`: a test's request, metadata, or a JSON Schema."""
+    if path[:1] == ("route",) and path[2:4] == ("verify", "json_schema"):
+        return True
     return path[:1] == ("tests",) and (path[2:3] == ("request",) or path[2:4] == ("facts", "metadata"))
 
 
@@ -132,6 +134,7 @@ _PATTERNS = {
     DIGEST: 'must be "sha256:" and 64 hex digits, as `farthing keys new` prints it; never a key itself',
     HEADER: "is no header's name",
     STICKY: "must be conversation, account or header:NAME",
+    OWN_CHECK: "must be module:function, like checks:is_an_address",
 }
 
 

@@ -87,7 +87,8 @@ tests:
         },
         {"VLLM_API_KEY": "secret-1", "OPENAI_API_KEY": "secret-2"},
     )
-    assert lines(loaded) == []
+    (unchecked,) = lines(loaded)
+    assert "warning: streams pass this unchecked; say `buffer: true`" in unchecked
     policy = loaded.checked().policies["support"]
     assert [rule.name for rule in policy.rules] == ["hard", "routine", "otherwise"]
     assert policy.rules[1].use == ("tuned", "cheap")

@@ -1,0 +1,124 @@
+"""A rule's `verify` → its checks. One's own functions are found, and schemas compiled, at load."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+from router.policy.document import Leaf, Node, Table, at, entries_at, key_place, place_of, text_at, texts_at
+from router.policy.fault import Report
+from router.policy.json_schema import BadSchema, Schema
+from router.policy.names import Names, check_name
+from router.policy.pattern import BadPattern, Pattern
+from router.policy.schema import VerifyShape
+from router.policy.verify import Agree, Judge, OwnCheck, Verify
+
+_NOT_CHECKS = ("escalate_to", "buffer")
+
+
+class NoSuchFunction(ValueError):
+    """`python:` names what can't be imported or called; the message says which and why."""
+
+
+def check_verify(rule: Node, names: Names, report: Report) -> None:
+    """Report what a rule's `verify` names and can't mean, and streams that it would let out unchecked."""
+    verify = at(rule, "verify")
+    if not isinstance(verify, Table):
+        return
+    for path in (("escalate_to",), ("agree", "with"), ("judge", "model")):
+        for model, place in texts_at(verify, *path):
+            check_name(model, names.models, "model", place, report)
+    checks = [key for key, entry in entries_at(verify).items() if key not in _NOT_CHECKS and not _is_off(entry.value)]
+    own_place = key_place(rule, ("verify",))
+    if not checks:
+        report.error(own_place, "`verify` checks nothing; say `json: true`, or leave it out")
+    elif _buffers(verify) is not True and _streams(rule) is True:
+        report.error(
+            own_place, "this rule is for streams, and they pass unchecked; say `buffer: true` to hold them back"
+        )
+    elif _buffers(verify) is None and _streams(rule) is None:
+        report.warning(
+            own_place,
+            "streams pass this unchecked; say `buffer: true` to hold them back until they have passed, or "
+            "`buffer: false` to let them",
+        )
+    _check_parts(verify, report)
+
+
+def verify_of(shape: VerifyShape | None) -> Verify | None:
+    """Compile the checks, whose faults have been reported by `check_verify`."""
+    if shape is None:
+        return None
+    given = shape.json_schema
+    return Verify(
+        json=shape.json_,
+        json_schema=given if isinstance(given, bool) else Schema(given),
+        regex=Pattern(shape.regex) if shape.regex else None,
+        min_chars=shape.min_chars or 0,
+        not_refusal=shape.not_refusal,
+        not_truncated=shape.not_truncated,
+        tool_calls_valid=shape.tool_calls_valid,
+        logprob_gte=float(shape.logprob.gte) if shape.logprob else None,
+        own=own_check(shape.python) if shape.python else None,
+        agree=Agree(shape.agree.with_, shape.agree.by) if shape.agree else None,
+        judge=Judge(shape.judge.model, shape.judge.question, float(shape.judge.gte)) if shape.judge else None,
+        escalate_to=shape.escalate_to,
+        buffer=shape.buffer,
+    )
+
+
+def own_check(name: str) -> OwnCheck:
+    """Find `module:function`; importing a module runs it.
+
+    Raises:
+        NoSuchFunction: there is none.
+    """
+    module_name, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for step in path.split("."):
+            found = getattr(found, step)
+    except Exception as error:  # a module that is being imported may raise anything
+        said = f"{name} can't be imported: {type(error).__name__}: {str(error)[:100]}"
+        raise NoSuchFunction(said) from None
+    if not callable(found):
+        said = f"{name} is no function"
+        raise NoSuchFunction(said)
+    return cast("OwnCheck", found)
+
+
+def _check_parts(verify: Table, report: Report) -> None:
+    if regex := text_at(verify, "regex"):
+        try:
+            Pattern(regex)
+        except BadPattern as error:
+            report.error(place_of(verify, ("regex",)), str(error))
+    if isinstance(schema := at(verify, "json_schema"), Table):
+        try:
+            Schema(schema.plain())
+        except BadSchema as error:
+            report.error(place_of(verify, ("json_schema",)), f"this is no JSON Schema: {error}")
+    name, place = text_at(verify, "python"), place_of(verify, ("python",))
+    if name and ":" in name and not report.knows(place):
+        try:
+            own_check(name)
+        except NoSuchFunction as error:
+            report.error(place, f"{error}; put its folder on PYTHONPATH")
+
+
+def _is_off(node: Node) -> bool:
+    return isinstance(node, Leaf) and (node.value is False or node.value is None)
+
+
+def _buffers(verify: Table) -> bool | None:
+    given = at(verify, "buffer")
+    return given.value if isinstance(given, Leaf) and isinstance(given.value, bool) else None
+
+
+def _streams(rule: Node) -> bool | None:
+    """Say whether a rule's `when` takes streams only (True), whole answers only (False) or both (None)."""
+    for path, negated in ((("stream",), False), (("stream", "eq"), False), (("stream", "ne"), True)):
+        found = at(rule, "when", *path)
+        if isinstance(found, Leaf) and isinstance(found.value, bool):
+            return found.value is not negated
+    return None
