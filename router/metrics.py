@@ -90,6 +90,22 @@ EXEMPLAR_EVERY_S = 0.01
 """Two requests within that time leave one exemplar; files that workers share hold none."""
 
 
+NO_FAILURES = frozenset(("answered", "cut", "cancelled", "agree", "judge"))
+"""How attempts end that did what was asked of them."""
+
+
+def overhead_by_reason(outcome: Outcome) -> dict[str, int]:
+    """Say what each part of the overhead paid for, in nUSD; parts of nothing are left out."""
+    parts = dict.fromkeys(("agree", "judge", "escalation"), 0)
+    for attempt in outcome.attempts:
+        reason = "escalation" if attempt.reason.startswith("check_") else attempt.reason
+        if reason in parts:
+            parts[reason] += attempt.charge_nusd
+    rest_nusd = outcome.overhead_nusd - sum(parts.values())
+    parts["failed" if outcome.ending is Ending.FAILED else "failed_leg"] = rest_nusd
+    return {reason: nusd for reason, nusd in parts.items() if nusd > 0}
+
+
 @dataclass(frozen=True, slots=True)
 class _Series:
     """The children that one (task, rule, model, provider, kind, outcome) touches, looked up once."""
@@ -198,6 +214,13 @@ class Metrics:
         self._breakers = gauge(
             "farthing_breaker_open", "1 while others are tried before a target.", "livemax", "model", "target"
         )
+        self._checked = counter(
+            "farthing_checked_answers",
+            "Answers of rules that check them, by what came of it.",
+            "task",
+            "rule",
+            "result",
+        )
         self._attempt_failures = counter("farthing_attempt_failures", "Attempts that failed.", "model", "reason")
         self._unreported = counter(
             "farthing_unreported_cost_usd", "Dollars charged without a usage that the provider reported.",
@@ -284,6 +307,9 @@ class Metrics:
         for level in outcome.warnings:
             name = self._warned(level.scope.name)
             self._warnings.labels(level.scope.kind, name, level.scope.window).inc()
+        if outcome.verified:
+            task = self._task(outcome.task)
+            self._checked.labels(task, OTHER if task == OTHER else outcome.rule, outcome.verified).inc()
         if outcome.over_budget_nusd:
             self._over_budget.inc(outcome.over_budget_nusd / NUSD_PER_USD)
         if len(outcome.attempts) > 1 or outcome.overhead_nusd or outcome.ending is Ending.FAILED:
@@ -355,13 +381,10 @@ class Metrics:
 
     def _record_failures(self, outcome: Outcome) -> None:
         for attempt in outcome.attempts:
-            if attempt.reason not in ("answered", "cut", "cancelled"):
+            if attempt.reason not in NO_FAILURES:
                 self._attempt_failures.labels(self._model(attempt.model), attempt.reason).inc()
-        if outcome.overhead_nusd:
-            reason = "failed" if outcome.ending is Ending.FAILED else "failed_leg"
-            if any(attempt.reason.startswith("check_") for attempt in outcome.attempts):
-                reason = "escalation"
-            self._overhead_cost.labels(self._task(outcome.task), reason).inc(outcome.overhead_nusd / NUSD_PER_USD)
+        for reason, overhead_nusd in overhead_by_reason(outcome).items():
+            self._overhead_cost.labels(self._task(outcome.task), reason).inc(overhead_nusd / NUSD_PER_USD)
 
     def _series_of(self, outcome: Outcome) -> _Series:
         key = (

@@ -104,6 +104,18 @@ class Usage(Struct, frozen=True):
     """The tier the provider says it served: default, flex, priority, batch."""
 
 
+Verified = Literal["passed", "escalated", "failed", "unchecked"]
+"""What the checks of an answer came to: it passed; it failed, and another model's answer was given; it failed, and
+was given all the same, for no other was to be had; or it could not be checked, and was given."""
+
+
+BESIDE = frozenset(("agree", "judge"))
+"""The reasons of attempts that were made beside the answer and are never it."""
+
+PASSING = frozenset(("passed", "unchecked"))
+"""What an attempt's `check` says where it failed none."""
+
+
 class Attempt(Struct, frozen=True):
     """One call to one target, as it ended."""
 
@@ -112,7 +124,8 @@ class Attempt(Struct, frozen=True):
     target: str
     """provider/model, as it was called."""
     reason: str
-    """`answered`, or a `ProviderError.reason`, `cancelled`, `cut`."""
+    """`answered`, or a `ProviderError.reason`, `cancelled`, `cut`; `check_…` of an answer that failed this check and
+    was asked for elsewhere; `agree` or `judge` of what was asked beside it."""
     status: int | None
     usage: Usage | None
     charge_nusd: int
@@ -120,6 +133,8 @@ class Attempt(Struct, frozen=True):
     duration_s: float
     reported_model: str | None = None
     first_byte_s: float | None = None
+    check: str | None = None
+    """Of an answer that its rule checks: `passed`, `unchecked`, or the name of the check that it failed."""
 
 
 class Outcome(Struct, frozen=True):
@@ -151,6 +166,8 @@ class Outcome(Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
     difficulty: float | None = None
     facts: dict[str, object] = {}
+    verified: Verified | None = None
+    """What its rule's checks came to; None where there were none."""
     refusal: str | None = None
     """The error code, where the ending is `refused` or `failed`."""
     latency_s: float = 0.0

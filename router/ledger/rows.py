@@ -122,6 +122,7 @@ def time_text(at: datetime) -> str:
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
+    check = {"check": attempt.check} if attempt.check else {}
     return {
         "model": attempt.model,
         "target": attempt.target,
@@ -133,6 +134,7 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
         "output_tokens": _number(attempt.usage.output_tokens) if attempt.usage else None,
         "ms": round(attempt.duration_s * 1e3, 3),
         **(_classes(attempt.usage) if attempt.usage else {}),
+        **check,
     }
 
 

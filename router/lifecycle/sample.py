@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from router.policy.experiment import Side
-from router.values import Attempt, Ending, Outcome
+from router.values import BESIDE, PASSING, Attempt, Ending, Outcome
 
 TOLD = frozenset({Ending.ANSWERED, Ending.CUT, Ending.FAILED, Ending.SHADOW})
 """The endings that say something of a model; a caller who hangs up says nothing."""
@@ -22,6 +22,7 @@ class Tried(Struct, frozen=True):
 
     model: str
     reason: str
+    check: str | None = None
 
 
 class Part(Struct, frozen=True):
@@ -80,14 +81,16 @@ def sampled(
 
     None where it was not called, as above its rate limit, and where the request itself was at fault.
     """
-    tried = [(attempt.model, attempt.reason) for attempt in attempts]
+    own = [attempt for attempt in attempts if attempt.reason not in BESIDE]
+    tried = [(attempt.model, attempt.reason) for attempt in own]
     if not tried:
         return None
     model = tried[0][0] if part.side is Side.CONTROL else part.model
     reasons = [reason for name, reason in tried if name == model]
     if not reasons or (part.side is not Side.SHADOW and _is_at_fault(tried)):
         return None
-    failed_check = any(reason.startswith(_CHECK) for reason in reasons)
+    checks = [attempt.check for attempt in own if attempt.model == model and attempt.check]
+    failed_check = any(check not in PASSING for check in checks) or any(reason.startswith(_CHECK) for reason in reasons)
     gave = failed_check or any(reason in _GAVE for reason in reasons)
     return Sample(
         cost_nusd,

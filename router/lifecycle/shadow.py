@@ -110,7 +110,7 @@ class Mirror:
             return
         run = Run(self._parts, self._arrival(answered.arrival), plan)
         try:
-            answer, leg = await run.first_answer(_whole)
+            answer, leg = await run.first_answer(await run.hold_first(), _whole)
             await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
             run.record.notes["agreement"] = await _compared(answered.text, answer.text)
             await run.close(Ending.SHADOW)

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
-import msgspec
 
 from router.errors import FarthingError
-from router.pipeline.leg import Leg
+from router.pipeline.cascade import Cascade
+from router.pipeline.held_back import CheckedStream, read_all
 from router.pipeline.plan import Arrival, Plan, plan_for
 from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
 from router.pipeline.run import Answered, Parts, Run
 from router.policy.decide import Route
+from router.policy.verify import Verify
 from router.providers.contract import Answer, Call, Provider
 from router.values import Ending, Outcome
 
-__all__ = ["Answered", "Arrival", "Parts", "Pipeline", "Plan", "StreamedAnswer", "WholeAnswer"]
+__all__ = ["Answered", "Arrival", "CheckedStream", "Parts", "Pipeline", "Plan", "StreamedAnswer", "WholeAnswer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,13 @@ class Pipeline:
         """
         run = Run(self._parts, arrival, await self._planned(arrival))
         try:
-            answer, leg = await run.first_answer(_whole)
-            answer, leg = await self._checked(run, answer, leg)
+            route = await run.hold_first()
+            if (verify := route.rule.verify) is not None:
+                answer, leg = await Cascade(self._parts, run, route, verify, _whole).answer()
+            else:
+                answer, leg = await run.first_answer(route, _whole)
+                run.first_token(leg, answer.first_byte_s)
+                await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
             outcome = await run.close(Ending.ANSWERED, leg=leg)
             await run.committed()
         except BaseException as error:
@@ -66,8 +73,10 @@ class Pipeline:
             raise
         return WholeAnswer(answer.body, outcome)
 
-    async def stream(self, arrival: Arrival) -> StreamedAnswer:
+    async def stream(self, arrival: Arrival) -> StreamedAnswer | CheckedStream:
         """Begin to answer a request as a stream; its first events are there when this returns.
+
+        Where its rule holds streams back until they are checked, all of its events are.
 
         Whoever gets the answer calls its `aclose` in the end, whatever happens.
 
@@ -76,7 +85,12 @@ class Pipeline:
         """
         run = Run(self._parts, arrival, await self._planned(arrival))
         try:
-            stream, leg = await run.first_answer(lambda lane, call: lane.stream(call))
+            route = await run.hold_first()
+            if (verify := route.rule.verify) is not None:
+                if verify.buffer:
+                    return await self._held_back(run, route, verify)
+                run.record.verified = "unchecked"
+            stream, leg = await run.first_answer(route, lambda lane, call: lane.stream(call))
         except BaseException as error:
             await _close(run, error)
             raise
@@ -89,24 +103,12 @@ class Pipeline:
             self._parts.gauge.seen(plan.policy.task, plan.facts.reading)
         return plan
 
-    async def _checked(self, run: Run, answer: Answer, leg: Leg) -> tuple[Answer, Leg]:
-        """Close the leg; where its check fails, ask the model that the rule escalates to, and take that if it comes."""
-        run.first_token(leg, answer.first_byte_s)
-        decision = run.plan.decision
-        verify = decision.rule.verify if isinstance(decision, Route) else None
-        passed = verify is None or not verify.json or _is_json(answer)
-        reason = "answered" if passed else "check_json"
-        ended = await run.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
-        if passed or verify is None or verify.escalate_to is None:
-            return answer, leg
-        better = await run.escalate(run.plan.policies.models[verify.escalate_to], _whole)
-        if better is None:
-            run.record.amend(ended, msgspec.structs.replace(ended, reason="answered"))
-            return answer, leg
-        self._parts.escalated(run.plan.policy.task, leg.model.name, better[1].model.name, "json")
-        answer, leg = better
-        await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
-        return answer, leg
+    async def _held_back(self, run: Run, route: Route, verify: Verify) -> CheckedStream:
+        call = partial(read_all, run, self._parts.counter)
+        answer, leg = await Cascade(self._parts, run, route, verify, call).answer()
+        outcome = await run.close(Ending.CUT if answer.cut else Ending.ANSWERED, leg=leg)
+        await run.committed()
+        return CheckedStream(run, leg, answer, outcome)
 
 
 async def _close(run: Run, error: BaseException) -> None:
@@ -122,26 +124,3 @@ async def _close(run: Run, error: BaseException) -> None:
 
 async def _whole(lane: Provider, call: Call) -> Answer:
     return await lane.whole(call)
-
-
-class _Said(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Said
-
-
-class _Completion(msgspec.Struct):
-    choices: list[_Choice]
-
-
-def _is_json(answer: Answer) -> bool:
-    """Say whether every choice's content is valid JSON; a choice that calls tools has none, and passes."""
-    try:
-        for choice in msgspec.json.decode(answer.body, type=_Completion).choices:
-            if choice.message.content is not None:
-                msgspec.json.decode(choice.message.content)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True

@@ -9,7 +9,7 @@ from router.errors import FarthingError
 from router.pipeline.leg import Leg
 from router.pipeline.plan import Arrival, Plan
 from router.policy.decide import Candidate, Route
-from router.values import Attempt, Certainty, Ending, Level, Outcome, Usage
+from router.values import Attempt, Certainty, Ending, Level, Outcome, Usage, Verified
 
 
 class Record:
@@ -24,7 +24,9 @@ class Record:
         "held_nusd",
         "last",
         "notes",
+        "overlap_s",
         "plan",
+        "verified",
         "waited_s",
         "warnings",
     )
@@ -40,6 +42,9 @@ class Record:
         """The soft budgets that this request found, or put, past their limits."""
         self.waited_s = 0.0
         """Between tries, for a provider to recover."""
+        self.overlap_s = 0.0
+        """How long two attempts were under way at once."""
+        self.verified: Verified | None = None
         self.first_token_s: float | None = None
         self.notes: dict[str, object] = {}
         """Numbers and names beside the facts."""
@@ -65,8 +70,8 @@ class Record:
         self.attempts[self.attempts.index(before)] = attempt
         self._ended = {hold_id: attempt if found is before else found for hold_id, found in self._ended.items()}
 
-    def held(self, candidate: Candidate) -> Outcome:
-        """Say what is known before the call: charged at its ceiling, should nothing more ever be known."""
+    def held(self, candidate: Candidate, ceilings_nusd: int) -> Outcome:
+        """Say what is known before a call: charged at all open ceilings, should nothing more ever be known."""
         arrival, plan = self.arrival, self.plan
         return Outcome(
             id=arrival.id,
@@ -83,7 +88,7 @@ class Record:
             kind=candidate.model.kind,
             estimated_nusd=candidate.estimate_nusd,
             held_nusd=self.held_nusd,
-            charged_nusd=self.spent_nusd + candidate.ceiling_nusd,
+            charged_nusd=self.spent_nusd + ceilings_nusd,
             difficulty=plan.facts.difficulty,
             facts=self._noted(),
         )
@@ -96,7 +101,7 @@ class Record:
         last = leg or self.last
         told = answer or (attempts[-1] if attempts else None)
         latency_s = time.perf_counter() - arrival.started
-        upstream_s = sum(attempt.duration_s for attempt in attempts) + self.waited_s
+        upstream_s = sum(attempt.duration_s for attempt in attempts) + self.waited_s - self.overlap_s
         return Outcome(
             id=arrival.id,
             at=datetime.fromtimestamp(arrival.at_s, UTC),
@@ -121,6 +126,7 @@ class Record:
             attempts=tuple(attempts),
             difficulty=plan.facts.difficulty,
             facts=self._noted(),
+            verified=self.verified,
             refusal=error.code if error else None,
             latency_s=latency_s,
             first_token_s=self.first_token_s,

@@ -68,7 +68,7 @@ class StreamedAnswer:
         self.ended = False
         """Whether the last piece is out, or about to be."""
         self._stream = stream
-        self._tally = Tally(counter, leg.target.token_rules, _most_tokens(leg))
+        self._tally = Tally(counter, leg.target.token_rules, most_tokens(leg))
         self._usage: Usage | None = None
         self._usage_event = b""
         self._last = Chunk(b"")
@@ -93,7 +93,7 @@ class StreamedAnswer:
             raise await self._broke_off(error) from error
         if ending is Ending.CUT:
             await self._stream.aclose()
-            yield self._cut_event()
+            yield cut_event(self.run, self.leg, self._last)
         attempt = await self.run.ended(
             self.leg, ending.value, self._usage, self._tally.text(), reported_model=self._reported_model
         )
@@ -101,9 +101,9 @@ class StreamedAnswer:
         await self.run.committed()
         wanted = self.run.arrival.body.chat.wants_usage
         if wanted and not self._usage_event and attempt.usage:
-            self._usage_event = self._event(choices=[], usage=_wire_usage(attempt.usage))
+            self._usage_event = usage_event(self.run, self.leg, attempt.usage, self._last)
         self.ended = True
-        yield (self._usage_event if wanted else b"") + _comment(outcome) + DONE
+        yield (self._usage_event if wanted else b"") + comment(outcome) + DONE
 
     async def aclose(self) -> None:
         """Close the provider's connection at once, and charge what had arrived where the stream had not ended."""
@@ -141,28 +141,39 @@ class StreamedAnswer:
         await self.run.close(Ending.FAILED, error=failure)
         return failure
 
-    def _cut_event(self) -> bytes:
-        choices = range(self.run.arrival.body.chat.choices)
-        return self._event(
-            choices=[{"index": index, "delta": {}, "finish_reason": "length"} for index in choices],
-            usage=None,
-        )
 
-    def _event(self, *, choices: list[dict[str, object]], usage: dict[str, object] | None) -> bytes:
-        """Write a chunk of our own in the shape of the provider's."""
-        chunk: dict[str, object] = {
-            "id": self._last.id or f"chatcmpl-{self.run.arrival.id}",
-            "object": "chat.completion.chunk",
-            "created": self._last.created or int(time.time()),
-            "model": self._reported_model or self.leg.target.model,
-            "choices": choices,
-        }
-        if usage is not None:
-            chunk["usage"] = usage
-        return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+def cut_event(run: Run, leg: Leg, last: Chunk) -> bytes:
+    """Write the event that ends every choice at its limit."""
+    choices: list[dict[str, object]] = [
+        {"index": index, "delta": {}, "finish_reason": "length"} for index in range(run.arrival.body.chat.choices)
+    ]
+    return _event(run, leg, last, choices)
 
 
-def _most_tokens(leg: Leg) -> int | None:
+def usage_event(run: Run, leg: Leg, usage: Usage, last: Chunk) -> bytes:
+    """Write the event that tells the usage, where the provider told none."""
+    wire = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    return _event(run, leg, last, [], usage=wire)
+
+
+def _event(run: Run, leg: Leg, last: Chunk, choices: list[dict[str, object]], **more: object) -> bytes:
+    """Write a chunk of our own in the shape of the provider's; `last` is one that tells its id and its model."""
+    chunk: dict[str, object] = {
+        "id": last.id or f"chatcmpl-{run.arrival.id}",
+        "object": "chat.completion.chunk",
+        "created": last.created or int(time.time()),
+        "model": last.reported_model or leg.target.model,
+        "choices": choices,
+        **more,
+    }
+    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+
+
+def most_tokens(leg: Leg) -> int | None:
     """Return how many output tokens, over all choices, the leg's money buys; None where nothing limits it."""
     if leg.purse_nusd is None:
         return None
@@ -170,15 +181,8 @@ def _most_tokens(leg: Leg) -> int | None:
     return within * leg.ask.choices + leg.ask.predicted_tokens
 
 
-def _wire_usage(usage: Usage) -> dict[str, object]:
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-    }
-
-
-def _comment(outcome: Outcome) -> bytes:
+def comment(outcome: Outcome) -> bytes:
+    """Write the line that ends a stream, which clients skip: what it cost, and who answered."""
     cost, baseline = usd_text(outcome.charged_nusd), usd_text(outcome.baseline_nusd)
     model, attempts = outcome.routed_model, len(outcome.attempts)
     return f": farthing cost_usd={cost} model={model} attempts={attempts} baseline_usd={baseline}\n\n".encode()

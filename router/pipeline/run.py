@@ -16,7 +16,9 @@ from typing import Protocol, TypeVar
 import msgspec
 from msgspec import structs
 
-from router.budgets.contract import Answer, Budgets, Draw, Held, Hold, Limited, Short
+from router.budgets.contract import Answer as HoldAnswer
+from router.budgets.contract import Budgets, Draw, Held, Hold, Limited, Short
+from router.chat import ChatBody
 from router.difficulty.gauge import Gauge
 from router.errors import (
     BudgetExceeded,
@@ -30,16 +32,19 @@ from router.pipeline.leg import Leg, body_for
 from router.pipeline.plan import Arrival, Plan, WarmAt, cold, rates_of
 from router.pipeline.record import Record
 from router.policy.decide import Candidate, Purse, Refusal, Route, ask_of, consider
+from router.policy.facts import Facts
 from router.policy.policy import PolicySet
 from router.policy.target import Model, Target
 from router.providers.breaker import Breakers
-from router.providers.contract import Call, Provider
+from router.providers.contract import Answer, Call, Provider
 from router.tokens import Counter
 from router.values import Attempt, Certainty, Ending, Outcome, Usage
 
 LONGEST_WAIT_S = 10.0
 """The longest `retry-after` that is waited for; a longer one sends the request to the next candidate."""
 FIRST_BACKOFF_S = 0.1
+LEAST_S = 0.001
+"""A deadline is never less, for 0 may be read as none."""
 MOST_DECISIONS = 5
 """How often it is decided anew because others took the money meanwhile."""
 
@@ -110,11 +115,21 @@ class Run:
         self.arrival = arrival
         self.record = Record(arrival, plan)
         self.outcome: Outcome | None = None
+        self.body = arrival.body
+        """What the candidates are sent; checks may ask for more than the caller did."""
+        self.heard: list[str] = []
+        """What has arrived of the present leg's answer, where it is held back here."""
         self._parts = parts
-        self._open: Leg | None = None
+        self._open: dict[str, Leg] = {}
+        """By hold: the one that is to give the answer, and what is asked beside it."""
+        self._ceilings_nusd: dict[str, int] = {}
+        """By hold: what it may come to, of every hold that is not settled."""
         self._legs = 0
+        self._holds = 0
         self._unopened: str | None = None
         """The hold of a leg that is to be opened next."""
+        self._candidate: Candidate | None = None
+        """The one that was held for last, to give the answer."""
         self._committed: Commit | None = None
         self._texts: dict[str, str] = {}
 
@@ -124,16 +139,14 @@ class Run:
 
     # -- before the first byte -------------------------------------------------------------------------------------
 
-    async def first_answer(self, call: Callable[[Provider, Call], Awaitable[T]]) -> tuple[T, Leg]:
-        """Try the candidates in order until one answers, and return what it gave with the leg that is still open.
+    async def first_answer(self, route: Route, call: Callable[[Provider, Call], Awaitable[T]]) -> tuple[T, Leg]:
+        """Try a held route's candidates in order until one answers; return what it gave and its leg, still open.
 
         A target is tried again only where that can help and the deadline allows.
 
         Raises:
-            BudgetError, RequestError: refused; nothing was called.
             UpstreamError: every candidate failed.
         """
-        route = await self._hold_first()
         last: ProviderError | None = None
         for candidate in route.candidates:
             tried = await self._try(candidate, call)
@@ -153,6 +166,44 @@ class Run:
         tried = await self._try(candidate, call)
         return tried if isinstance(tried, tuple) else None
 
+    async def aside(
+        self, model: Model, facts: Facts, body: ChatBody, reason: str, *, prompt: str | None = None
+    ) -> Answer | None:
+        """Ask `model` something beside the answer, once; None where the money left does not suffice or it fails.
+
+        It is charged to the same allowance under a hold of its own, and is overhead by the name of `reason`.
+        """
+        breakers = self._parts.breakers
+        candidate = consider(model, self.plan.policy, facts, self._purse_left())
+        try:
+            hold_id = await self._take(candidate, facts) if candidate.fits else None
+        except StoreUnavailable:
+            hold_id = None
+        if not isinstance(hold_id, str):
+            return None
+        self._record_held()
+        leg = Leg(
+            hold_id,
+            candidate,
+            breakers.in_order(model, _by_weight(model.targets))[0],
+            ask_of(facts, candidate.input_tokens),
+            candidate.ceiling_nusd,
+            started=time.perf_counter(),
+        )
+        self._open[hold_id] = leg
+        deadlines = replace(model.deadlines, total_s=max(LEAST_S, self._left_s(model)))
+        try:
+            sent = body_for(leg, body, prompt)
+            breakers.tries(model, leg.target)
+            answer = await self._parts.lane(leg.target).whole(Call(self.arrival.id, leg.target, sent, deadlines))
+        except ProviderError as error:
+            breakers.failed(model, leg.target, error)
+            await self.failed(leg, error)
+            return None
+        breakers.answered(model, leg.target)
+        await self.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
+        return answer
+
     async def _try(
         self, candidate: Candidate, call: Callable[[Provider, Call], Awaitable[T]]
     ) -> tuple[T, Leg] | ProviderError | None:
@@ -170,12 +221,12 @@ class Run:
             deadlines = model.deadlines if not self.record.attempts else replace(model.deadlines, total_s=left_s)
             try:
                 lane = self._parts.lane(leg.target)
-                body = body_for(leg, self.arrival.body, self.plan.policy.prompts.get(model.name))
+                body = body_for(leg, self.body, self.plan.policy.prompts.get(model.name))
                 breakers.tries(model, leg.target)
                 answer = await call(lane, Call(self.arrival.id, leg.target, body, deadlines))
             except ProviderError as error:
                 breakers.failed(model, leg.target, error)
-                await self.failed(leg, error)
+                await self.failed(leg, error, text="".join(self.heard))
                 last = error
             else:
                 breakers.answered(model, leg.target)
@@ -185,7 +236,7 @@ class Run:
                 break
         return last
 
-    async def _hold_first(self) -> Route:
+    async def hold_first(self) -> Route:
         """Hold for the first candidate, deciding anew where others took the money; write the held row.
 
         Raises:
@@ -199,7 +250,6 @@ class Run:
                 raise refused(self.plan.decision)
             answer = await self._hold_any(self.plan.decision)
             if isinstance(answer, Route):
-                self._committed = self._parts.ledger.record(self.record.held(answer.candidates[0]))
                 return answer
             self.record.decided_anew(self.plan.within(answer.level))
         raise BudgetExceeded("Others took what was left of the budget while this request was being decided.")
@@ -213,8 +263,9 @@ class Run:
         limited: list[Limited] = []
         route = self._parts.breakers.well_first(route)
         for number, candidate in enumerate(route.candidates):
-            answer = await self._take(candidate)
-            if isinstance(answer, Held):
+            answer = await self._take(candidate, self.plan.facts)
+            if isinstance(answer, str):
+                self._hold_for(candidate, answer)
                 return structs.replace(route, candidates=route.candidates[number:]) if number else route
             if isinstance(answer, Short):
                 return answer
@@ -229,36 +280,49 @@ class Run:
             retry_after_s=soonest.wait_s,
         )
 
-    async def _take(self, candidate: Candidate) -> Answer:
-        """Hold for the next leg, in every budget and rate at once."""
-        amount_nusd = self._amount_nusd(candidate)
+    async def _take(self, candidate: Candidate, facts: Facts) -> str | Limited | Short:
+        """Hold for a leg, in every budget and rate at once; return the hold's id, or what has no room."""
+        hold_id = f"{self.arrival.id}/{self._holds}"
+        self._holds += 1
+        amount_nusd = self._amount_nusd(candidate, facts)
         draws: tuple[Draw, ...] = ()
         if rates := rates_of(self.arrival.account, candidate.model):
-            facts = self.plan.facts
             output_tokens = min(facts.expected_output_tokens, candidate.max_output_tokens)
             tokens = candidate.input_tokens + facts.n * output_tokens
             draws = tuple(
                 Draw(rate, tokens if rate.unit == "tokens" else 1)
                 for rate in rates
                 # A request counts once with its account, however many legs it takes.
-                if not (self._legs and rate.kind == "account" and rate.unit == "requests")
+                if not (self._candidate and rate.kind == "account" and rate.unit == "requests")
             )
-        hold = Hold(self._hold_id(), self.plan.scopes, amount_nusd, candidate.ceiling_nusd, draws)
-        answer = await self._parts.budgets.hold(hold)
-        if isinstance(answer, Held):
-            self.record.held_nusd += amount_nusd
-            self._unopened = hold.id
-            self.record.warnings = answer.over or self.record.warnings
-        return answer
+        hold = Hold(hold_id, self.plan.scopes, amount_nusd, candidate.ceiling_nusd, draws)
+        answer: HoldAnswer = await self._parts.budgets.hold(hold)
+        if not isinstance(answer, Held):
+            return answer
+        self.record.held_nusd += amount_nusd
+        self.record.warnings = answer.over or self.record.warnings
+        self._ceilings_nusd[hold_id] = candidate.ceiling_nusd
+        return hold_id
 
-    def _amount_nusd(self, candidate: Candidate) -> int:
+    def _hold_for(self, candidate: Candidate, hold_id: str) -> None:
+        """Note that the next leg is to be of `candidate`, under this hold."""
+        self._unopened, self._candidate = hold_id, candidate
+        self._record_held()
+
+    def _record_held(self) -> None:
+        """Write down the most that the request may come to now, which is what a crash from here on must leave."""
+        assert self._candidate is not None, "the leg that gives the answer is held first"
+        held = self.record.held(self._candidate, sum(self._ceilings_nusd.values()))
+        self._committed = self._parts.ledger.record(held)
+
+    def _amount_nusd(self, candidate: Candidate, facts: Facts) -> int:
         """Return what is set aside: the ceiling, or what this task's answers usually cost there."""
         if self.plan.policy.budget.hold == "ceiling":
             return candidate.ceiling_nusd
         usual_tokens = self._parts.usual_output_tokens(self.plan.policy.task, candidate.model.name)
         if usual_tokens is None or usual_tokens >= candidate.max_output_tokens:
             return candidate.ceiling_nusd
-        ask = ask_of(self.plan.facts, candidate.input_tokens)
+        ask = ask_of(facts, candidate.input_tokens)
         return max(target.price.ceiling_nusd(ask, usual_tokens) for target in candidate.model.targets)
 
     async def _hold(self, candidate: Candidate, target: Target) -> Leg | None:
@@ -271,32 +335,32 @@ class Run:
             if not candidate.fits:
                 return None
             try:
-                answer = await self._take(candidate)
+                hold_id = await self._take(candidate, self.plan.facts)
             except StoreUnavailable:
                 return None
-            if not isinstance(answer, Held):
+            if not isinstance(hold_id, str):
                 return None
             purse_nusd = purse.nusd if purse else None
-            # A crash from here on must leave this leg's ceiling behind, not the first one's.
-            self._committed = self._parts.ledger.record(self.record.held(candidate))
-        self._open = Leg(
-            self._hold_id(),
+            self._hold_for(candidate, hold_id)
+        assert self._unopened is not None, "a leg is opened once, after its hold"
+        leg = Leg(
+            self._unopened,
             candidate,
             target,
             ask_of(self.plan.facts, candidate.input_tokens),
             purse_nusd,
             started=time.perf_counter(),
         )
-        self.record.last, self._unopened = self._open, None
+        self._open[leg.hold_id] = self.record.last = leg
+        self._unopened, self.heard = None, []
         self._legs += 1
-        return self._open
-
-    def _hold_id(self) -> str:
-        return f"{self.arrival.id}/{self._legs}"
+        return leg
 
     def _purse_left(self) -> Purse | None:
         purse = self.plan.purse
-        return replace(purse, nusd=purse.nusd - self.record.spent_nusd) if purse else None
+        if purse is None:
+            return None
+        return replace(purse, nusd=purse.nusd - self.record.spent_nusd - sum(self._ceilings_nusd.values()))
 
     def _left_s(self, model: Model) -> float:
         return self.arrival.started + model.deadlines.total_s - time.perf_counter()
@@ -373,15 +437,21 @@ class Run:
 
     async def _settle(self, leg: Leg, attempt: Attempt) -> Attempt:
         self.record.add(leg, attempt)
-        self._open = None
+        del self._open[leg.hold_id], self._ceilings_nusd[leg.hold_id]
         usage = attempt.usage
         used_tokens = usage.input_tokens + usage.output_tokens if usage else 0
         await self._parts.budgets.settle(leg.hold_id, attempt.charge_nusd, used_tokens)
         return attempt
 
+    @property
+    def leg(self) -> Leg:
+        """The leg that is to give the answer, once it is open."""
+        assert self.record.last is not None, "no leg is open yet"
+        return self.record.last
+
     def under_way(self, leg: Leg) -> bool:
         """Say whether a leg has not been closed yet."""
-        return self._open is leg
+        return leg.hold_id in self._open
 
     def first_token(self, leg: Leg, first_byte_s: float) -> None:
         self.record.first_token_s = leg.started - self.arrival.started + first_byte_s
@@ -395,10 +465,12 @@ class Run:
         """
         if self.outcome is not None:
             return self.outcome
-        if self._open is not None:
-            await self.ended(self._open, "cancelled", None)
-        elif self._unopened:
-            await self._parts.budgets.settle(self._unopened, 0, 0)
+        for open_leg in tuple(self._open.values()):
+            text = "".join(self.heard) if open_leg is self.record.last else ""
+            await self.ended(open_leg, "cancelled", None, text)
+        for hold_id in tuple(self._ceilings_nusd):
+            del self._ceilings_nusd[hold_id]
+            await self._parts.budgets.settle(hold_id, 0, 0)
         outcome = self.outcome = self.record.ended(ending, leg, error)
         if self._committed is not None or not isinstance(error, StoreUnavailable):
             self._parts.ledger.record(outcome)

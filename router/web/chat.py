@@ -11,11 +11,11 @@ import msgspec
 
 from router.chat import ChatBody
 from router.errors import FarthingError, InvalidRequest
-from router.pipeline import Arrival, Pipeline, Plan, StreamedAnswer
+from router.pipeline import Arrival, CheckedStream, Pipeline, Plan, StreamedAnswer
 from router.policy.decide import Route
 from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
-from router.values import Level, Outcome, usd_text
+from router.values import Level, Outcome, Verified, usd_text
 from router.web.asgi import EVENTS, JSON, HangUp, Headers, Receive, Scope, Send, read_body, respond
 from router.web.auth import account_of
 from router.web.idempotency.once import HEADER as IDEMPOTENCY_KEY
@@ -132,11 +132,12 @@ def _outcome_headers(outcome: Outcome) -> Headers:
         (b"x-farthing-cost-usd", usd_text(outcome.charged_nusd).encode()),
         (b"x-farthing-baseline-usd", usd_text(outcome.baseline_nusd).encode()),
         (b"x-farthing-attempts", str(len(outcome.attempts)).encode()),
+        *_verified_headers(outcome.verified),
         *_warning_headers(outcome.warnings),
     ]
 
 
-def _stream_headers(answer: StreamedAnswer) -> Headers:
+def _stream_headers(answer: StreamedAnswer | CheckedStream) -> Headers:
     plan, candidate = answer.run.plan, answer.leg.candidate
     return [
         EVENTS,
@@ -144,8 +145,14 @@ def _stream_headers(answer: StreamedAnswer) -> Headers:
         *_headers(answer.run.arrival.id, plan.policy.task, plan.decision.rule.name),
         (b"x-farthing-model", _ascii(candidate.model.name)),
         (b"x-farthing-estimate-usd", usd_text(candidate.estimate_nusd).encode()),
+        *_verified_headers(answer.run.record.verified),
         *_warning_headers(answer.run.record.warnings),
     ]
+
+
+def _verified_headers(verified: Verified | None) -> Headers:
+    """Say what the checks of the rule came to, where it has some."""
+    return [(b"x-farthing-verified", verified.encode())] if verified else []
 
 
 def _warning_headers(over: tuple[Level, ...]) -> Headers:

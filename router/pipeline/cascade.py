@@ -1,0 +1,219 @@
+"""An answer that must pass its rule's checks: cheapest check first, and one escalation at most.
+
+Every leg (the answer, a second answer, a judge's grade, the escalation) draws on the request's one allowance. A check
+that can't be made, because the money does not suffice or the model that it asks fails, lets the answer pass and says
+`unchecked`; an answer that failed is given all the same where no better one is to be had, and says `failed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import anyio.to_thread
+import msgspec
+from msgspec import structs
+
+from router.chat import ChatBody
+from router.errors import FarthingError
+from router.pipeline.held_back import HeldBack
+from router.pipeline.judging import grade_in, judging
+from router.pipeline.leg import Leg
+from router.pipeline.logprobs import with_logprobs, without_logprobs
+from router.pipeline.run import Parts, Run
+from router.policy.closed_answer import answers_agree
+from router.policy.decide import Route
+from router.policy.said import Said, Unreadable, said_in
+from router.policy.verify import UNKNOWN, Agree, Judge, Verdict, Verify, failing
+from router.providers.contract import Answer, Call, Provider
+from router.values import Attempt
+
+log = logging.getLogger("farthing.checks")
+
+AnswerT = TypeVar("AnswerT", Answer, HeldBack)
+
+OWN_CHECK_WITHIN_S = 5.0
+"""How long a check of one's own may take; a slower one counts as failed."""
+_ALONE: dict[str, bytes | None] = {"stream": None, "stream_options": None, "n": None}
+
+
+class Cascade(Generic[AnswerT]):
+    """One held request's way through the checks of its rule; `call` is how its candidates are asked."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        run: Run,
+        route: Route,
+        verify: Verify,
+        call: Callable[[Provider, Call], Awaitable[AnswerT]],
+    ) -> None:
+        self._parts = parts
+        self._run = run
+        self._route = route
+        self._verify = verify
+        self._call: Callable[[Provider, Call], Awaitable[AnswerT]] = call
+        self._added_logprobs = verify.logprob_gte is not None and "logprobs" not in run.body.fields
+        if self._added_logprobs:
+            run.body = with_logprobs(run.body)
+
+    async def answer(self) -> tuple[AnswerT, Leg]:
+        """Return the answer to give, and its leg, which is closed.
+
+        Raises:
+            FarthingError: as `Run.first_answer`.
+        """
+        answer, leg, ended, second = await self._first()
+        verdict = await self._verdict(answer, second)
+        if isinstance(verdict, str):
+            answer, leg = await self._better(answer, leg, ended, verdict)
+        else:
+            passed = verdict is None
+            self._run.record.verified = "passed" if passed else "unchecked"
+            self._run.record.amend(ended, structs.replace(ended, check=self._run.record.verified))
+        return (without_logprobs(answer) if self._added_logprobs else answer), leg
+
+    async def _first(self) -> tuple[AnswerT, Leg, Attempt, Answer | None]:
+        """Get the answer, and the second one beside it where nothing cheaper could spare it and the money allows."""
+        run, agree = self._run, self._verify.agree
+        if agree is None or not self._verify.agrees_only:
+            answer, leg = await run.first_answer(self._route, self._call)
+            return answer, leg, await self._ended(answer, leg), None
+        failed: FarthingError | None = None
+        begun = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            second = group.create_task(self._second(agree))
+            try:
+                answer, leg = await run.first_answer(self._route, self._call)
+                ended = await self._ended(answer, leg)
+            except FarthingError as error:
+                # Raised inside, it would come out wrapped with whatever else went wrong.
+                failed = error
+                second.cancel()
+        if failed is not None:
+            raise failed
+        busy_s = sum(attempt.duration_s for attempt in run.record.attempts) + run.record.waited_s
+        run.record.overlap_s = max(0.0, busy_s - (time.perf_counter() - begun))
+        return answer, leg, ended, second.result()
+
+    async def _verdict(self, answer: AnswerT, second: Answer | None) -> Verdict:
+        """Make the checks in the order of their cost, up to the first that fails."""
+        verify, chat = self._verify, self._run.arrival.body.chat
+        try:
+            choices = answer.said() if isinstance(answer, HeldBack) else said_in(answer.body)
+        except Unreadable:
+            return "unreadable"
+        verdict: Verdict
+        if verify.json_schema or verify.tool_calls_valid:
+            # A schema may take much longer than the loop can be kept from others.
+            verdict = await anyio.to_thread.run_sync(failing, verify, choices, chat)
+        else:
+            verdict = failing(verify, choices, chat)
+        checks: list[Callable[[], Awaitable[Verdict]]] = []
+        if verify.own is not None:
+            checks.append(lambda: self._own(answer, choices))
+        if (agree := verify.agree) is not None:
+            checks.append(lambda: self._agrees(agree, choices, second))
+        if (judge := verify.judge) is not None:
+            checks.append(lambda: self._judged(judge, choices))
+        for check in checks:
+            if isinstance(verdict, str):
+                return verdict
+            found = await check()
+            verdict = verdict if found is None else found
+        return verdict
+
+    async def _own(self, answer: AnswerT, choices: tuple[Said, ...]) -> Verdict:
+        own = self._verify.own
+        assert own is not None, "it is only made where there is one"
+        request = msgspec.json.decode(self._run.arrival.body.rewritten({}))
+        given = _plain(answer, choices)
+        try:
+            async with asyncio.timeout(OWN_CHECK_WITHIN_S):
+                passed = await anyio.to_thread.run_sync(own, request, given, abandon_on_cancel=True)
+        except Exception as error:  # an operator's code may raise anything; what it can't judge did not pass
+            log.warning("The check %r failed: %s", getattr(own, "__name__", own), type(error).__name__)
+            return "python"
+        return None if passed else "python"
+
+    async def _agrees(self, agree: Agree, choices: tuple[Said, ...], second: Answer | None) -> Verdict:
+        # Where the first answer's hold left no room for it beside, there may be some now that this is settled.
+        second = second or await self._second(agree)
+        if second is None:
+            return UNKNOWN
+        try:
+            said = said_in(second.body)
+        except Unreadable:
+            return UNKNOWN
+        text = (said[0].text or "") if said else ""
+        return None if all(answers_agree(choice.text or "", text, agree.by) for choice in choices) else "agree"
+
+    async def _second(self, agree: Agree) -> Answer | None:
+        """Ask for the second answer: the same request, whole and once, whatever the caller wants of the first."""
+        run = self._run
+        body = ChatBody(run.arrival.body.rewritten(dict(_ALONE)))
+        facts = structs.replace(run.plan.facts, n=1, stream=False)
+        model = run.plan.policies.models[agree.model]
+        return await run.aside(model, facts, body, "agree", prompt=run.plan.policy.prompts.get(model.name))
+
+    async def _judged(self, judge: Judge, choices: tuple[Said, ...]) -> Verdict:
+        run, model = self._run, self._run.plan.policies.models[judge.model]
+        body, facts = await judging(judge, run.arrival.body.chat, choices, model, self._parts.counter)
+        answer = await run.aside(model, facts, body, "judge")
+        grade = grade_in(answer.text) if answer is not None else None
+        if grade is None:
+            return UNKNOWN
+        return None if grade >= judge.gte else "judge"
+
+    async def _better(self, answer: AnswerT, leg: Leg, ended: Attempt, failed: str) -> tuple[AnswerT, Leg]:
+        """Ask the model that the rule escalates to; return its answer, or the first where it has none."""
+        run, to = self._run, self._verify.escalate_to
+        escalated = structs.replace(ended, reason=f"check_{failed}", check=failed)
+        run.record.amend(ended, escalated)
+        better = None
+        if to is not None and to != leg.model.name:
+            better = await run.escalate(run.plan.policies.models[to], self._call)
+        if better is None:
+            run.record.verified = "failed"
+            run.record.amend(escalated, structs.replace(ended, check=failed))
+            return answer, leg
+        run.record.verified = "escalated"
+        self._parts.escalated(run.plan.policy.task, leg.model.name, better[1].model.name, failed)
+        await self._ended(*better)
+        return better
+
+    async def _ended(self, answer: AnswerT, leg: Leg) -> Attempt:
+        self._run.first_token(leg, answer.first_byte_s)
+        reason = "cut" if isinstance(answer, HeldBack) and answer.cut else "answered"
+        return await self._run.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
+
+
+def _plain(answer: Answer | HeldBack, choices: tuple[Said, ...]) -> dict[str, object]:
+    """Return an answer as a chat.completion object, put together where it was a stream."""
+    if isinstance(answer, Answer):
+        whole: dict[str, object] = msgspec.json.decode(answer.body)
+        return whole
+    return {
+        "object": "chat.completion",
+        "model": answer.reported_model,
+        "choices": [
+            {
+                "index": index,
+                "finish_reason": said.finish_reason,
+                "message": {
+                    "role": "assistant",
+                    "content": said.text,
+                    "refusal": said.refusal,
+                    "tool_calls": [
+                        {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                        for call in said.calls
+                    ]
+                    or None,
+                },
+            }
+            for index, said in enumerate(choices)
+        ],
+    }

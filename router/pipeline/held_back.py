@@ -1,0 +1,108 @@
+"""A stream that is read to its end before any of it goes out, so that it can be checked, and then sent as it came.
+
+It is bounded as any answer is: a provider that writes past its limit is cut off, and what arrived is charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from msgspec import Struct, structs
+
+from router.pipeline.leg import Leg
+from router.pipeline.relay import DONE, Tally, comment, cut_event, most_tokens, usage_event
+from router.pipeline.run import Run
+from router.policy.said import Said, said_by
+from router.providers.contract import Call, Chunk, Provider
+from router.providers.sse import EventCutter, payload
+from router.tokens import Counter
+from router.values import Outcome, Usage
+
+
+class HeldBack(Struct, frozen=True):
+    """A stream as it came, all of it, with what its events say together."""
+
+    raw: bytes
+    """The events, without the usage and without [DONE]."""
+    usage_event: bytes
+    usage: Usage | None
+    text: str
+    first_byte_s: float
+    last: Chunk
+    """One that tells its id and its model."""
+    cut: bool
+    """Whether it was ended by us, at its limit."""
+
+    @property
+    def reported_model(self) -> str | None:
+        return self.last.reported_model
+
+    def said(self) -> tuple[Said, ...]:
+        """Return what each choice says.
+
+        Raises:
+            Unreadable: an event is no chunk of a chat completion.
+        """
+        return said_by(self._payloads())
+
+    def _payloads(self) -> Iterator[bytes]:
+        cutter = EventCutter()
+        for event in (*cutter.feed(self.raw), cutter.finish()):
+            if (data := payload(event)) not in (b"", b"[DONE]"):
+                yield data
+
+
+async def read_all(run: Run, counter: Counter, lane: Provider, call: Call) -> HeldBack:
+    """Ask for a stream and wait for its end; what has arrived meanwhile is in `run.heard`.
+
+    Raises:
+        ProviderError: it could not be had, or broke off; nothing has gone out, so that another may be asked.
+    """
+    leg = run.leg
+    # Another answer may be under way beside it, so that no more than this leg's own ceiling is its to use.
+    within = structs.replace(leg, purse_nusd=leg.candidate.ceiling_nusd if run.plan.purse else None)
+    tally = Tally(counter, leg.target.token_rules, most_tokens(within))
+    last, usage, cut = Chunk(b""), Chunk(b""), False
+    raw: list[bytes] = []
+    stream = await lane.stream(call)
+    try:
+        async for chunk in stream:
+            run.heard.append(chunk.text)
+            usage = chunk if chunk.usage is not None else usage
+            last = chunk if chunk.reported_model else last
+            if chunk.text and not tally.add(chunk.text):
+                cut = True
+                break
+            raw.append(chunk.raw)
+    finally:
+        await stream.aclose()
+    if cut:
+        raw.append(cut_event(run, leg, last))
+    return HeldBack(b"".join(raw), usage.usage_event, usage.usage, tally.text(), stream.first_byte_s, last, cut)
+
+
+class CheckedStream:
+    """A stream that was held back and checked, on its way to the caller: settled before its first byte goes out."""
+
+    def __init__(self, run: Run, leg: Leg, answer: HeldBack, outcome: Outcome) -> None:
+        self.run = run
+        self.leg = leg
+        self.ended = False
+        """Whether the last piece is out, or about to be."""
+        self._answer = answer
+        self._outcome = outcome
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the events as the provider made them, then the cost and `data: [DONE]`."""
+        answer, wanted = self._answer, self.run.arrival.body.chat.wants_usage
+        if answer.raw:
+            yield answer.raw
+        told = b""
+        if wanted:
+            used = self._outcome.usage
+            told = answer.usage_event or (usage_event(self.run, self.leg, used, answer.last) if used else b"")
+        self.ended = True
+        yield told + comment(self._outcome) + DONE
+
+    async def aclose(self) -> None:
+        """Do nothing: it is settled, and its connection is closed."""
