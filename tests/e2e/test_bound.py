@@ -23,8 +23,9 @@ from router.budgets.memory import MemoryBudgets
 from router.chat import ChatBody
 from router.errors import AnswerBroken, FarthingError, ProviderOverloaded, ProviderTimedOut
 from router.pipeline import Arrival, Parts, Pipeline
-from router.policy.policy import Budget, Policy, PolicySet, Rule, Verify
+from router.policy.policy import Budget, Policy, PolicySet, Rule
 from router.policy.target import Model, Target
+from router.policy.verify import Agree, Judge, Verify
 from router.pricing import Price
 from router.pricing.price import Level, Rates, Schedule
 from router.providers.breaker import Breakers
@@ -422,8 +423,14 @@ def policy_sets(draw: st.DrawFn) -> PolicySet:
 
     def rule(number: int) -> Rule:
         verify = None
-        if draw(st.integers(0, 3)) == 0:
-            verify = Verify(json=True, escalate_to=draw(st.sampled_from(names)))
+        if draw(st.booleans()):
+            verify = Verify(
+                json=draw(st.booleans()),
+                agree=Agree(draw(st.sampled_from(names)), "exact") if draw(st.booleans()) else None,
+                judge=Judge(draw(st.sampled_from(names)), "Good?", 0.5) if draw(st.booleans()) else None,
+                escalate_to=draw(st.none() | st.sampled_from(names)),
+                buffer=draw(st.booleans()),
+            )
         prefer = draw(st.sampled_from(["order", "cheapest"]))
         return Rule(f"r{number}", draw(use), prefer=prefer, verify=verify)
 
@@ -572,7 +579,7 @@ PROPERTY = settings(
 
 
 @PROPERTY
-@given(policy_sets(), st.lists(bodies(), min_size=1, max_size=3), st.lists(conducts, min_size=40, max_size=40))
+@given(policy_sets(), st.lists(bodies(), min_size=1, max_size=3), st.lists(conducts, min_size=60, max_size=60))
 def test_what_is_charged_never_passes_the_budget_of_a_request_whose_provider_keeps_its_limit(
     policies: PolicySet, asked: list[tuple[dict[str, Any], int | None]], conducted: list[Conduct]
 ) -> None:
@@ -585,7 +592,7 @@ def test_what_is_charged_never_passes_the_budget_of_a_request_whose_provider_kee
 
 
 @PROPERTY
-@given(policy_sets(), st.lists(bodies(), min_size=1, max_size=3), st.lists(liars, min_size=40, max_size=40))
+@given(policy_sets(), st.lists(bodies(), min_size=1, max_size=3), st.lists(liars, min_size=60, max_size=60))
 def test_what_passes_the_budget_is_metered_where_a_provider_does_not_keep_its_limit(
     policies: PolicySet, asked: list[tuple[dict[str, Any], int | None]], conducted: list[Conduct]
 ) -> None:
