@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from router.providers.simulated.beside import SimulatedProcess
 from router.providers.simulated.fault import Fault, Faults, parse_fault
+from router.providers.simulated.knows import Knows, truth_of
 from router.providers.simulated.question import Answerer, Pace, Simulation, ToolUse
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ __all__ = [
     "Answerer",
     "Fault",
     "Faults",
+    "Knows",
     "Pace",
     "ReceivedCall",
     "SimulatedProcess",
@@ -20,6 +22,7 @@ __all__ = [
     "Simulation",
     "ToolUse",
     "parse_fault",
+    "truth_of",
 ]
 
 

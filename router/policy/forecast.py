@@ -1,0 +1,152 @@
+"""What a cascade would have cost and kept on prompts whose outcomes are known: pure, and what `evaluate` shows.
+
+The same rule as the proxy's, in the same order: the answer, the checks that look at it alone, the second answer, then
+one escalation. Checks that a record of outcomes can't repeat (log probabilities, a judge, one's own function, tools)
+are not forecast; `unknown` names them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from router.chat import Chat, Message
+from router.policy.closed_answer import answers_agree
+from router.policy.said import Said
+from router.policy.verify import Verify, failing
+
+Z_95 = 1.96
+"""Standard errors to each side of a mean that hold it in 95 of 100 samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How one model did on one prompt. `answer` None where it was not recorded."""
+
+    quality: float
+    cost_usd: float
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How one prompt went through a cascade."""
+
+    quality: float
+    cost_usd: float
+    passed: bool
+    escalated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a cascade comes to: dollars and quality for a prompt, and how often it passes and escalates.
+
+    `right_if_passed` is the mean quality of the answers that passed, which is P(right | passes) where quality is 0 or
+    1; None where none passed.
+    """
+
+    prompts: int
+    quality: Mean
+    cost_usd: Mean
+    passed: Mean
+    escalated: Mean
+    right_if_passed: Mean | None
+    unknown: tuple[str, ...]
+    """Checks of the rule that outcomes can't tell of; what is said here is as if they passed."""
+
+
+def forecast(outcomes: Sequence[Mapping[str, Known]], first: str, verify: Verify) -> Forecast:
+    """Return what sending every prompt to `first` under `verify` comes to.
+
+    Raises:
+        ValueError: there is no prompt.
+        KeyError: a prompt lacks the outcome of a model that the cascade needs.
+    """
+    if not outcomes:
+        raise ValueError("a forecast needs the outcomes of one prompt at least")
+    courses = [course_of(known, first, verify) for known in outcomes]
+    right = [course.quality for course in courses if course.passed]
+    return Forecast(
+        len(courses),
+        mean_of([course.quality for course in courses]),
+        mean_of([course.cost_usd for course in courses]),
+        mean_of([float(course.passed) for course in courses]),
+        mean_of([float(course.escalated) for course in courses]),
+        mean_of(right) if right else None,
+        _unknown(verify),
+    )
+
+
+def course_of(known: Mapping[str, Known], first: str, verify: Verify) -> Course:
+    """Carry one prompt through the cascade."""
+    given, cost_usd = known[first], known[first].cost_usd
+    passed = (
+        given.answer is None or failing(_of_text(verify), (Said(given.answer, finish_reason="stop"),), _CHAT) is None
+    )
+    if (agree := verify.agree) is not None and (passed or verify.agrees_only):
+        second = known[agree.model]
+        cost_usd += second.cost_usd
+        passed = passed and answers_agree(given.answer or "", second.answer or "", agree.by)
+    to = verify.escalate_to
+    if passed or to is None or to == first:
+        return Course(given.quality, cost_usd, passed, escalated=False)
+    return Course(known[to].quality, cost_usd + known[to].cost_usd, passed=False, escalated=True)
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Return a mean and its 95 % interval: Wilson's where every value is 0 or 1, else the normal one."""
+    n, mean = len(values), math.fsum(values) / len(values)
+    if all(value in (0.0, 1.0) for value in values):
+        return wilson(math.fsum(values), n)
+    if n == 1:
+        return Mean(mean, -math.inf, math.inf)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return Mean(mean, mean - Z_95 * spread / math.sqrt(n), mean + Z_95 * spread / math.sqrt(n))
+
+
+def wilson(right: float, n: int) -> Mean:
+    """Return a share and its 95 % interval by Wilson, which holds for few trials and near 0 and 1."""
+    share, square = right / n, Z_95**2
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = Z_95 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    return Mean(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+_CHAT = Chat(model="auto", messages=[Message("user", "")])
+
+
+def _of_text(verify: Verify) -> Verify:
+    """Return the checks that an answer's text alone can be held against."""
+    return Verify(
+        json=verify.json,
+        json_schema=verify.json_schema,
+        regex=verify.regex,
+        min_chars=verify.min_chars,
+        not_refusal=verify.not_refusal,
+    )
+
+
+def _unknown(verify: Verify) -> tuple[str, ...]:
+    asked = {
+        "not_truncated": verify.not_truncated,
+        "tool_calls_valid": verify.tool_calls_valid,
+        "logprob": verify.logprob_gte is not None,
+        "python": verify.own is not None,
+        "judge": verify.judge is not None,
+    }
+    return tuple(name for name, is_asked in asked.items() if is_asked)
