@@ -23,7 +23,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from router.values import NUSD_PER_USD, Certainty, Ending, Level, Outcome
+from router.values import BESIDE, NUSD_PER_USD, Certainty, Ending, Level, Outcome
 
 OTHER = "_other"
 NONE = "none"
@@ -90,7 +90,7 @@ EXEMPLAR_EVERY_S = 0.01
 """Two requests within that time leave one exemplar; files that workers share hold none."""
 
 
-NO_FAILURES = frozenset(("answered", "cut", "cancelled", "agree", "judge"))
+NO_FAILURES = frozenset(("answered", "cut", "cancelled", *BESIDE))
 """How attempts end that did what was asked of them."""
 
 

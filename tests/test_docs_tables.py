@@ -148,7 +148,9 @@ def test_the_metrics_are_as_stated() -> None:
     metrics.budgets = [Level(Scope("task", "support", "day", 1), 0, 0)]
     attempt = Attempt("cheap", "openai/x", "failed", 500, Usage(1, 1), 1, Certainty.COUNTED, 1.0)
     soft = Level(Scope("task", "support", "day", 1, "warn"), 2, 0)
-    metrics.record(msgspec.structs.replace(_outcome(Ending.ANSWERED, None, attempt), warnings=(soft,), verified="passed"))
+    metrics.record(
+        msgspec.structs.replace(_outcome(Ending.ANSWERED, None, attempt), warnings=(soft,), verified="passed")
+    )
     metrics.record(_outcome(Ending.REFUSED, "budget_exceeded", attempt))
     metrics.escalated("support", "cheap", "premium", "check_json")
     metrics.breaker("cheap", "openai/x", True)

@@ -10,6 +10,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from router.cli.advise import advise
 from router.cli.check import check
 from router.cli.demo.command import demo
 from router.cli.difficulty import difficulty
@@ -51,7 +52,7 @@ def farthing(
         print(context.get_help())
 
 
-for command in (serve, check, test, explain, replay, evaluate, spend, experiment, init, demo, schema):
+for command in (serve, check, test, explain, replay, evaluate, spend, advise, experiment, init, demo, schema):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(difficulty, name="difficulty")

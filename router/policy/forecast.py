@@ -83,11 +83,11 @@ def forecast(outcomes: Sequence[Mapping[str, Known]], first: str, verify: Verify
     right = [course.quality for course in courses if course.passed]
     return Forecast(
         len(courses),
-        mean_of([course.quality for course in courses]),
+        quality_of([course.quality for course in courses]),
         mean_of([course.cost_usd for course in courses]),
-        mean_of([float(course.passed) for course in courses]),
-        mean_of([float(course.escalated) for course in courses]),
-        mean_of(right) if right else None,
+        quality_of([float(course.passed) for course in courses]),
+        quality_of([float(course.escalated) for course in courses]),
+        quality_of(right) if right else None,
         _unknown(verify),
     )
 
@@ -109,14 +109,19 @@ def course_of(known: Mapping[str, Known], first: str, verify: Verify) -> Course:
 
 
 def mean_of(values: Sequence[float]) -> Mean:
-    """Return a mean and its 95 % interval: Wilson's where every value is 0 or 1, else the normal one."""
+    """Return a mean and its normal 95 % interval, which is without end for one value."""
     n, mean = len(values), math.fsum(values) / len(values)
-    if all(value in (0.0, 1.0) for value in values):
-        return wilson(math.fsum(values), n)
     if n == 1:
         return Mean(mean, -math.inf, math.inf)
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     return Mean(mean, mean - Z_95 * spread / math.sqrt(n), mean + Z_95 * spread / math.sqrt(n))
+
+
+def quality_of(values: Sequence[float]) -> Mean:
+    """Return the mean of grades and its 95 % interval: Wilson's where each is right or wrong, else the normal one."""
+    if all(value in (0.0, 1.0) for value in values):
+        return wilson(math.fsum(values), len(values))
+    return mean_of(values)
 
 
 def wilson(right: float, n: int) -> Mean:

@@ -24,7 +24,7 @@ from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import AT_NEED, LEFT_OF_A_BUDGET, PRIVATE, RecordedFacts, name_of
 from router.policy.target import Model
-from router.values import Ending, Usage
+from router.values import BESIDE, Ending, Usage
 
 MOST_CLAIMS = 10_000
 """Distinct requests to claim that are remembered; then it is begun anew."""
@@ -51,6 +51,8 @@ class RecordedAttempt(Struct, frozen=True):
     searches: int = 0
     search_context: str = "medium"
     service_tier: str = "default"
+    check: str | None = None
+    """Of an answer that was checked: `passed`, `unchecked`, or the check that it failed."""
 
     @property
     def usage(self) -> Usage | None:
@@ -124,8 +126,9 @@ class Request(Struct, frozen=True):
         return Played(record.rule, self.first_model, record.routed_model, record.kind, record.charged_nusd)
 
     def answer(self) -> RecordedAttempt | None:
-        """Return the attempt whose usage stands for the request's: the last that used anything."""
-        return next((attempt for attempt in reversed(self.attempts) if attempt.input_tokens is not None), None)
+        """Return the attempt whose usage stands for the request's: the last that used anything, checks aside."""
+        used = (attempt for attempt in reversed(self.attempts) if attempt.input_tokens is not None)
+        return next((attempt for attempt in used if attempt.reason not in BESIDE), None)
 
 
 _facts_of = msgspec.json.Decoder(RecordedFacts).decode
