@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -52,8 +53,9 @@ class Schema:
         kind, registry = _parts()
         try:
             _steps.set([MOST_STEPS])
-            kind.check_schema(self.plain)
-            validator = kind(self.plain, registry=registry)
+            plain = _with_floats(self.plain)
+            kind.check_schema(plain)
+            validator = kind(plain, registry=registry)
         except Exception as error:  # a stranger's schema fails in ways that the library does not list
             said = str(getattr(error, "message", "") or error or type(error).__name__)
             raise BadSchema(said.splitlines()[0][:200] if said else "it can't be read") from None
@@ -128,6 +130,18 @@ def _additional_properties(validator: Any, value: Any, instance: Any, schema: An
         if value is False:
             yield ValidationError("has a member that its schema does not know")
         yield from validator.descend(member, value, path=name)
+
+
+def _with_floats(value: object) -> object:
+    """Write exact decimals, as policy files have them, as the floats that JSON's numbers are."""
+    match value:
+        case Decimal():
+            return float(value)
+        case dict():
+            return {key: _with_floats(below) for key, below in value.items()}
+        case list():
+            return [_with_floats(below) for below in value]
+    return value
 
 
 def _searches_by_re(schema: object) -> bool:

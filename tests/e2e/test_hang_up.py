@@ -29,18 +29,20 @@ SLOW = """
 def more_files(shared_provider: SimulatedProvider) -> dict[str, str]:
     return {
         "models": (MODELS + SLOW).format(url=shared_provider.base_url),
+        "checked": "task: checked\nbudget: {per_day_usd: 100}\n"
+        "route: [{use: slow, verify: {agree: {with: dear}, buffer: true, escalate_to: dear}}]\n",
         "watched": "task: watched\nbudget: {per_day_usd: 100}\nroute: [{use: [slow, dear]}]\n",
     }
 
 
 @contextmanager
-def caller(proxy: Proxy, **members: Any) -> Iterator[socket.socket]:
+def caller(proxy: Proxy, *, task: str = "watched", **members: Any) -> Iterator[socket.socket]:
     """Send a request on a socket of its own, which is closed at the end whatever came."""
     body = {"model": "auto", "messages": [{"role": "user", "content": "Where is my parcel?"}], **members}
     content = json.dumps(body).encode()
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-        f"x-farthing-task: watched\r\ncontent-length: {len(content)}\r\n\r\n"
+        f"x-farthing-task: {task}\r\ncontent-length: {len(content)}\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as connection:
         connection.sendall(head.encode() + content)
@@ -88,6 +90,28 @@ def ids(proxy: Proxy) -> set[str]:
 
 def held_nusd(proxy: Proxy) -> int:
     return proxy.metric_nusd("farthing_budget_held_usd", scope="task")
+
+
+def test_a_caller_gone_while_two_answers_are_under_way_is_charged_for_both(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.always("drip=0.02", model="gpt-4o-mini")
+    provider.faults.always("silence", model="gpt-4o")
+    before = ids(proxy)
+    with caller(proxy, task="checked", stream=True, max_tokens=2_000):
+        eventually(lambda: len(provider.calls) == 2, "both calls")
+        slow = next(call for call in provider.calls if call.body["model"] == "gpt-4o-mini")
+        eventually(lambda: slow.chunks_sent > 8, "some of the answer")
+        gone_at = time.perf_counter()
+    assert all(hung_up_s(call, gone_at) < AT_ONCE_S for call in provider.calls)
+    row = only_row(proxy, before)
+    charged = {attempt["model"]: attempt["charged_nusd"] for attempt in row["attempts"]}
+    tokens = {attempt["model"]: attempt["output_tokens"] for attempt in row["attempts"]}
+    assert (row["outcome"], row["certainty"]) == ("cancelled", "counted")
+    assert (tokens["dear"], 6 <= tokens["slow"] <= 20) == (0, True)
+    assert row["charged_nusd"] == sum(charged.values())
+    assert charged["slow"] == row["facts"]["input_tokens"] * IN + tokens["slow"] * OUT
+    assert held_nusd(proxy) == 0
 
 
 def test_a_caller_gone_in_mid_stream_is_charged_for_the_input_and_what_had_arrived(

@@ -1,0 +1,68 @@
+"""The answer that a text gives, however it is dressed."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.policy.closed_answer import By, answers_agree, choice_in, closed_answer, number_in
+
+NUMBERS = [
+    ("42", 42), ("The answer is 42.", 42), ("so \\boxed{42}", 42), ("$1,234.50", Fraction(2469, 2)),
+    ("the answer is $\\frac{3}{4}$", Fraction(3, 4)), ("3/4", Fraction(3, 4)), ("x = 5-7", 7), ("Answer: -3", -3),
+    ("Answer: \u22123", -3), ("#### 18\n", 18), ("It is 12. In total 15 apples", 15), ("final answer is x = 12", 12),
+    ("7.0", 7), ("costs 80%", 80), ("1e3", 1000), ("\\boxed{\\dfrac{-1}{2}}", Fraction(-1, 2)),
+    ("the answer is 5, not 6", 5), ("first \\boxed{1}, no: \\boxed{2}", 2), ("1/0", None), ("none at all", None),
+    ("", None),
+]  # fmt: skip
+CHOICES = [
+    ("B", "B"), ("(b)", "B"), ("The answer is (B).", "B"), ("Answer: B", "B"), ("**B**", "B"), ("B. because of A", "B"),
+    ("I think the answer is C", "C"), ("\\boxed{\\text{(B)}}", "B"), ("So option D is right: D", "D"),
+    ("the correct choice is **(F)**", "F"), ("A cat sat", None), ("the answer is a bit hard", None), ("K", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "number"), NUMBERS)
+def test_the_number_of_a_text_is_found(text: str, number: object) -> None:
+    assert number_in(text) == number
+
+
+@pytest.mark.parametrize(("text", "letter"), CHOICES)
+def test_the_letter_of_a_text_is_found(text: str, letter: str | None) -> None:
+    assert choice_in(text) == letter
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "by", "agree"),
+    [
+        ("Yes,\n of course", "Yes, of course ", "exact", True),
+        ("Yes", "yes", "exact", False),
+        ("", "", "exact", False),
+        ("", "", "number", False),
+        ('{"a": 1, "b": [1.0]}', '```json\n{"b": [1], "a": 1}\n```', "json", True),
+        ("null", "null", "json", True),
+        ("{", "{", "json", False),
+        ("1,000", "1000.00", "number", True),
+        ("B", "the answer is (B)", "choice", True),
+    ],
+)
+def test_answers_agree_where_they_say_the_same(first: str, second: str, by: By, agree: bool) -> None:
+    assert answers_agree(first, second, by) is agree
+
+
+@given(st.text(alphabet="0123456789.,/-+eE{}()\\boxedfracanswer is#ABJ \n\u2212", max_size=200))
+def test_any_text_has_an_answer_or_none(text: str) -> None:
+    for by in ("exact", "number", "choice", "json"):
+        closed_answer(text, by)  # type: ignore[arg-type]  the four there are
+
+
+@pytest.mark.parametrize("unit", ["\\boxed{", "{", "1,111", "answer ", "(", "*", "1/", "-", "9", "\\frac{1}"])
+def test_a_hostile_text_is_searched_in_bounded_time(unit: str) -> None:
+    started = time.perf_counter()
+    for by in ("number", "choice", "json"):
+        closed_answer(unit * 50_000, by)  # type: ignore[arg-type]  as above
+    assert time.perf_counter() - started < 2

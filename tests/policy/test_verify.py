@@ -1,0 +1,151 @@
+"""Checks that look at an answer alone: what passes, what fails, and that a stranger's schema can do no harm."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from router.chat import Chat, ChatBody, FunctionCall
+from router.policy.json_schema import BadSchema, Schema
+from router.policy.pattern import Pattern
+from router.policy.said import Said, Unreadable, said_by, said_in
+from router.policy.verify import NAMES, UNKNOWN, Verify, failing
+
+CHAT = ChatBody(b'{"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}').chat
+REFUSALS = [
+    "I'm sorry, but I can't help with that.", "I\u2019m sorry, I can\u2019t assist with that request.",
+    "I cannot provide that.",
+    "Sorry, I am unable to answer.", "As an AI language model, I cannot help you.", "Unfortunately, I won't do that.",
+]  # fmt: skip
+NO_REFUSALS = [
+    "I'm sorry to hear that.", "I can't believe it!", "You cannot park here.", "Sorry, the shop is closed.", "Yes.",
+    "I can help with that.", 'He said: "I cannot help."',
+]  # fmt: skip
+
+
+def check(verify: Verify, *said: Said, chat: Chat = CHAT) -> object:
+    return failing(verify, said, chat)
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_refusal_is_seen(text: str) -> None:
+    assert check(Verify(not_refusal=True), Said(text)) == "not_refusal"
+
+
+@pytest.mark.parametrize("text", NO_REFUSALS)
+def test_what_is_no_refusal_passes(text: str) -> None:
+    assert check(Verify(not_refusal=True), Said(text)) is None
+
+
+def test_a_refusal_by_name_or_by_a_filter_is_seen() -> None:
+    assert check(Verify(not_refusal=True), Said(None, refusal="No.")) == "not_refusal"
+    assert check(Verify(not_refusal=True), Said("Well", finish_reason="content_filter")) == "not_refusal"
+
+
+@pytest.mark.parametrize(("text", "verdict"), [("12345", None), (" 1234 ", "min_chars")])
+def test_the_length_is_without_the_space_around_it(text: str, verdict: str | None) -> None:
+    assert check(Verify(min_chars=5), Said(text)) == verdict
+
+
+@pytest.mark.parametrize(("mean", "verdict"), [(-0.5, None), (-0.51, "logprob"), (None, UNKNOWN)])
+def test_log_probabilities_that_are_not_told_are_not_judged(mean: float | None, verdict: object) -> None:
+    assert check(Verify(logprob_gte=-0.5), Said("Yes", mean_logprob=mean)) is verdict or verdict == "logprob"
+
+
+def test_the_cheapest_check_is_named_and_a_failure_outweighs_what_is_not_known() -> None:
+    verify = Verify(json=True, min_chars=9, logprob_gte=-1, regex=Pattern("x"))
+    assert check(verify, Said("no")) == "min_chars"
+    assert check(verify, Said("no json at all")) == "json"
+    assert check(verify, Said('"no letter e"')) == "regex"
+    assert check(verify, Said('"an x in it"')) is UNKNOWN
+    assert NAMES[-3:] == ("python", "agree", "judge")
+
+
+def test_an_answer_without_a_choice_fails_and_one_that_is_no_text_passes_checks_of_text() -> None:
+    assert check(Verify(json=True)) == "empty"
+    call = Said(None, calls=(FunctionCall("track", "{}"),))
+    assert check(Verify(json=True, min_chars=5, json_schema=Schema({"type": "object"})), call) is None
+
+
+def test_a_tool_that_must_be_called_is_missed() -> None:
+    chat = ChatBody(
+        b'{"model": "auto", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required", '
+        b'"tools": [{"type": "function", "function": {"name": "track"}}]}'
+    ).chat
+    assert check(Verify(tool_calls_valid=True), Said("No."), chat=chat) == "tool_calls_valid"
+    assert check(Verify(tool_calls_valid=True), Said(None, calls=(FunctionCall("track"),)), chat=chat) is None
+    assert check(Verify(tool_calls_valid=True), Said("No.")) is None
+
+
+DOUBLING: dict[str, Any] = {
+    "$defs": {
+        **{f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)},
+        "d40": {},
+    },
+    "$ref": "#/$defs/d0",
+}
+HOSTILE = [
+    (DOUBLING, 1),
+    ({"$ref": "#"}, 1),
+    ({"$ref": "http://127.0.0.1:9/schema.json"}, 1),
+    ({"$ref": "file:///etc/hostname"}, 1),
+    ({"pattern": "(a+)+$"}, "a" * 5_000 + "!"),
+    ({"pattern": "(?=a)a"}, "a"),
+    ({"patternProperties": {"(a+)+$": {}}, "additionalProperties": False}, {"a" * 5_000 + "!": 1}),
+]
+
+
+@pytest.mark.parametrize(("plain", "value"), HOSTILE)
+def test_a_hostile_schema_ends_soon_and_does_not_pass(plain: dict[str, Any], value: object) -> None:
+    started = time.perf_counter()
+    assert not Schema(plain).fits(value)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {"type": "nothing"},
+        {"properties": []},
+        {"required": "a"},
+        {"unevaluatedProperties": False, "patternProperties": {"a": {}}},
+    ],
+)
+def test_what_is_no_schema_is_refused(plain: dict[str, Any]) -> None:
+    with pytest.raises(BadSchema):
+        Schema(plain)
+
+
+def test_additional_members_and_patterns_are_held_to_their_schemas() -> None:
+    schema = Schema(
+        {"properties": {"a": {}}, "patternProperties": {"^x": {"type": "integer"}}, "additionalProperties": False}
+    )
+    assert schema.fits({"a": "b", "x1": 2})
+    assert not schema.fits({"x1": "b"})
+    assert not schema.fits({"b": 1})
+
+
+def test_decimals_of_a_policy_file_are_numbers_as_json_has_them() -> None:
+    assert Schema({"multipleOf": Decimal("0.5"), "enum": [0.1, Decimal("1.5")]}).fits(1.5)
+    assert Schema({"const": Decimal("0.1")}).fits(0.1)
+
+
+def test_a_stream_s_events_say_what_a_whole_answer_does() -> None:
+    events = [
+        b'{"choices": [{"index": 0, "delta": {"role": "assistant", "content": "He"}}]}',
+        b'{"choices": [{"index": 1, "delta": {"tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}}]}',
+        b'{"choices": [{"index": 0, "delta": {"content": "llo"}, "finish_reason": "stop"}]}',
+        b'{"choices": [{"index": 1, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "}"}}]}}]}',
+        b'{"choices": [], "usage": {}}',
+    ]
+    first, second = said_by(events)
+    assert (first.text, first.finish_reason) == ("Hello", "stop")
+    assert (second.text, second.calls) == (None, (FunctionCall("f", "{}"),))
+    whole = said_in(b'{"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}')
+    assert whole == (first,)
+    for broken in (b"[]", b'{"choices": 1}', b"{"):
+        with pytest.raises(Unreadable):
+            said_in(broken)
