@@ -88,7 +88,7 @@ def forecast(outcomes: Sequence[Mapping[str, Known]], first: str, verify: Verify
         quality_of([float(course.passed) for course in courses]),
         quality_of([float(course.escalated) for course in courses]),
         quality_of(right) if right else None,
-        _unknown(verify),
+        unforeseen(verify),
     )
 
 
@@ -146,7 +146,8 @@ def _of_text(verify: Verify) -> Verify:
     )
 
 
-def _unknown(verify: Verify) -> tuple[str, ...]:
+def unforeseen(verify: Verify) -> tuple[str, ...]:
+    """Return the checks of a rule that outcomes can't tell of."""
     asked = {
         "not_truncated": verify.not_truncated,
         "tool_calls_valid": verify.tool_calls_valid,

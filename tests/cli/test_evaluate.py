@@ -138,6 +138,35 @@ def test_a_failed_check_escalates_and_both_are_paid(farthing: Run, folder: Path,
 
     found = evaluated(farthing, write(tmp_path / "set.jsonl", [row("{}"), row("no")]), folder, task="checked")
     assert found["policy"] == {"quality": 0.5, "cost_usd": pytest.approx(0.12), "premium_share": 0.5}
+    assert found["checks"] == {
+        "n": 2, "passed": 0.5, "escalated": 0.5, "quality_if_passed": 0.0, "not_judged": [],
+    }  # fmt: skip
+
+
+def test_a_cascade_by_agreement_pays_for_both_answers_and_escalates_where_they_differ(
+    farthing: Run, folder: Path, tmp_path: Path
+) -> None:
+    agreeing = (
+        "version: 1\ntask: agreeing\nbaseline: premium\nroute:\n  - use: cheap\n"
+        "    verify: {agree: {with: second, by: number}, escalate_to: premium, buffer: false}\n"
+    )
+    (folder / "agreeing.yaml").write_text(agreeing)
+    models = (folder / "models.yaml").read_text()
+    price = "{input_usd_per_mtok: 1, output_usd_per_mtok: 1}"
+    (folder / "models.yaml").write_text(models + f"  second: {{target: openai/second, price: {price}}}\n")
+
+    def row(first: str, second: str) -> dict[str, Any]:
+        outcomes = {
+            "cheap": {"quality": float(first == "7"), "cost_usd": 0.01, "answer": f"The answer is {first}."},
+            "second": {"quality": float(second == "7"), "cost_usd": 0.02, "answer": f"So x = {second}"},
+            "premium": {"quality": 1.0, "cost_usd": 0.1, "answer": "7"},
+        }
+        return {"prompt": "What is 3 + 4?", "outcomes": outcomes}
+
+    rows = [row("7", "7.0"), row("8", "7"), row("8", "8"), row("7", "9")]
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder, task="agreeing")
+    assert found["policy"] == {"quality": 0.75, "cost_usd": pytest.approx(4 * 0.03 + 2 * 0.1), "premium_share": 0.5}
+    assert found["checks"]["quality_if_passed"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Costs:
         self._counter = Counter()
         self._policies = policies
         self._policy = policy
-        self._input_tokens: dict[str, int] = {}
+        self._input_tokens: dict[int, int] = {}
         models = [policies.models[name] for name in models_of(policy)]
         self._by_price = sorted(models, key=lambda model: self._priced(model, 1_000, policy.expected_output_tokens))
         self.named = _in_every(rows)
@@ -58,9 +58,9 @@ class Costs:
         return pair.premium if name in (self._by_price[-1].name, self._policy.baseline) else pair.cheap
 
     def _input(self, row: Labelled) -> int:
-        if row.id not in self._input_tokens:
-            self._input_tokens[row.id] = self._counter.count_input(row.chat, FACT_RULES)
-        return self._input_tokens[row.id]
+        if row.line not in self._input_tokens:
+            self._input_tokens[row.line] = self._counter.count_input(row.chat, FACT_RULES)
+        return self._input_tokens[row.line]
 
     def _stood_in(self, rows: list[Labelled]) -> Mapping[str, Model]:
         """Return the model of models.yaml whose prices each labelled model has where the set does not say its cost.

@@ -33,6 +33,7 @@ def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
         "premium": evaluated.pair.premium,
         "refused": sum(choice.refused for choice in choices),
         "policy": policy,
+        "checks": _checks(choices),
         "always_cheap": _row(
             sum(prompt.cheap for prompt in prompts) / count, sum(prompt.cheap_usd for prompt in prompts), 0.0
         ),
@@ -51,6 +52,21 @@ def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
         "longest": _areas(_longest(evaluated)),
         "task_prior": _areas(_task_prior(evaluated)),
         "interval_95": _intervals(prompts, choices, curve),
+    }
+
+
+def _checks(choices: Sequence[Choice]) -> dict[str, Any] | None:
+    """Return how the rules' checks went: shares of the prompts that had any; None where none had."""
+    checked = [choice for choice in choices if choice.passed is not None]
+    if not checked:
+        return None
+    right = [choice.quality for choice in checked if choice.passed]
+    return {
+        "n": len(checked),
+        "passed": len(right) / len(checked),
+        "escalated": sum(choice.escalated for choice in checked) / len(checked),
+        "quality_if_passed": sum(right) / len(right) if right else None,
+        "not_judged": sorted({name for choice in checked for name in choice.unknown}),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.cli.evaluate.pair import Costs, Pair, pair_of
 from router.difficulty.gauge import Gauge
@@ -14,8 +14,10 @@ from router.difficulty.scorer import Label
 from router.errors import UnusableFile
 from router.policy.decide import Refusal, decide
 from router.policy.features import Circumstances, facts_of
+from router.policy.forecast import Known, course_of, unforeseen
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
+from router.policy.verify import Verify
 from router.tokens import Counter
 
 MOST_KEPT = 500_000
@@ -30,6 +32,11 @@ class Choice:
     cost_usd: float
     premium: bool
     refused: bool = False
+    passed: bool | None = None
+    """Whether the first answer passed the rule's checks; None where it has none."""
+    escalated: bool = False
+    unknown: tuple[str, ...] = ()
+    """Checks of the rule that a labelled set can't tell of; they are taken as passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +118,30 @@ def _choice(
     decision = decide(policies, policy, facts, purse=purse_of(policies, policy, None, None))
     if isinstance(decision, Refusal):
         return Choice(0.0, 0.0, premium=False, refused=True)
-    first = costs.answers_as(decision.candidates[0].model.name, pair)
-    outcome, cost_usd = row.outcomes[first], costs.usd(row, first)
-    verify = decision.rule.verify
-    if verify and verify.json and verify.escalate_to and outcome.answer is not None and not _is_json(outcome.answer):
-        better = costs.answers_as(verify.escalate_to, pair)
-        return Choice(row.outcomes[better].quality, cost_usd + costs.usd(row, better), premium=better == pair.premium)
-    return Choice(outcome.quality, cost_usd, premium=first == pair.premium)
+    first = decision.candidates[0].model.name
+    if (verify := decision.rule.verify) is None:
+        name = costs.answers_as(first, pair)
+        return Choice(row.outcomes[name].quality, costs.usd(row, name), premium=name == pair.premium)
+    return _through(verify, first, row, costs, pair)
 
 
-def _is_json(answer: str) -> bool:
-    import msgspec
-
-    try:
-        msgspec.json.decode(answer)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
+def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair) -> Choice:
+    """Carry one prompt through a cascade; an agreement with a model that the set does not label is not judged."""
+    unknown = unforeseen(verify)
+    if verify.agree is not None and verify.agree.model not in costs.named:
+        verify, unknown = replace(verify, agree=None), (*unknown, "agree")
+    known = {}
+    for model in (first, verify.escalate_to, verify.agree.model if verify.agree else None):
+        if model is not None:
+            name = costs.answers_as(model, pair)
+            known[model] = Known(row.outcomes[name].quality, costs.usd(row, name), row.outcomes[name].answer)
+    course = course_of(known, first, verify)
+    answering = verify.escalate_to if course.escalated and verify.escalate_to else first
+    return Choice(
+        course.quality,
+        course.cost_usd,
+        premium=costs.answers_as(answering, pair) == pair.premium,
+        passed=course.passed,
+        escalated=course.escalated,
+        unknown=unknown,
+    )
