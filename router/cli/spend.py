@@ -44,7 +44,8 @@ _ORPHANS = (
 
 def spend(
     by: Annotated[
-        str, typer.Option(help="Any of task, model, account, rule, kind, provider, outcome, day; several by comma.")
+        str,
+        typer.Option(help="Any of task, model, account, rule, kind, provider, outcome, day, hour, minute, by comma."),
     ] = "task,model",
     since: Annotated[
         str | None, typer.Option(help="30m, 24h, 7d, 2w, or a date or time (UTC). Default: from the beginning.")

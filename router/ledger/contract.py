@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from router.ledger.rows import CORRECTION, Row, time_text
 from router.values import Ending
 
-Grouping = Literal["task", "model", "account", "rule", "kind", "provider", "outcome", "day"]
+Grouping = Literal["task", "model", "account", "rule", "kind", "provider", "outcome", "day", "hour", "minute"]
 
 _COLUMN_OF: dict[Grouping, str] = {
     "task": "task",
@@ -26,6 +26,8 @@ _COLUMN_OF: dict[Grouping, str] = {
     "provider": "coalesce(provider, '-')",
     "outcome": "outcome",
     "day": "substr(at, 1, 10)",
+    "hour": "substr(at, 1, 13)",
+    "minute": "substr(at, 1, 16)",
 }
 SHADOW_SUFFIX = ".s"
 """What a shadow's id ends in; the rest is that of the request that it mirrors."""

@@ -4,32 +4,57 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 
+from router.budgets.contract import Budgets
 from router.chat import ChatBody
 from router.errors import FarthingError, InvalidRequest, NotAllowed
+from router.ledger.contract import Store
 from router.ledger.open import open_store
+from router.ledger.recent import recent
 from router.ledger.report import parse_since, spend_report
 from router.lifecycle.rollout import Rollouts
 from router.pipeline import Arrival, Pipeline
 from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
 from router.settings import Settings
+from router.values import Level, usd
 from router.web.asgi import read_body
 from router.web.auth import admit_admin
+from router.web.ops import windowed_scopes
+from router.web.recent import requests_report
 from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder
 
+DEFAULT_REQUESTS = 50
+MOST_REQUESTS = 500
+T = TypeVar("T")
+
 
 def admin_app(
-    settings: Settings, pipeline: Pipeline, folder: PolicyFolder, rollouts: Rollouts, clock: Callable[[], float]
+    settings: Settings,
+    pipeline: Pipeline,
+    folder: PolicyFolder,
+    rollouts: Rollouts,
+    budgets: Budgets,
+    clock: Callable[[], float],
 ) -> FastAPI:
     """Build the application. It serves no documentation pages, for those fetch from other hosts."""
     app = FastAPI(title="Farthing", docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def read(ask: Callable[[Store], T]) -> T:
+        """Ask the ledger in a thread."""
+
+        def asked() -> T:
+            with closing(open_store(settings.ledger_url, read_only=True)) as store:
+                return ask(store)
+
+        return await to_thread.run_sync(asked)
 
     @app.middleware("http")
     async def behind_the_admin_key(request: Request, call_next: Any) -> Response:
@@ -72,14 +97,20 @@ def admin_app(
         """What did it cost, and what was saved?"""
         start = parse_since(since, datetime.fromtimestamp(clock(), UTC)) if since else None
 
-        def read() -> dict[str, Any]:
-            store = open_store(settings.ledger_url, read_only=True)
-            try:
-                return spend_report(store, by, start, settings.spool)
-            finally:
-                store.close()
+        return await read(lambda store: spend_report(store, by, start, settings.spool))
 
-        return await to_thread.run_sync(read)
+    @app.get("/admin/requests")
+    async def requests(limit: str = str(DEFAULT_REQUESTS), task: str | None = None) -> dict[str, Any]:
+        """What were the last requests, newest first, and why did each go where it went?"""
+        most = _limit(limit)
+        found = await read(lambda store: recent(store, most, task=task))
+        return requests_report(found, folder.current())
+
+    @app.get("/admin/budgets")
+    async def budget_levels() -> dict[str, Any]:
+        """How full is every windowed budget now, and when does it begin anew?"""
+        levels = await budgets.levels(windowed_scopes(folder.current()))
+        return {"budgets": [_told(level, clock()) for level in levels]}
 
     @app.get("/admin/policies")
     async def policies() -> dict[str, Any]:
@@ -93,7 +124,9 @@ def admin_app(
 
     @app.api_route("/admin/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
     async def nothing_here(path: str) -> None:
-        raise NotAllowed(f"There is no /admin/{path[:100]}; there is: explain, spend, policies, experiments.")
+        raise NotAllowed(
+            f"There is no /admin/{path[:100]}; there is: explain, spend, requests, budgets, policies, experiments."
+        )
 
     return app
 
@@ -101,3 +134,25 @@ def admin_app(
 def _refused(error: FarthingError) -> Response:
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return Response(error_body(error), status_of(error), headers, media_type="application/json")
+
+
+def _limit(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= MOST_REQUESTS:
+        return int(text)
+    raise InvalidRequest(f"limit is a whole number from 1 to {MOST_REQUESTS}, not '{text[:40]}'.", param="limit")
+
+
+def _told(level: Level, now_s: float) -> dict[str, Any]:
+    scope = level.scope
+    return {
+        "scope": scope.kind,
+        "name": scope.name,
+        "window": scope.window,
+        "on_exceeded": scope.on_exceeded,
+        "limit_usd": float(usd(scope.limit_nusd)),
+        "spent_usd": float(usd(level.spent_nusd)),
+        "held_usd": float(usd(level.held_nusd)),
+        "remaining_usd": float(usd(level.left_nusd)),
+        "used_pct": round(level.used_pct, 4),
+        "ends_at": datetime.fromtimestamp(scope.ends_s(now_s), UTC).isoformat(),
+    }

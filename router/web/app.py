@@ -41,6 +41,8 @@ from router.values import Ending, Outcome
 from router.values import Scope as BudgetScope
 from router.web.asgi import JSON, BodyTooSlow, CallerGone, Receive, Scope, Send, respond
 from router.web.chat import ChatEndpoint, request_ids
+from router.web.console import PATH as CONSOLE_PATH
+from router.web.console import Console
 from router.web.idempotency.once import Once
 from router.web.idempotency.open import open_results
 from router.web.log import log_outcome
@@ -87,6 +89,7 @@ class App:
         self._ids = request_ids()
         self._hot: dict[tuple[str, str], Endpoint] = {}
         self._admin: Endpoint | None = None
+        self._console: Endpoint = Console(open_to_admin=bool(settings.admin_key))
         self._make_admin: Callable[[], Endpoint] | None = None
         self._lifespan = self._life()
         self.folder: PolicyFolder | None = None
@@ -142,6 +145,8 @@ class App:
                 # FastAPI takes 0.3 s to import, which a start-up need not wait for.
                 self._admin = await asyncio.to_thread(self._make_admin)
             return self._admin
+        if path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/"):
+            return self._console
         allowed = [verb for verb, known in self._hot if known == path]
         if allowed:
             raise NoSuchEndpoint(f"{path} takes {' and '.join(allowed)}, not {method}.")
@@ -266,7 +271,7 @@ class App:
             ("GET", "/health/ready"): ops.ready,
             ("GET", "/metrics"): ops.metrics,
         }
-        self._make_admin = partial(_admin, settings, pipeline, folder, rollouts, clock)
+        self._make_admin = partial(_admin, settings, pipeline, folder, rollouts, budgets, clock)
 
         async with ledger, asyncio.TaskGroup() as tasks:
             background = [
@@ -374,11 +379,16 @@ class NoSuchEndpoint(InvalidRequest):
 
 
 def _admin(
-    settings: Settings, pipeline: Pipeline, folder: PolicyFolder, rollouts: Rollouts, clock: Callable[[], float]
+    settings: Settings,
+    pipeline: Pipeline,
+    folder: PolicyFolder,
+    rollouts: Rollouts,
+    budgets: Budgets,
+    clock: Callable[[], float],
 ) -> Endpoint:
     from router.web.admin import admin_app  # noqa: PLC0415  imported at first use, in a thread; see `_other`
 
-    return admin_app(settings, pipeline, folder, rollouts, clock)
+    return admin_app(settings, pipeline, folder, rollouts, budgets, clock)
 
 
 def _recent(store: Store) -> Sequence[Output]:
