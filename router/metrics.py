@@ -294,7 +294,8 @@ class Metrics:
         if self._shared or now_s < self._next_exemplar_s:
             return None
         self._next_exemplar_s = now_s + EXEMPLAR_EVERY_S
-        return {"request_id": outcome.id}
+        named = {"request_id": outcome.id}
+        return named | {"trace_id": outcome.trace.trace_id} if outcome.trace else named
 
     def _record_rare(self, outcome: Outcome) -> None:
         """Count what most requests have none of."""

@@ -135,6 +135,20 @@ class Attempt(Struct, frozen=True):
     first_byte_s: float | None = None
     check: str | None = None
     """Of an answer that its rule checks: `passed`, `unchecked`, or the name of the check that it failed."""
+    started_s: float = 0.0
+    """How long after the request's arrival the call began."""
+
+
+class Trace(Struct, frozen=True):
+    """The distributed trace that a request belongs to, in the terms of W3C's Trace Context."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    parent_id: str | None = None
+    """The caller's span, 16 hexadecimal digits; None where the trace begins here."""
+    sampled: bool = True
+    state: str | None = None
+    """The caller's `tracestate`."""
 
 
 class Outcome(Struct, frozen=True):
@@ -176,6 +190,8 @@ class Outcome(Struct, frozen=True):
     """The part of `latency_s` that was spent in Farthing itself."""
     warnings: tuple[Level, ...] = ()
     """The soft budgets that were past their limits with it."""
+    trace: Trace | None = None
+    """None where nothing is traced and the caller names no trace."""
 
 
 Kind = Literal["account", "task", "global", "shadow"]

@@ -24,7 +24,7 @@ from router.policy.record import recorded_circumstances, recorded_decision, reco
 from router.policy.target import Model
 from router.policy.warm import Warm
 from router.tokens import Counter
-from router.values import NUSD_PER_USD, Kind, Level, Rate, Scope
+from router.values import NUSD_PER_USD, Kind, Level, Rate, Scope, Trace
 
 
 class Arrival(Struct, frozen=True):
@@ -44,6 +44,7 @@ class Arrival(Struct, frozen=True):
     """From the header x-farthing-budget-usd."""
     policies: PolicySet | None = None
     """The set that its account was found in, which decides as well; None: the one in force."""
+    trace: Trace | None = None
 
 
 class Plan(Struct, frozen=True):

@@ -132,6 +132,7 @@ class Record:
             first_token_s=self.first_token_s,
             own_s=max(0.0, latency_s - upstream_s),
             warnings=self.warnings,
+            trace=arrival.trace,
         )
 
     def _noted(self) -> dict[str, object]:

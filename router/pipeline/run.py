@@ -413,6 +413,7 @@ class Run:
                 certainty=certainty,
                 duration_s=time.perf_counter() - leg.started,
                 reported_model=reported_model,
+                started_s=leg.started - self.arrival.started,
             ),
         )
 
@@ -432,6 +433,7 @@ class Run:
                 charge_nusd=0,
                 certainty=Certainty.REPORTED,
                 duration_s=time.perf_counter() - leg.started,
+                started_s=leg.started - self.arrival.started,
             ),
         )
 

@@ -50,6 +50,7 @@ from router.web.ops import Ops, windowed_scopes
 from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder
 from router.web.spending import spent, spent_and_held
+from router.web.traces import open_traces
 
 LAG_EVERY_S = 0.5
 NO_TASK = "none"
@@ -230,12 +231,15 @@ class App:
         rollouts = Rollouts(folder.current, store, ledger, clock, gauges.states)
         await rollouts.restore()
         warmth = Warmth(clock)
+        traces = open_traces(os.environ)
 
         def observe(outcome: Outcome) -> None:
             metrics.record(outcome)
             gauges.record(outcome)
             rollouts.note(outcome)
             log_outcome(outcome)
+            if traces:
+                traces.record(outcome)
             if outcome.ending is Ending.ANSWERED and outcome.usage and outcome.routed_model:
                 lengths.add(outcome.task, outcome.routed_model, outcome.usage.output_tokens)
 
@@ -264,7 +268,13 @@ class App:
         once = Once(results) if settings.idempotency == "on" else None
         self._hot = {
             ("POST", "/v1/chat/completions"): ChatEndpoint(
-                pipeline, rollouts.policies, clock, settings.largest_body_bytes, settings.body_within_s, once
+                pipeline,
+                rollouts.policies,
+                clock,
+                settings.largest_body_bytes,
+                settings.body_within_s,
+                once,
+                traced=traces is not None,
             ),
             ("GET", "/v1/models"): ops.models,
             ("GET", "/health/live"): ops.live,
@@ -290,6 +300,8 @@ class App:
                 for task in background:
                     task.cancel()
         await lanes.aclose()
+        if traces:
+            await asyncio.to_thread(traces.close)
         await results.aclose()
         await budgets.aclose()
         store.close()

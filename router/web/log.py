@@ -50,6 +50,7 @@ def log_outcome(outcome: Outcome) -> None:
         extra={
             "fields": {
                 "request_id": outcome.id,
+                "trace_id": outcome.trace.trace_id if outcome.trace else None,
                 "task": outcome.task,
                 "rule": outcome.rule,
                 "policy_revision": outcome.policy_revision,
