@@ -146,7 +146,7 @@ class App:
                 # FastAPI takes 0.3 s to import, which a start-up need not wait for.
                 self._admin = await asyncio.to_thread(self._make_admin)
             return self._admin
-        if path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/"):
+        if path.startswith(f"{CONSOLE_PATH}/"):
             return self._console
         allowed = [verb for verb, known in self._hot if known == path]
         if allowed:
@@ -280,6 +280,7 @@ class App:
             ("GET", "/health/live"): ops.live,
             ("GET", "/health/ready"): ops.ready,
             ("GET", "/metrics"): ops.metrics,
+            ("GET", CONSOLE_PATH): self._console,
         }
         self._make_admin = partial(_admin, settings, pipeline, folder, rollouts, budgets, clock)
 

@@ -142,6 +142,8 @@ def _simulates(settings: Settings, environ: Mapping[str, str]) -> bool:
 def _say(settings: Settings, url: str, simulated_url: str | None) -> None:
     """Print where the proxy is and what a newcomer needs to know."""
     print(f"Farthing serves {settings.policies}/ on {url} (OpenAI base URL: {url}/v1)", flush=True)
+    if settings.admin_key:
+        print(f"The console, for who has the admin key: {url}/console", flush=True)
     if simulated_url:
         print(
             ("No provider key is set, so answers" if settings.simulate == "auto" else "Answers")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from proxy import Proxy, running_provider, running_proxy
 
 from router.providers.simulated import SimulatedProvider
@@ -42,15 +42,7 @@ route:
   - name: short
     use: cheap
 """,
-    "accounts": """
-budget: {per_month_usd: 2000}
-accounts:
-  search-team:
-    keys: ["sha256:DIGEST"]
-    budget: {per_day_usd: 100, on_exceeded: warn}
-""",
 }
-OPEN = {name: text for name, text in FILES.items() if name != "accounts"}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +54,7 @@ def provider() -> Iterator[SimulatedProvider]:
 @pytest.fixture(scope="module")
 def proxy(provider: SimulatedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy whose callers need no key, and whose operators do."""
-    files = {name: text.replace("URL", provider.base_url) for name, text in OPEN.items()}
+    files = {name: text.replace("URL", provider.base_url) for name, text in FILES.items()}
     folder = tmp_path_factory.mktemp("console")
     with running_proxy(folder, files, settings={"admin_key": ADMIN_KEY}) as running:
         yield running
@@ -94,6 +86,14 @@ def watched(context: BrowserContext, proxy: Proxy) -> Watched:
         lambda request: None if request.url.startswith(f"{proxy.url}/") else found.elsewhere.append(request.url),
     )
     return found
+
+
+def enter(page: Page, proxy: Proxy) -> None:
+    """Open the console with the admin key, and wait until it shows its figures."""
+    page.goto(f"{proxy.url}/console")
+    page.get_by_label("Admin key").fill(ADMIN_KEY)
+    page.get_by_role("button", name="Show the figures").click()
+    expect(page.locator("#status")).to_have_text("live")
 
 
 @pytest.fixture

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from proxy import Proxy
+from proxy import Proxy, running_proxy
 
 from router.providers.simulated import SimulatedProvider
-from tests.console.conftest import ADMIN_KEY, Watched
+from tests.console.conftest import ADMIN_KEY, FILES, Watched, enter, watched
 
 LIVE_WITHIN_S = 3.0
 HOSTILE = '<img src=x onerror="document.title=1">'
-PICTURES = Path(__file__).parents[2] / "docs" / "console"
-
-
-def enter(page: Page, proxy: Proxy) -> None:
-    page.goto(f"{proxy.url}/console")
-    page.get_by_label("Admin key").fill(ADMIN_KEY)
-    page.get_by_role("button", name="Show the figures").click()
-    expect(page.locator("#status")).to_have_text("live")
-
-
-def rows_of(page: Page) -> int:
-    return page.locator("#requests tr").count()
 
 
 def test_a_request_appears_within_three_seconds(watch: Watched, proxy: Proxy, provider: SimulatedProvider) -> None:
@@ -208,19 +195,13 @@ CONTRASTS = """() => {
 """The contrast of every text with its ground; WCAG asks for 4.5."""
 
 
-@pytest.mark.skipif(
-    "FARTHING_PICTURES" not in os.environ, reason="FARTHING_PICTURES=1 takes the pictures of docs/ anew"
-)
-@pytest.mark.parametrize(
-    ("name", "scheme", "width"), [("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)]
-)
-def test_the_pictures_of_the_docs_are_taken(
-    browser: Browser, proxy: Proxy, provider: SimulatedProvider, name: str, scheme: str, width: int
+def test_without_an_admin_key_the_page_says_how_to_set_one(
+    browser: Browser, provider: SimulatedProvider, tmp_path: Path
 ) -> None:
-    PICTURES.mkdir(exist_ok=True)
-    with browser.new_context(
-        viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
-    ) as context:
-        page = context.new_page()
-        enter(page, proxy)
-        page.screenshot(path=PICTURES / f"{name}.png", full_page=False)
+    files = {name: text.replace("URL", provider.base_url) for name, text in FILES.items()}
+    with running_proxy(tmp_path, files) as proxy, browser.new_context() as context:
+        found = watched(context, proxy)
+        found.page.goto(f"{proxy.url}/console")
+        expect(found.page.locator("#shut")).to_contain_text("FARTHING_ADMIN_KEY")
+        expect(found.page.locator("#enter")).to_be_hidden()
+        assert found.errors == []

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from ledger.outcomes import NOW, answered, held, outcome
 from router.errors import StoreUnavailable
-from router.ledger.contract import Output, Store
+from router.ledger.contract import Grouping, Output, Store
 from router.ledger.open import open_store
+from router.ledger.recent import recent
 from router.ledger.rows import NAMES, row_of
-from router.values import EXACT_NUSD, Ending, Outcome, Usage
+from router.values import EXACT_NUSD, Attempt, Certainty, Ending, Outcome, Usage
 
 Write = Callable[..., int]
 
@@ -162,3 +163,23 @@ def test_a_ledger_that_is_away_is_told_without_its_password(run: Callable[[Corou
         with pytest.raises(StoreUnavailable, match=r"postgresql://127\.0\.0\.1:1/db can't be") as raised:
             broken()
         assert "secret" not in raised.value.message
+
+
+def test_the_last_requests_are_told_newest_first(store: Store, write: Write) -> None:
+    attempt = Attempt("cheap", "openai/gpt-4o-mini", "answered", 200, Usage(10, 5), 300, Certainty.REPORTED, 0.1)
+    write(answered("a", 300, attempts=(attempt,), facts={"input_tokens": 10}))
+    write(held("b", 900, at=NOW + timedelta(seconds=1), task="code"))
+    write(held("c", 900, at=NOW + timedelta(seconds=2)))
+    assert [request.id for request in recent(store, 2)] == ["c", "b"]
+    assert [request.id for request in recent(store, 9, task="support")] == ["c", "a"]
+    first = recent(store, 9)[-1]
+    assert (first.outcome, first.charged_nusd, first.facts) == ("answered", 300, {"input_tokens": 10})
+    assert [(tried.model, tried.reason, tried.charged_nusd) for tried in first.attempts] == [("cheap", "answered", 300)]
+
+
+@pytest.mark.parametrize(
+    ("by", "group"), [("day", "2026-11-21"), ("hour", "2026-11-21T12"), ("minute", "2026-11-21T12:30")]
+)
+def test_spend_is_summed_by_parts_of_time(store: Store, write: Write, by: Grouping, group: str) -> None:
+    write(answered("a", 300), answered("b", 200))
+    assert [(spend.group, spend.charged_nusd) for spend in store.spend((by,), None)] == [((group,), 500)]

@@ -68,6 +68,12 @@ function duration(ms) {
   return ms >= 1000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms)} ms`;
 }
 
+function when(at) {
+  const time = new Date(at);
+  const today = time.toDateString() === new Date().toDateString();
+  return today ? time.toLocaleTimeString() : time.toLocaleString();
+}
+
 function bar(parts, kind = "", label = "") {
   const attributes = label ? { role: "img", "aria-label": label } : {};
   const spans = parts.map(([share, className]) => {
@@ -121,7 +127,8 @@ function showSpend(spend, period) {
   at("baseline").textContent = usd(spend.baseline_usd);
   at("overhead").textContent = usd(spend.overhead_usd);
   at("requests-count").textContent = spend.requests.toLocaleString();
-  at("saved").textContent = usd(spend.saved_usd) + (spend.baseline_usd > 0 ? ` (${percent(spend.saved_usd, spend.baseline_usd)})` : "");
+  const share = spend.baseline_usd > 0 ? `${percent(spend.saved_usd, spend.baseline_usd)} of the baseline` : "";
+  at("saved").replaceChildren(usd(spend.saved_usd), element("small", { text: share }));
   at("saved").className = spend.saved_usd < 0 ? "bad" : spend.saved_usd > 0 ? "good" : "";
   showTime(buckets(spend.rows, period), period);
   showMix(sums(spend.rows, "model"), spend.requests);
@@ -136,7 +143,7 @@ function showTime(points, period) {
   at("time-to").textContent = labels.at(-1);
   at("time-most").textContent = `at most ${usd(most)} per ${period.by}`;
   const drawn = charts.time(labels, points.map((point) => point.cost), points.map((point) => point.baseline));
-  at("time-bars").hidden = drawn;
+  for (const id of ["time-bars", "time-from", "time-to"]) at(id).hidden = drawn;
   if (drawn) return;
   at("time-bars").replaceChildren(
     ...points.map((point) => {
@@ -195,12 +202,12 @@ function showRequests(requests) {
     ...requests.map((request) => {
       const bad = ["failed", "refused"].includes(request.outcome);
       const model = element("td", { text: request.model ?? "–" });
-      if (request.requested_model !== request.model) model.append(element("small", { text: `asked: ${request.requested_model}` }));
+      if (![request.model, "auto"].includes(request.requested_model)) model.append(element("small", { text: `asked: ${request.requested_model}` }));
       const outcome = element("td", { text: request.outcome, className: bad ? "bad" : "" });
       if (request.error) outcome.append(element("small", { text: request.error }));
       const held = request.outcome === "held";
       const saved = held || !request.baseline_usd ? "–" : usd(request.baseline_usd - request.cost_usd);
-      const time = element("td", { text: new Date(request.at).toLocaleTimeString(), title: request.id });
+      const time = element("td", { text: when(request.at), title: request.id, className: "brief" });
       const children = [time, cell(request.task), model, outcome, cell((held ? "≤ " : "") + usd(request.cost_usd), "number")];
       children.push(cell(saved, "number"), cell(held ? "–" : duration(request.latency_ms), "number"), cell(request.reason, "why"));
       const className = fresh && !fresh.has(request.id) ? "fresh" : "";
