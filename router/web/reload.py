@@ -139,6 +139,7 @@ class PolicyFolder:
                 }
                 for name, model in policies.models.items()
             },
+            "accounts": sorted(policies.accounts),
             "faults": list(self._faults),
         }
 

@@ -110,6 +110,7 @@ def test_a_picture_is_taken(
         enter(page, proxy)
         page.get_by_label("A chat request as JSON").fill("Where is my parcel?")
         page.get_by_role("combobox", name="Task").select_option("support")
+        page.get_by_role("combobox", name="Account").select_option("search-team")
         page.get_by_role("button", name="Explain").click()
         expect(page.locator("#explained")).to_contain_text("It would go to")
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")

@@ -220,10 +220,17 @@ function showPolicies(policies) {
   if (!changed("policies", policies)) return;
   const faults = policies.faults.length ? `; the last edit has faults: ${policies.faults.join(" · ")}` : "";
   at("revision").textContent = `Policies ${policies.revision}, in force since ${new Date(policies.since).toLocaleString()}${faults}`;
-  const chosen = at("task").value;
-  const tasks = Object.keys(policies.tasks).map((task) => element("option", { text: task, attributes: { value: task } }));
-  at("task").replaceChildren(element("option", { text: "as the request says", attributes: { value: "" } }), ...tasks);
-  at("task").value = chosen in policies.tasks ? chosen : "";
+  offer("task", "as the request says", Object.keys(policies.tasks));
+  offer("account", "none", policies.accounts);
+  at("account-label").hidden = policies.accounts.length === 0;
+}
+
+// Fills a list of choices, and keeps what was chosen where it is still there.
+function offer(id, none, names) {
+  const chosen = at(id).value;
+  const options = names.map((name) => element("option", { text: name, attributes: { value: name } }));
+  at(id).replaceChildren(element("option", { text: none, attributes: { value: "" } }), ...options);
+  at(id).value = names.includes(chosen) ? chosen : "";
 }
 
 // -- explain ----------------------------------------------------------------------------------------------------------
@@ -235,11 +242,11 @@ function bodyOf(text) {
 
 async function explain() {
   const mine = ++explaining;
-  const task = at("task").value;
+  const chosen = ["task", "account"].filter((id) => at(id).value).map((id) => [id, at(id).value]);
   const budget = at("budget").value.trim();
   let found;
   try {
-    const answer = await ask(`/admin/explain${task ? `?task=${encodeURIComponent(task)}` : ""}`, {
+    const answer = await ask(`/admin/explain?${new URLSearchParams(chosen)}`, {
       method: "POST",
       headers: { "content-type": "application/json", ...(budget ? { "x-farthing-budget-usd": budget } : {}) },
       body: bodyOf(at("body").value),
