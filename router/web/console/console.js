@@ -51,7 +51,7 @@ function element(tag, { text, className, title, children = [], attributes = {} }
   return made;
 }
 
-const cell = (text, className) => element("td", { text, className });
+const cell = (text, className, label) => element("td", { text, className, attributes: label ? { "data-label": label } : {} });
 
 function usd(amount) {
   if (amount === null || amount === undefined) return "–";
@@ -208,8 +208,8 @@ function showRequests(requests) {
       const held = request.outcome === "held";
       const saved = held || !request.baseline_usd ? "–" : usd(request.baseline_usd - request.cost_usd);
       const time = element("td", { text: when(request.at), title: request.id, className: "brief" });
-      const children = [time, cell(request.task), model, outcome, cell((held ? "≤ " : "") + usd(request.cost_usd), "number")];
-      children.push(cell(saved, "number"), cell(held ? "–" : duration(request.latency_ms), "number"), cell(request.reason, "why"));
+      const children = [time, cell(request.task), model, outcome, cell((held ? "≤ " : "") + usd(request.cost_usd), "number", "cost")];
+      children.push(cell(saved, "number", "saved"), cell(held ? "–" : duration(request.latency_ms), "number", "took"), cell(request.reason, "why"));
       const className = fresh && !fresh.has(request.id) ? "fresh" : "";
       return element("tr", { className, children, attributes: { "data-id": request.id } });
     }),
@@ -262,7 +262,7 @@ function explanation(answer) {
   const goes = answer.model
     ? `It would go to ${answer.model} by rule ${answer.rule} of task ${answer.task}: about ${usd(answer.estimate_usd)}, never more than ${usd(answer.ceiling_usd)}.`
     : `It would be refused: ${answer.refusal.message}`;
-  const budget = answer.budget_usd === null ? "Nothing limits its cost." : `It may cost ${usd(answer.budget_usd)}: ${answer.budget}.`;
+  const budget = answer.budget_usd === null ? "No budget limits a single request." : `It may cost ${usd(answer.budget_usd)}: ${answer.budget}.`;
   const rules = answer.rules.map((rule) =>
     element("tr", { children: [cell(rule.name), cell(rule.held ? "holds" : "does not hold", rule.held ? "good" : ""), cell(rule.why)] }),
   );
