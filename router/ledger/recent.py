@@ -6,6 +6,7 @@ import msgspec
 
 from router.ledger.contract import Store
 from router.ledger.rows import CORRECTION
+from router.values import Ending
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -50,15 +51,15 @@ _JSON = ("attempts", "facts")
 
 
 def recent(store: Store, limit: int, *, task: str | None = None) -> list[Recent]:
-    """Return the last `limit` requests, newest first, those under way among them; blocks.
+    """Return the last `limit` requests, newest first, those under way and shadows among them; blocks.
 
     Raises:
         StoreUnavailable: the ledger can't be read.
     """
-    query = f"SELECT {', '.join(_NAMES)} FROM requests WHERE outcome <> $1"  # noqa: S608  names are ours
-    values: list[str | int] = [CORRECTION]
+    query = f"SELECT {', '.join(_NAMES)} FROM requests WHERE outcome NOT IN ($1, $2)"  # noqa: S608  names are ours
+    values: list[str | int] = [CORRECTION, Ending.EXPERIMENT.value]
     if task is not None:
-        query += " AND task = $2"
+        query += " AND task = $3"
         values.append(task)
     values.append(limit)
     rows = store.ask(f"{query} ORDER BY at DESC, id DESC LIMIT ${len(values)}", values)

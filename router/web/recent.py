@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from router.ledger.contract import SHADOW_SUFFIX
 from router.ledger.recent import Recent, Tried
 from router.policy.decide import PINNED
 from router.policy.facts import Facts
@@ -59,6 +60,8 @@ def _attempt(attempt: Tried) -> dict[str, Any]:
 
 def reason_of(request: Recent, policies: PolicySet) -> str:
     """Say in one line why a request went where it did: who chose, what the rule saw, what failed on the way."""
+    if request.outcome == Ending.SHADOW:
+        return f"a copy of request {request.id.removesuffix(SHADOW_SUFFIX)} for a model on trial; nobody got its answer"
     said = [_choice(request, policies)]
     if request.outcome == Ending.REFUSED:
         said.append(f"refused: {request.refusal or 'no reason was recorded'}")
@@ -92,9 +95,11 @@ def _why(rule: Rule, request: Recent) -> str:
 
 def _instead(earlier: Sequence[Rule], rule: Rule, request: Recent) -> str:
     """Say whose place this choice took, where money or a model's limits ruled out what came first."""
+    facts = _facts(request)
+    if facts and facts.experiment:
+        return f"; {facts.experiment.side.value} of experiment {facts.experiment.name}"
     if request.routed_model is not None and not request.attempts[1:] and request.routed_model not in rule.use:
         return f"; no model that it uses could be paid for or take it, so {request.routed_model}"
-    facts = _facts(request)
     for before in earlier if facts else ():
         if facts and not before.when.needs() & PRIVATE and before.when.holds(facts):
             return f"; rule {before.name} held before it, but no model that it uses could be paid for or take it"

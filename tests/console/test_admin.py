@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
+import msgspec
 import pytest
 from proxy import Proxy
 
+from router.ledger.open import open_store
+from router.ledger.recent import Recent, recent
 from router.providers.simulated import Faults, SimulatedProvider
+from router.web.recent import reason_of
 from tests.console.conftest import ADMIN
 
 LONG = "word " * 500
@@ -126,3 +131,19 @@ def test_there_is_nothing_else_below_the_console(proxy: Proxy, path: str) -> Non
     answer = proxy.http.get(path)
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "not_found"
+
+
+def test_the_part_in_an_experiment_is_told(proxy: Proxy) -> None:
+    """As the ledger has it of a canary, and of the copy of a request that a shadow got."""
+    answer = proxy.ask()
+    (before,) = (found for found in _recent(proxy) if found.id == proxy.row_of(answer)["id"])
+    drawn = {"name": "newer", "version": "1", "side": "canary", "model": "other", "point": 0.1}
+    canary = msgspec.structs.replace(before, routed_model="other", facts=before.facts | {"experiment": drawn})
+    assert reason_of(canary, proxy.app.folder.current()) == "rule routine: always; canary of experiment newer"
+    shadow = msgspec.structs.replace(before, id=f"{before.id}.s", outcome="shadow")
+    assert reason_of(shadow, proxy.app.folder.current()).startswith(f"a copy of request {before.id} for a model")
+
+
+def _recent(proxy: Proxy) -> list[Recent]:
+    with closing(open_store(proxy.app.settings.ledger_url, read_only=True)) as store:
+        return recent(store, 50)
