@@ -185,7 +185,8 @@ function showBudgets(budgets) {
     const name = budget.scope === "global" ? "everything" : `${budget.scope} ${budget.name}`;
     const used = `${usd(budget.spent_usd)} of ${usd(budget.limit_usd)} (${budget.used_pct.toFixed(1)} %)`;
     const parts = [[(100 * budget.spent_usd) / budget.limit_usd, ""], [(100 * budget.held_usd) / budget.limit_usd, "held"]];
-    const kind = budget.used_pct >= 100 ? "bad" : "";
+    // As the alerts do: from 95 % no request of usual size may fit any more.
+    const kind = budget.used_pct >= 95 ? "bad" : budget.used_pct >= 80 ? "near" : "";
     const title = element("p", { children: [element("span", { text: `${name}, this ${budget.window}` }), element("span", { text: used })] });
     const rest = `${usd(budget.remaining_usd)} left, ${usd(budget.held_usd)} held; begins anew ${new Date(budget.ends_at).toLocaleString()}`;
     const soft = budget.on_exceeded === "warn" ? "; it only warns" : "";
