@@ -74,12 +74,17 @@ class Report:
             self.faults.append(fault)
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that `word` was likely meant to be, or None where none is near."""
+    near = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.7)
+    return near[0] if near else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return '; did you mean "support"?' for the nearest known word, or their list where none is near."""
     words = [*known]
-    near = difflib.get_close_matches(word[:100], words, n=1, cutoff=0.7)
-    if near:
-        return f'; did you mean "{near[0]}"?'
+    if near := nearest(word, words):
+        return f'; did you mean "{near}"?'
     return f" (known: {listed(words)})" if len(words) <= MOST_LISTED else ""
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from router.policy.document import Items, Leaf, Table, at, entries_at, texts_at
+from router.policy.document import Items, Leaf, Node, Table, at, entries_at, texts_at
 from router.policy.environment import report_strays
-from router.policy.fault import Place, Report
+from router.policy.fault import Place, Report, did_you_mean, nearest, shown
 from router.policy.names import Names, check_name, check_version
 from router.policy.policy import Account, Budget
 from router.policy.schema import AccountsFile, AccountShape, BudgetShape, TaskBudgetShape
@@ -34,8 +34,7 @@ def read_accounts(root: Table, names: Names, report: Report) -> Accounts:
     report_strays(root, report)
     _check_digests(root, report)
     for entry in entries_at(root, "accounts").values():
-        for task, place in texts_at(entry.value, "tasks"):
-            check_name(task, names.tasks, "task", place, report)
+        _check_tasks(entry.value, names, report)
     if shape is None or report.stops:
         return NOBODY
     accounts = {name: _account(name, account) for name, account in shape.accounts.items()}
@@ -58,6 +57,18 @@ def _check_digests(root: Table, report: Report) -> None:
                 )
             else:
                 owners[digest] = (name, key.place)
+
+
+def _check_tasks(account: Node, names: Names, report: Report) -> None:
+    """Report the tasks that are not there; beside one that is, a strange name may be that of a file to come."""
+    tasks = [*texts_at(account, "tasks")]
+    known = names.tasks or frozenset()
+    to_come = any(task in known for task, _ in tasks)
+    for task, place in tasks:
+        if to_come and task not in known and nearest(task, known) is None:
+            report.warning(place, f"there is no task {shown(task)} yet{did_you_mean(task, sorted(known))}")
+        else:
+            check_name(task, names.tasks, "task", place, report)
 
 
 def _account(name: str, shape: AccountShape) -> Account:
