@@ -9,24 +9,28 @@ from router.policy.document import Leaf
 from router.policy.fault import Place
 
 _ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|.)", re.DOTALL)
-_CONTINUED = re.compile(r"(?:\\\r?\n[ \t]*)+")
-_BLANK = re.compile(r"[ \t\r\n]*")
+_CONTINUED = re.compile(r"(?:\\\n[ \t]*)+")
+_ANCHOR = re.compile(r"(?:&\S+\s+)?")
+_BLANK = re.compile(r"[ \t\n]*")
 
 
 def place_within(leaf: Leaf, offset: int) -> Place:
     """Return the place of the character at `offset` of a text; the text's own where what is written is not kept."""
-    positions = [*_positions(leaf.written, str(leaf.value))]
+    written = leaf.written.replace("\r\n", "\n")
+    positions = [*_positions(written, str(leaf.value))]
     if offset >= len(positions):
         return leaf.place
-    before = leaf.written[: positions[offset]].split("\n")
+    before = written[: positions[offset]].split("\n")
     column = len(before[-1]) + (leaf.place.column if len(before) == 1 else 1)
     return Place(leaf.place.line + len(before) - 1, column)
 
 
 def _positions(written: str, value: str) -> Iterator[int]:
     """Yield where in `written` each character of `value` stands, and where its end does."""
-    style = written[:1]
-    position = 1 if style in ("'", '"') else written.find("\n") + 1 if style in ("|", ">") else 0
+    anchor = _ANCHOR.match(written)
+    begin = anchor.end() if anchor else 0
+    style = written[begin : begin + 1]
+    position = written.find("\n") + 1 if style in ("|", ">") else begin + (style in ("'", '"'))
     for character in value:
         if style == '"' and (continued := _CONTINUED.match(written, position)):
             position = continued.end()

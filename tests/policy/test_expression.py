@@ -99,6 +99,11 @@ def test_a_bad_expression_is_refused_in_our_words_at_its_place(text: str, offset
         "\n  cel: x > 5 &&\n    y\n      && nope",
         '\n  cel: "x > 5 && \\\n    y &&\n    nope"',
         "{cel: '😀 nope'}",
+        '{cel: &late "x && nope"}',
+        "\n  cel: &late >-\n    x > 5 &&\n    nope",
+        "\r\n  cel: |\r\n    x > 5 &&\r\n      y && nope\r\n",
+        "\r\n  cel: >-\r\n    x > 5 &&\r\n    y && nope\r\n",
+        '\r\n  cel: "x > 5 && \\\r\n    nope"',
     ],
 )
 def test_a_place_within_an_expression_is_found_however_it_is_written(written: str) -> None:
