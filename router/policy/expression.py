@@ -113,6 +113,8 @@ def compile_expression(text: str) -> Expression:
     given = checked.return_type().name()
     if given not in ("BOOL", "DYN"):
         raise BadExpression((Slip(0, f"the expression gives {_type_said(given.lower())}, not true or false"),))
+    if slips := tuple(_bad_patterns(text)):
+        raise BadExpression(slips)
     facts, program = frozenset(_facts_read(text)), _runner().compile(text)
     if problem := _sure_failure(program, facts):
         raise BadExpression((Slip(0, problem),))
@@ -128,13 +130,31 @@ def _facts_read(text: str) -> Iterator[str]:
             yield name
 
 
+_TEXT = r"""[rR]?(?:'{3}(?s:.*?)'{3}|"{3}(?s:.*?)"{3}|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
+_TEXT_OR_PATTERN = re.compile(rf"//[^\n]*|\.\s*matches\s*\(\s*(?P<pattern>{_TEXT})|{_TEXT}")
+
+
+def _bad_patterns(text: str) -> Iterator[Slip]:
+    """Yield each regular expression, written out in `matches('…')`, that can't be compiled.
+
+    It is tried alone: within the whole, `&&` and `||` may never come to it on the facts it is tried on.
+    """
+    for found in _TEXT_OR_PATTERN.finditer(text):
+        if (pattern := found["pattern"]) is None:
+            continue
+        try:
+            value = _runner().compile(f"''.matches({pattern})").eval(data={}).value()
+        except RuntimeError:
+            continue  # A raw text that ends in a backslash is not what it seems here.
+        if isinstance(value, str) and (said := re.search(r"invalid regular expression: (.*)", value)):
+            yield Slip(found.start("pattern"), f"the regular expression can't be used: {said[1]}")
+
+
 def _sure_failure(program: _Program, facts: frozenset[str]) -> str | None:
-    """Try it on plain facts: what reads none, or has a regular expression that can't be compiled, fails on all."""
-    value = program.eval(data={name: _READS[name](_PLAIN) for name in facts}).value()
-    if isinstance(value, str) and (found := re.search(r"invalid regular expression: (.*)", value)):
-        return f"the regular expression can't be used: {found[1]}"
+    """Say how an expression that reads no fact comes out, for that is how it always does."""
     if facts:
         return None
+    value = program.eval(data={}).value()
     said = f"fails: {_failure(value)}" if not isinstance(value, bool) else "holds" if value else "is false"
     return f"the expression reads no fact, so it always {said}"
 
@@ -146,7 +166,6 @@ _READS: Mapping[str, Callable[[Facts], object]] = {
     "metadata": lambda facts: dict(facts.metadata),
     "text": lambda facts: facts.text[:LOOKED_AT_CHARS],
 }
-_PLAIN = Facts(input_tokens=1, max_output_tokens=1, difficulty=0.5, account="a", budget_remaining_usd=1.0)
 
 _ORDERED = ("_<_", "_<=_", "_>_", "_>=_")
 _EQUAL = ("_==_", "_!=_")
@@ -239,8 +258,8 @@ def _offset(text: str, line: int, column: int) -> int:
 
 
 def _begun(message: str, text: str, offset: int) -> int:
-    """Return where an unknown function's name begins; cel-cpp gives the place of its bracket."""
-    name = re.match(r"undeclared reference to '(\w+)'", message)
+    """Return where a function's name begins; cel-cpp gives the place of its bracket."""
+    name = re.match(r"(?:undeclared reference to|found no matching overload for) '(\w+)'", message)
     if name and text[offset : offset + 1] == "(" and text[:offset].endswith(name[1]):
         return offset - len(name[1])
     return offset
@@ -252,7 +271,7 @@ def _syntax_said(message: str) -> str:
         return "not valid CEL"
     if "<EOF>" in token[1]:
         return "not valid CEL: the expression ends too early"
-    return f"not valid CEL: {token[1][-40:]} can't stand here"
+    return f"not valid CEL: {token[1].strip()[-40:]} can't stand here"
 
 
 def _checked_said(message: str, text: str, offset: int) -> str:

@@ -77,7 +77,10 @@ def test_an_expression_needs_the_facts_it_reads_and_no_others(text: str, facts: 
         ("hour 5", 5, "not valid CEL: 5 can't stand here"),
         ("(" * 500, 0, "the expression is nested too deeply"),
         ("1 / 0 == 1", 0, "the expression reads no fact, so it always fails: it divides by zero"),
-        ("text.matches('[z-a]')", 0, "the regular expression can't be used: invalid character class range: z-a"),
+        ("text.matches('[z-a]')", 13, "the regular expression can't be used: invalid character class range: z-a"),
+        ("stream && hour > 3 && text.matches( r'(a')", 36, "the regular expression can't be used: missing ): (a"),
+        ("text.startsWith(5)", 5, "`startsWith` can't take text and a whole number"),
+        ("stream && hour = 5", 15, "not valid CEL: = can't stand here"),
         ("stream || " * 500 + "stream", 0, f"the expression is longer than {LONGEST_EXPRESSION:,} characters"),
     ],
 )  # fmt: skip
@@ -85,6 +88,22 @@ def test_a_bad_expression_is_refused_in_our_words_at_its_place(text: str, offset
     with pytest.raises(BadExpression) as raised:
         compile_expression(text)
     assert [(slip.offset, slip.message) for slip in raised.value.slips] == [(offset, message)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"text.matches('it\'s (a|b)')",
+        r"text.matches(r'a\\') || text.contains('(')",
+        "matches('(a', text)",
+        "text.contains(\"matches('(a')\")",
+        "stream // as in matches('(a')",
+        "text.matches('(?i)a' + 'b')",
+        "text.matches(language)",
+    ],
+)
+def test_a_pattern_that_may_well_be_good_is_not_refused(text: str) -> None:
+    assert compile_expression(text).needs()
 
 
 @pytest.mark.parametrize(
