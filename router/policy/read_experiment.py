@@ -9,7 +9,8 @@ from router.policy.document import Node, Table, at, entries_at, key_place, text_
 from router.policy.experiment import HEADER, Canary, Experiment, Guard, Guards, Measure, Shadow, Sign
 from router.policy.fault import Report
 from router.policy.names import Names, check_name
-from router.policy.schema import CanaryShape, GuardsShape, RuleShape, ShadowShape
+from router.policy.schema import CanaryShape, ExperimentShape, GuardsShape, RuleShape, ShadowShape
+from router.policy.shape import strange_keys
 from router.values import nusd_limit
 
 ABORT_AFTER = 20
@@ -31,7 +32,8 @@ def check_experiment(rule: Node, names: Names, report: Report) -> None:
             if used[:1] == [model] and not report.knows(place):
                 report.error(place, f'"{model[:60]}" is what this rule uses first already; try another model')
     parts = entries_at(rule, *path)
-    if "canary" not in parts and "shadow" not in parts:
+    meant = strange_keys(at(rule, *path), ExperimentShape).values()
+    if {"canary", "shadow"}.isdisjoint([*parts, *meant]):
         report.error(key_place(rule, path), "`experiment` tries nothing; give it a `canary` or a `shadow`")
     for name in ("abort_when", "promote_when"):
         if name in parts and "canary" not in parts:

@@ -13,7 +13,7 @@ from router.policy.environment import VARIABLE, filled, report_strays, unset_in
 from router.policy.fault import Place, Report
 from router.policy.names import AUTO, check_version
 from router.policy.schema import FREE, DeadlinesShape, ModelsFile, ModelShape, PriceShape, TargetShape
-from router.policy.shape import read_shape
+from router.policy.shape import read_shape, strange_keys
 from router.policy.target import UNKNOWN_OUTPUT_LIMIT, Deadlines, Model, Target
 from router.pricing import Catalogue, Price, PriceOverride, TierOverride, override_price
 from router.tokens import rules_for
@@ -43,7 +43,8 @@ class ModelsReader:
     def _check(self, place: Place, model: Node) -> None:
         """Report what no shape can say: secrets, unset URLs, no price, targets given twice or never."""
         single, several = at(model, "target"), at(model, "targets")
-        if isinstance(model, Table) and (single is None) == (several is None):
+        meant = strange_keys(model, ModelShape).values()
+        if isinstance(model, Table) and (single is None) == (several is None) and "target" not in meant:
             self.report.error(place, "a model has either `target` or `targets`; give one of them")
         optional = at(model, "optional")
         for holder in (model, *items_at(model, "targets")):

@@ -30,7 +30,7 @@ from router.policy.read_experiment import check_experiment, experiment_of
 from router.policy.read_tests import check_tests, read_tests
 from router.policy.read_verify import check_verify, verify_of
 from router.policy.schema import MatchShape, RuleShape, TaskFile
-from router.policy.shape import read_shape
+from router.policy.shape import read_shape, strange_keys
 from router.policy.sharing import Scope
 from router.policy.when import WhenCompiler
 
@@ -92,7 +92,8 @@ def _check_match(root: Table, names: Names, report: Report) -> None:
     match = at(root, "match")
     if not isinstance(match, Table):
         return
-    if not any(entries_at(match, key) or [*texts_at(match, key)] for key in ("models", "accounts", "headers")):
+    claims = any(entries_at(match, key) or [*texts_at(match, key)] for key in ("models", "accounts", "headers"))
+    if not claims and not strange_keys(match, MatchShape):
         report.error(key_place(root, ("match",)), "`match` claims nothing; give it models, accounts or headers")
     for model, place in texts_at(match, "models"):
         if names.models and model in names.models:
@@ -119,7 +120,8 @@ def _conditions(rules: tuple[Node, ...], names: Names, scope: Scope, report: Rep
     for rule in rules:
         when = at(rule, "when")
         if when is None:
-            conditions.append(Always())
+            # A strange key may be the `when`, so that nothing is said of what such a rule leaves to others.
+            conditions.append(None if strange_keys(rule, RuleShape) else Always())
         elif when.plain() is None:
             conditions.append(None)
         else:

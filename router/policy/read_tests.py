@@ -23,7 +23,8 @@ from router.policy.expectation import Bounds, Expected, Given, PolicyTest
 from router.policy.facts import Facts
 from router.policy.fault import Report, did_you_mean
 from router.policy.names import AUTO, Names, check_name
-from router.policy.schema import BoundsShape, ExpectShape, FactsShape, GivenShape, TaskFile
+from router.policy.schema import BoundsShape, ExpectShape, FactsShape, GivenShape, TaskFile, TestShape
+from router.policy.shape import strange_keys
 
 
 def check_tests(root: Table, rules: frozenset[str], names: Names, report: Report) -> None:
@@ -38,7 +39,8 @@ def check_tests(root: Table, rules: frozenset[str], names: Names, report: Report
         if name is not None:
             named.setdefault(name, place_of(test, ("name",)).line)
         request = at(test, "request")
-        if (request is None) == (at(test, "facts") is None):
+        meant = {"request", "facts"} & {*strange_keys(test, TestShape).values()}
+        if (request is None) == (at(test, "facts") is None) and not meant:
             report.error(test.place, "a test has either a `request` or `facts`; give one of them")
         if isinstance(request, Table):
             _check_request(request, report)

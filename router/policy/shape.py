@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from types import UnionType
 from typing import Annotated, TypeVar, Union, get_args, get_origin
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from router.policy.document import Items, Leaf, Node, Path, Step, Table, entries_at, is_empty, key_place, place_of
-from router.policy.fault import Report, did_you_mean, shown
+from router.policy.fault import Report, did_you_mean, nearest, shown
 from router.policy.schema import DIGEST, HEADER, MODEL_NAME, NAME, OWN_CHECK, STICKY, TARGET, Shape
 
 ShapeT = TypeVar("ShapeT", bound=Shape)
@@ -41,6 +41,18 @@ def free_form(path: Path) -> bool:
     return path[:1] == ("tests",) and (path[2:3] == ("request",) or path[2:4] == ("facts", "metadata"))
 
 
+def strange_keys(node: Node | None, shape: type[Shape]) -> Mapping[str, str | None]:
+    """Return the keys of a mapping that its shape lacks, and the key that each was likely meant to be.
+
+    For checks that would otherwise tell a second fault: that what is only misspelt is missing.
+    """
+    return _meant(entries_at(node), _keys_at(shape, ()))
+
+
+def _meant(written: Iterable[str], known: Collection[str]) -> Mapping[str, str | None]:
+    return {key: nearest(key, known) for key in written if key not in known}
+
+
 def _without_empty(node: Node, path: Path, report: Report) -> object:
     """Return the plain value without the keys and items that have none, each of which is reported."""
     if isinstance(node, Leaf) or free_form(path):
@@ -63,7 +75,9 @@ def _without_empty(node: Node, path: Path, report: Report) -> object:
 def _report_detail(root: Table, shape: type[Shape], detail: ErrorDetails, report: Report) -> None:
     path: Path = tuple(detail["loc"])
     if detail["type"] == "missing":
-        if str(path[-1]) not in entries_at(root, *path[:-1]):
+        written = entries_at(root, *path[:-1])
+        meant = _meant(written, _keys_at(shape, path[:-1])).values()
+        if path[-1] not in written and path[-1] not in meant:
             report.error(place_of(root, path), _missing(path))
         return
     if detail["type"] == "extra_forbidden":
