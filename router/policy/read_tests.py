@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -10,6 +11,7 @@ from router.chat import ChatBody
 from router.errors import InvalidRequest
 from router.policy.document import (
     Node,
+    Path,
     Table,
     at,
     entries_at,
@@ -25,6 +27,8 @@ from router.policy.fault import Report, did_you_mean
 from router.policy.names import AUTO, Names, check_name
 from router.policy.schema import BoundsShape, ExpectShape, FactsShape, GivenShape, TaskFile, TestShape
 from router.policy.shape import strange_keys
+
+_STEP = re.compile(r"\[([0-9]{1,9})\]|([^.\[\]]+)")
 
 
 def check_tests(root: Table, rules: frozenset[str], names: Names, report: Report) -> None:
@@ -91,9 +95,13 @@ def _check_request(request: Table, report: Report) -> None:
     try:
         ChatBody(_body(request))
     except InvalidRequest as error:
-        # Only a path of member names is safe to follow: a message's place in a list is not in it.
-        param = [step for step in (error.param or "").split(".") if step and "[" not in step]
-        report.error(place_of(request, tuple(param)), f"not a request: {error.message}")
+        report.error(place_of(request, _path(error.param or "")), f"not a request: {error.message}")
+
+
+def _path(param: str) -> Path:
+    """Return the steps of a place like `messages[0].content`."""
+    steps = (step.groups() for step in _STEP.finditer(param))
+    return tuple(int(index) if index else name for index, name in steps)
 
 
 def _body(request: Node) -> bytes:
