@@ -719,6 +719,7 @@ def test_a_fine_tune_has_its_own_price_not_that_of_its_base() -> None:
     [
         ("openai", "gpt-4o-minni", "Near it: openai/gpt-4o-mini"),
         ("anthropic", "gpt-4o-mini", "At other providers: "),
+        ("opnai", "gpt-4o", "At other providers: openai/gpt-4o,"),
         ("gemini", "azure/gpt-4o", "no entry for this model at this provider"),
         ("openai", "ft:gpt-99:acme::1", "no entry for this model at this provider"),
         ("openai", "support-ft-v3", "Give it a `price:` in models.yaml, or `price: free`"),

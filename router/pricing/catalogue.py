@@ -105,7 +105,9 @@ class Catalogue:
             if _is_of(provider, _provider_of(raw))
         ]
         near = [f"{provider}/{name}" for name in difflib.get_close_matches(model, own, n=3)]
-        elsewhere = [name for name in self._entries if name == model or name.endswith(f"/{model}")][:3]
+        named_so = [name for name in self._entries if name == model or name.endswith(f"/{model}")]
+        targets = [f"{_provider_of(self._entries[name])}/{name}" if name == model else name for name in named_so]
+        elsewhere = sorted(targets, key=lambda target: -_likeness(target.partition("/")[0], provider))[:3]
         hints = f" Near it: {', '.join(dict.fromkeys(near))}." if near else ""
         hints += f" At other providers: {', '.join(elsewhere)}." if elsewhere else ""
         return UnpricedModel(
@@ -140,6 +142,10 @@ def _date(found: re.Match[bytes]) -> date | None:
         return date(int(found[1]), int(found[2]), int(found[3]))
     except ValueError:
         return None
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _names_to_try(provider: str, model: str) -> tuple[str, ...]:
