@@ -22,6 +22,8 @@ class Place(NamedTuple):
 
 
 START = Place(1, 1)
+SHORTEST_BEGINNING = 3
+"""Of a word, to be taken for what was meant: "saturday" for "sat"."""
 MOST_LISTED = 20
 """Of the words that could stand in a place; more would hide the message."""
 
@@ -75,9 +77,13 @@ class Report:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that `word` was likely meant to be, or None where none is near."""
-    near = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.7)
-    return near[0] if near else None
+    """Return the known word that `word` was likely meant to be, in whatever case, or None where none is near."""
+    words = {each.lower(): each for each in known}
+    written = word[:100].lower()
+    if near := difflib.get_close_matches(written, words, n=1, cutoff=0.7):
+        return words[near[0]]
+    shorter = [each for each in words if len(each) >= SHORTEST_BEGINNING and written.startswith(each)]
+    return words[max(shorter, key=len)] if shorter else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

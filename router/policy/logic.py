@@ -96,11 +96,17 @@ def _conflict(case: Case) -> str | None:
         if _excludes(comparisons, negated):
             said = " and ".join(dict.fromkeys(map(_said, comparisons)))
             if len(comparisons) > 1:
-                return f"{said} exclude each other"
+                return f"{said} exclude each other{_midnight_hint(comparisons)}"
             return (
                 f"{said} is what `not` rules out" if comparisons[0].fact == "has" else f"{said} is true of no request"
             )
     return None
+
+
+def _midnight_hint(comparisons: list[Comparison]) -> str:
+    ends = {each.operator[:2] for each in comparisons if each.operator in _ORDERED}
+    over_midnight = comparisons[0].fact == "hour" and ends == {"gt", "lt"}
+    return "; across midnight, write `any: [{hour: …}, {hour: …}]`" if over_midnight else ""
 
 
 def _excludes(comparisons: list[Comparison], negated: Iterable[Case]) -> bool:

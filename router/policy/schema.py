@@ -99,7 +99,12 @@ def _free(value: object) -> object:
 
 
 def _bounds(value: object) -> object:
-    return {"eq": value} if isinstance(value, int | Decimal) and not isinstance(value, bool) else value
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return {"eq": value}
+    if isinstance(value, dict):
+        return value
+    said = f"must be a number, or a mapping of bounds like {{lte: 0.01}}; not {shown(value)}"
+    raise PydanticCustomError("farthing", "{said}", {"said": said})
 
 
 def _schema_or_true(value: object) -> object:

@@ -80,6 +80,9 @@ class Scope:
     under_way: list[str] = field(default_factory=list)
     """The conditions that are being compiled, each resting on the next; one list for the whole folder."""
 
+    def knows(self, name: str) -> bool:
+        return name in self.definitions
+
     def compiled(self, name: str, place: Place, report: Report) -> Condition | None:
         definition = self.definitions.get(name)
         if definition is None:

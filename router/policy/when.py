@@ -37,12 +37,19 @@ Value = str | bool | int | float
 class NamedConditions(Protocol):
     """The conditions that a file can name."""
 
+    def knows(self, name: str) -> bool:
+        """Say whether there is a condition of this name, with a fault or without."""
+        ...
+
     def compiled(self, name: str, place: Place, report: Report) -> Condition | None:
         """Return the condition of this name; None where it has a fault, which is reported: at `place`, or its own."""
         ...
 
 
 class _NoConditions:
+    def knows(self, name: str) -> bool:
+        return False
+
     def compiled(self, name: str, place: Place, report: Report) -> Condition | None:
         report.error(place, f"unknown condition {shown(name)}; the file has no `conditions`")
         return None
@@ -86,7 +93,8 @@ class WhenCompiler:
             return self._expression(entry.value)
         fact = FACTS.get(key)
         if fact is None:
-            return self._fault(entry.place, _unknown_fact(key))
+            meant = f"; write `condition: {key}`" if self.named.knows(key) else ""
+            return self._fault(entry.place, f"unknown fact {shown(key)}{meant}" if meant else _unknown_fact(key))
         if fact.kind in ("headers", "metadata"):
             return self._by_name(key, fact, entry)
         return self._comparisons(key, fact, entry, "")
@@ -234,7 +242,7 @@ class WhenCompiler:
                 node.place, f'`{key}` is two or three small letters, like "en", or "und"; not {shown(value)}'
             )
         if key == "account" and self.accounts is not None and value not in self.accounts:
-            hint = did_you_mean(value, sorted(self.accounts))
+            hint = did_you_mean(value, sorted(self.accounts)) if self.accounts else "; accounts.yaml names none"
             return self._no(node.place, f"unknown account {shown(value)}{hint}")
         return value
 
