@@ -218,10 +218,15 @@ def compare_header(header: str, name: Operator, operand: Operand) -> Comparison:
 
 
 def compare_metadata(path: str, name: Operator, operand: Operand) -> Comparison:
-    """Compare one member of the body's metadata, taken as the operand's type; another is not known."""
+    """Compare one member of the body's metadata, taken as the operand's type; another is not known.
+
+    A list `contains` its items.
+    """
     sample = operand[0] if isinstance(operand, tuple) else operand
     convert: Callable[[object], object]
-    if isinstance(sample, bool):
+    if name == "contains":
+        convert = _as_text_or_list
+    elif isinstance(sample, bool):
         convert = _as_flag
     elif isinstance(sample, int | float):
         convert = _as_number
@@ -262,6 +267,10 @@ def _as_text(value: object) -> object:
     return _only(str, value)
 
 
+def _as_text_or_list(value: object) -> object:
+    return value if isinstance(value, list) else _as_text(value)
+
+
 def _only(kind: type, value: object) -> object:
     return value if isinstance(value, kind) else None
 
@@ -275,7 +284,7 @@ def _is_not_in(value: object, operand: object) -> bool:
 
 
 def _contains(value: object, operand: object) -> bool:
-    return isinstance(value, str) and isinstance(operand, str) and operand in value
+    return isinstance(value, str | list) and isinstance(operand, str) and operand in value
 
 
 def _matches(value: object, operand: object) -> bool:

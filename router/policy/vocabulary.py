@@ -23,7 +23,8 @@ OPERATORS: Mapping[Operator, str] = MappingProxyType(
         "lte": "Is this or less.",
         "in": "Is one of these (for `has`: has any of these).",
         "not_in": "Is none of these; holds where the fact is not known.",
-        "contains": "Holds this text, letter for letter (for `has`: has this, or all of these).",
+        "contains": "Holds this text, letter for letter (for `has`: has this, or all of these; "
+        "for a list in `metadata`: has this item).",
         "matches": "Has a part that matches this regular expression, in the first 16,384 characters. `(?i)` "
         "ignores case. The dialect is Rust's `regex`: no look-around and no back-references, so that its "
         "time is bounded.",

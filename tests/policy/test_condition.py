@@ -126,6 +126,10 @@ def test_a_header_s_name_is_found_in_any_case_and_its_value_as_it_is() -> None:
         ("{metadata: {beta: true}}", {"beta": "true"}, True),
         ("{metadata: {beta: true}}", {"beta": 1}, False),
         ("{metadata: {tags: {in: [a, b]}}}", {"tags": ["a"]}, False),
+        ("{metadata: {tags: {contains: a}}}", {"tags": ["b", "a"]}, True),
+        ("{metadata: {tags: {contains: a}}}", {"tags": ["ab", 5, None]}, False),
+        ("{metadata: {tags: {contains: a}}}", {"tags": "cab"}, True),
+        ("{metadata: {tags: {contains: a}}}", {"tags": {"a": 1}}, False),
     ],
 )
 def test_metadata_is_compared_as_its_operand(when: str, metadata: dict[str, object], held: bool) -> None:
