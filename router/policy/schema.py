@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.json_schema import models_json_schema
 from pydantic_core import PydanticCustomError
 
+from router.policy.environment import VARIABLE
 from router.policy.fault import did_you_mean, shown
 from router.policy.vocabulary import (
     COMBINATIONS,
@@ -134,6 +135,10 @@ References = Annotated[
     ),
 ]
 Text = Annotated[StrictStr, Field(min_length=1)]
+KeyVariable = Annotated[
+    StrictStr, Field(min_length=1), WithJsonSchema({"type": "string", "pattern": f"^{VARIABLE.pattern}$"})
+]
+"""Its form is checked where models are read, in words that quote no secret."""
 Count = Annotated[StrictInt, Field(ge=1, le=LARGEST_COUNT)]
 CountOrNone = Annotated[StrictInt, Field(ge=0, le=LARGEST_COUNT)]
 Dollars = Annotated[
@@ -263,7 +268,7 @@ class TargetShape(Shape):
     target: Annotated[StrictStr, Field(pattern=TARGET)] = Field(description="provider/model, as the provider names it.")
     weight: Weight = Field(Decimal(1), description="Its share of the load, beside the other targets' weights.")
     base_url: Text | None = Field(None, description=BASE_URL)
-    api_key: Text | None = Field(None, description=API_KEY)
+    api_key: KeyVariable | None = Field(None, description=API_KEY)
 
 
 class LimitsShape(Shape):
@@ -285,7 +290,7 @@ class ModelShape(Shape):
         None, description="Several endpoints that share the load by weight, in place of `target`."
     )
     base_url: Text | None = Field(None, description=BASE_URL)
-    api_key: Text | None = Field(None, description=API_KEY)
+    api_key: KeyVariable | None = Field(None, description=API_KEY)
     price: Annotated[
         PriceShape | None,
         BeforeValidator(_free),
@@ -684,9 +689,10 @@ def _comparison_schema(fact: FactWord) -> dict[str, object]:
     value = _value_schema(fact)
     many = {"type": "array", "items": value, "minItems": 1}
     one_or_many = {"anyOf": [value, many]}
+    choice = one_or_many if fact.kind == "set" else many
     operands: Mapping[Operator, object] = {
-        "in": many,
-        "not_in": many,
+        "in": choice,
+        "not_in": choice,
         "contains": one_or_many if fact.kind == "set" else {"type": "string", "minLength": 1},
         "matches": {"type": "string", "minLength": 1},
     }
@@ -717,6 +723,8 @@ def _value_schema(fact: FactWord) -> dict[str, object]:
     }
     if fact.kind != "number":
         words: dict[str, object] = {"enum": list(fact.words)} if fact.words else {}
+        if fact.pattern:
+            words["pattern"] = f"^({fact.pattern})$"
         return types.get(fact.kind, {"type": "string", **words})
     limits = {"minimum": fact.least, "maximum": fact.most}
     bounds = {name: limit for name, limit in limits.items() if limit is not None}
@@ -739,6 +747,8 @@ def _tidied(schema: object) -> object:
         choices = [choice for choice in choices if choice != {"type": "null"}]
         rest = {key: value for key, value in kept.items() if key != "anyOf"}
         return {**choices[0], **rest} if len(choices) == 1 else {"anyOf": choices, **rest}
+    if "patternProperties" in kept:
+        kept["additionalProperties"] = False
     if isinstance(kept.get("description"), str):
         kept["description"] = " ".join(str(kept["description"]).split())
     return kept

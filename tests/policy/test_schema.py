@@ -7,14 +7,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from broken_folder import BROKEN
+from broken_folder import BROKEN, WHOLE
 from jsonschema import Draft202012Validator
 
 from router.policy.document import read_document
 from router.policy.fault import Report
+from router.policy.load import load_files
 from router.policy.schema import json_schema
 from router.policy.vocabulary import FACTS, TAKES
+from router.pricing import Catalogue
 
+WHENS = (
+    "{any: [{hour: {gte: 22}}, {hour: {lt: 6}}]}",
+    "{not: {not: {all: [{stream: true}, {hour: {in: [22, 23, 0]}}]}}}",
+    "{weekday: {in: [sat, sun]}, language: {not_in: [de, und]}}",
+    "{weekday: {contains: s}, language: {matches: '^(de|fr)$'}}",
+    "{has: {in: tools}, stream: {ne: true}}",
+    "{has: {not_in: [tools, images]}}",
+    "{has: {contains: [tools, code]}}",
+    "{has: {eq: tools, ne: [images]}}",
+    "{headers: {X-Tier: gold, x-beta: {ne: '1'}, user-agent: {matches: '(?i)curl'}}}",
+    "{metadata: {user.visits: {gte: 10}, vip: true, 'a b': {in: [x, y]}, n: -0.5}}",
+    "{difficulty: {gt: 0, lte: 1}, budget_used_pct: {gte: 100}}",
+    "{budget_remaining_usd: {lte: 0}, max_output_tokens: {ne: 5}}",
+    "{text: {contains: 日本, matches: '(?i)b'}}",
+    "{cel: 'max_output_tokens == null', condition: [night]}",
+    "{account: {matches: '^search-'}}",
+)
 SHIPPED = Path(__file__).parents[2] / "policies"
 VALIDATOR = Draft202012Validator(json_schema())
 BY_SHAPE = (
@@ -31,7 +50,9 @@ BY_SHAPE = (
     "empty-when-mapping", "test-refusal-code", "models.target-form", "models.price-negative",
     "models.price-half", "models.price-word", "models.lacks", "models.timeouts", "models.optional",
     "models.none", "accounts.digest", "accounts.digest-short", "accounts.no-keys",
-    "accounts.limits", "accounts.budget",
+    "accounts.limits", "accounts.budget", "language", "models.literal-secret", "models.secret-in-list",
+    "models.reserved-name", "misspelt-is-not-missing", "models.misspelt-is-not-missing",
+    "help-by-what-is-meant",
 )  # fmt: skip
 """The broken files whose fault an editor can see."""
 
@@ -60,6 +81,17 @@ def test_a_shipped_file_names_the_schema_and_follows_it(path: Path) -> None:
 @pytest.mark.parametrize("name", BY_SHAPE)
 def test_a_fault_of_shape_is_seen_by_an_editor_too(name: str) -> None:
     assert not VALIDATOR.is_valid(_plain(BROKEN / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize("when", WHENS)
+def test_a_condition_that_loads_is_valid_to_an_editor(when: str) -> None:
+    written = f"version: 1\ntask: t\nconditions: {{night: {{hour: 3}}}}\nroute:\n  - {{when: {when}, use: cheap}}\n"
+    written += "  - use: [cheap, standard]\n"
+    loaded = load_files({**WHOLE, "t.yaml": written.encode()}, Catalogue(), {}, Path())
+    assert [fault for fault in loaded.faults if fault.level == "error"] == []
+    root = read_document(written.encode(), Report("t.yaml"))
+    assert root is not None
+    assert [*VALIDATOR.iter_errors(json.loads(json.dumps(root.plain(), default=float)))] == []
 
 
 def test_every_fact_has_help_and_just_its_operators() -> None:
