@@ -571,7 +571,7 @@ RefusalCode = Literal[
     "request_budget_exceeded",
     "budget_exceeded",
     "context_length_exceeded",
-    "upstream_unavailable",
+    "model_not_found",
 ]
 
 

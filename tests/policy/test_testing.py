@@ -83,6 +83,8 @@ HOLDS = [
         "expect: {refused: request_budget_exceeded}"
     ),
     "facts: {input_tokens: 1000}\ngiven: {absent: local, budget_remaining_usd: 0}\nexpect: {refused: budget_exceeded}",
+    "facts: {input_tokens: 10}\ngiven: {absent: [local, cheap, premium]}\nexpect: {refused: model_not_found}",
+    "request: {model: gpt-9, messages: [{role: user, content: Hello}]}\nexpect: {refused: model_not_found}",
     "request: {model: premium, messages: [{role: user, content: Hello}]}\nexpect: {rule: pinned, use: premium}",
 ]
 
