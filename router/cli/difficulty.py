@@ -10,7 +10,10 @@ import typer
 from router.cli.folder import JsonOption
 from router.cli.table import Column, plural, print_json, print_table
 
-difficulty = typer.Typer(help="Train the weights of the difficulty score, or say what they are.", no_args_is_help=True)
+difficulty = typer.Typer(
+    help="Train the weights of the difficulty score, or say what they are.\n\nExample: farthing difficulty show",
+    no_args_is_help=True,
+)
 
 
 @difficulty.command()

@@ -18,8 +18,10 @@ def request_body(data: bytes, model: str | None = None) -> ChatBody:
     """Read a request, a list of messages or plain text; `model` replaces the request's own, which is `auto` if none.
 
     Raises:
-        InvalidRequest: it begins like JSON and is not the JSON of a request, or is not UTF-8.
+        InvalidRequest: it is empty, begins like JSON and is not the JSON of a request, or is not UTF-8.
     """
+    if not data.strip():
+        raise InvalidRequest("The request is empty; give a chat-completions body, its messages or plain text.")
     try:
         if not _JSON.match(data):
             members: dict[str, object] = {"messages": [{"role": "user", "content": data.decode().rstrip("\r\n")}]}

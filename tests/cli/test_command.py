@@ -17,7 +17,10 @@ from router.ledger.open import open_store
 from router.ledger.rows import row_of
 from router.values import Certainty, Ending, Outcome, Usage
 
-COMMANDS = ("serve", "check", "test", "explain", "spend", "init", "demo", "schema", "keys", "keys new")
+COMMANDS = (
+    "serve", "check", "test", "explain", "replay", "evaluate", "spend", "init", "demo", "schema",
+    "keys", "keys new", "difficulty", "difficulty train", "difficulty show",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -98,6 +98,8 @@ def test_an_account_brings_its_own_limits(farthing: Run, folder: Path, tmp_path:
         ('{"messages": [', 1, "begins like JSON"),
         ('{"model": "auto"}', 1, "`messages`"),
         ('{"model": "gtp-4", "messages": [{"role": "user", "content": "x"}]}', 1, "no model 'gtp-4'"),
+        ("", 1, "is empty"),
+        ("\n", 1, "is empty"),
         ("[" * 100_000, 0, ""),
         ('{"a":' * 100_000, 1, "nested too deeply"),
         ('[{"role": "user", "content": "\\ud800"}]', 1, "JSON"),
