@@ -168,6 +168,9 @@ def _read_once(folder: Path) -> tuple[Mapping[str, bytes], tuple[Fault, ...]]:
         return {}, (Fault(str(folder), *START, f"the folder can't be read: {error.strerror}"),)
     for path in paths:
         try:
+            if path.is_symlink() and not path.exists():
+                faults.append(Fault(str(path), *START, "this is a link to a file that is not there"))
+                continue
             if not path.is_file():
                 faults.append(Fault(str(path), *START, "this is not a file"))
                 continue

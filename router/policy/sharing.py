@@ -77,6 +77,8 @@ class Scope:
     prompts: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Model → the system prompt and the file it is in."""
     includes: list[Scope] = field(default_factory=list)
+    is_whole: bool = True
+    """Whether all that it includes could be read; else a name that is not known may be in what could not."""
     under_way: list[str] = field(default_factory=list)
     """The conditions that are being compiled, each resting on the next; one list for the whole folder."""
 
@@ -85,6 +87,8 @@ class Scope:
 
     def compiled(self, name: str, place: Place, report: Report) -> Condition | None:
         definition = self.definitions.get(name)
+        if definition is None and not self.is_whole:
+            return None
         if definition is None:
             hint = (
                 did_you_mean(name, sorted(self.definitions)) if self.definitions else "; the file has no `conditions`"
@@ -140,8 +144,11 @@ class Sharing:
         self._take_own(scope)
         for path, written, place in included_names(file.root, file.name):
             fragment = self._fragment(path, written, place, file)
-            if fragment is not None:
+            if fragment is None:
+                scope.is_whole = False
+            else:
                 included = self.of(fragment)
+                scope.is_whole = scope.is_whole and included.is_whole and fragment.root is not None
                 if included not in scope.includes:
                     scope.includes.append(included)
                     _take(scope, included, place)

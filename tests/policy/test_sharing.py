@@ -90,8 +90,10 @@ def test_a_file_in_a_subfolder_counts_only_where_it_is_included(catalogue: Catal
     ("files", "said"),
     [
         ({"s.yaml": TASK.format("../x.yaml", "night")},
-         ['s.yaml:3:10: error: "../x.yaml" is outside the folder of policies; keep what is shared inside',
-          's.yaml:5:23: error: unknown condition "night"; the file has no `conditions`']),
+         ['s.yaml:3:10: error: "../x.yaml" is outside the folder of policies; keep what is shared inside']),
+        ({"s.yaml": TASK.format("_a.yaml", "night"), "_a.yaml": "include: _b.yaml\n", "_b.yaml": "conditions: {"},
+         [("_b.yaml:3:1: error: not valid YAML: did not find expected node content while parsing a flow node, "
+          "begun on line 3")]),
         ({"s.yaml": "task: s\ninclude: /etc/hostname.yaml\nroute: [{use: cheap}]\n"},
          ['s.yaml:3:10: error: "/etc/hostname.yaml" is outside the folder of policies; keep what is shared inside']),
         ({"s.yaml": "task: s\ninclude: a/../../x.yaml\nroute: [{use: cheap}]\n"},
