@@ -6,16 +6,17 @@ new price must not keep a proxy from starting; a request that meets it is refuse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
-from router.policy.document import Node, Table, items_at, key_place, place_of, texts_at
+from router.policy.document import Node, Table, at, entries_at, items_at, key_place, place_of, texts_at
 from router.policy.fault import Report
 from router.policy.logic import Demand, demands, each_word
 from router.policy.policy import Policy, Rule
 from router.policy.target import Model
 from router.pricing import Ask
-from router.values import usd_text
+from router.values import nusd_limit, usd_text
 
 LIMITS = ("per_request", "per_hour", "per_day", "per_month")
 
@@ -101,13 +102,32 @@ class Foresight:
 
     def _floor_nusd(self, model: Model, input_tokens: int) -> int:
         """Price the least that `decide` takes for an answer: `min_output_tokens`, at its dearest target."""
-        output = min(self.policy.min_output_tokens, model.max_output_tokens)
-        return max(price.ceiling_nusd(Ask(input_tokens=input_tokens), output) for price in model.prices)
+        return floor_nusd(model, self.policy.min_output_tokens, input_tokens)
 
     def _needs(self, nusd: int, input_tokens: int = 1, verb: str = "needs") -> str:
         least = self.policy.min_output_tokens
         asked = f"{input_tokens:,} input tokens and " if input_tokens > 1 else ""
         return f"{verb} ${usd_text(nusd)} for {asked}{least} output tokens (`min_output_tokens`)"
+
+
+def floor_nusd(model: Model, min_output_tokens: int, input_tokens: int = 1) -> int:
+    """Price the shortest answer that is taken, at the model's dearest target."""
+    output = min(min_output_tokens, model.max_output_tokens)
+    return max(price.ceiling_nusd(Ask(input_tokens=input_tokens), output) for price in model.prices)
+
+
+def check_shared_limits(root: Table, policies: Sequence[Policy], models: Mapping[str, Model], report: Report) -> None:
+    """Report each limit of accounts.yaml that is below the cheapest answer of any model, as callers may name any."""
+    least = min(policy.min_output_tokens for policy in policies)
+    cheapest = min(models.values(), key=lambda model: floor_nusd(model, least))
+    needs_nusd = floor_nusd(cheapest, least)
+    for path in (("budget",), *(("accounts", name, "budget") for name in entries_at(root, "accounts"))):
+        for limit in LIMITS:
+            usd = plain.plain() if (plain := at(root, *path, f"{limit}_usd")) else None
+            if isinstance(usd, int | Decimal) and nusd_limit(Decimal(usd)) < needs_nusd:
+                said = f'this pays for no answer: "{cheapest.name}", the cheapest, '
+                said += f"needs ${usd_text(needs_nusd)} for {least} output tokens"
+                report.error(place_of(root, (*path, f"{limit}_usd")), said, fatal=False)
 
 
 def _too_long(case: Demand, model: Model) -> bool:

@@ -25,7 +25,7 @@ from router.policy.document import (
 )
 from router.policy.expectation import PolicyTest
 from router.policy.fault import START, Fault, Report
-from router.policy.foresight import Foresight
+from router.policy.foresight import Foresight, check_shared_limits
 from router.policy.names import Names
 from router.policy.policy import PolicySet
 from router.policy.read_accounts import NOBODY, read_accounts
@@ -106,6 +106,9 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
         for file, task in zip([file for file in task_files if file.root], tasks, strict=True):
             if task and file.root and set(task.policy.models) <= models.keys():
                 Foresight(file.root, task.policy, models, file.report).look()
+        known = [task.policy for task in tasks if task]
+        if accounts_file and accounts_file.root and known and not accounts_file.report.stops:
+            check_shared_limits(accounts_file.root, known, models, accounts_file.report)
 
     reports = (folder_report, *(file.report for file in opened))
     faults = tuple(sorted(fault for report in reports for fault in report.faults))
