@@ -49,11 +49,34 @@ def contradiction(condition: Condition) -> str | None:
 
 def is_certain(condition: Condition) -> bool:
     """Say whether every request meets `condition`, because no fact can be outside of it."""
-    return all(isinstance(part, Comparison) and _is_certain(part) for part in parts_of(condition))
+    return all(_is_certain(part) for part in parts_of(condition))
 
 
-def _is_certain(part: Comparison) -> bool:
+def _is_certain(part: Condition) -> bool:
+    match part:
+        case AnyOf():
+            return any(map(is_certain, part.parts)) or _leaves_nothing(part.parts)
+        case Not():
+            return contradiction(part.part) is not None
+        case Comparison():
+            return _holds_always(part)
+    return False
+
+
+def _leaves_nothing(ways: Case) -> bool:
+    """Say whether two of `ways` are opposites: a condition and its `not`, or a flag's two values."""
+    negated = [way.part for way in ways if isinstance(way, Not)]
+    flags: dict[str, set[object]] = {}
+    for way in ways:
+        if isinstance(way, Comparison) and FACTS[way.fact].kind == "flag" and way.operator == "eq":
+            flags.setdefault(way.subject, set()).add(way.operand)
+    return any(way in negated for way in ways) or any(len(values) > 1 for values in flags.values())
+
+
+def _holds_always(part: Comparison) -> bool:
     fact = FACTS[part.fact]
+    if fact.words and fact.kind == "word" and part.operator == "in":
+        return set(fact.words) <= set(_operands(part))
     if fact.may_lack or fact.kind != "number":
         return False
     lowest = fact.least is not None and part.operator in ("gt", "gte") and part.test(fact.least, part.operand)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 
-from router.policy.condition import Always, Condition
+from router.policy.condition import ALWAYS, Always, Condition
 from router.policy.document import (
     Node,
     Table,
@@ -159,10 +159,11 @@ def _check_rules(
         elif condition is not None and (reason := contradiction(condition)):
             report.error(key_place(rule, ("when",)), f"never holds: {reason}")
         elif condition is not None:
-            if is_certain(condition):
+            certain = is_certain(condition)
+            if certain:
                 report.warning(key_place(rule, ("when",)), "this holds for every request; leave `when` out")
             _check_order(rule, condition, before, report)
-            before.setdefault(name, condition)
+            before.setdefault(name, ALWAYS if certain else condition)
     if rules and at(rules[-1], "when") is not None and always is None:
         report.error(
             key_place(rules[-1], ("when",)),
