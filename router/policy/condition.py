@@ -154,6 +154,8 @@ class Comparison:
     test: Callable[..., bool] = field(repr=False, compare=False)
     private: bool = False
     """Whether the value belongs to the caller, so that no explanation may quote it."""
+    of_flags: bool = False
+    """Whether the operand is true or false, which Python would take for equal to 1 and 0."""
 
     def holds(self, facts: Facts) -> bool:
         value = self.read(facts)
@@ -236,7 +238,8 @@ def compare_metadata(path: str, name: Operator, operand: Operand) -> Comparison:
     def read(facts: Facts) -> object:
         return convert(_member(facts.metadata, path))
 
-    return Comparison("metadata", f"metadata {path}", name, operand, read, _TESTS[name], private=True)
+    subject, of_flags = f"metadata {path}", isinstance(sample, bool)
+    return Comparison("metadata", subject, name, operand, read, _TESTS[name], private=True, of_flags=of_flags)
 
 
 def _member(metadata: Mapping[str, object], path: str) -> object:

@@ -87,6 +87,13 @@ def test_a_request_that_meets_a_condition_meets_one_of_its_demands(when: str, re
             )
 
 
+def test_true_and_one_are_two_conditions() -> None:
+    one, true = compiled("{metadata: {a: 1}}"), compiled("{metadata: {a: true}}")
+    assert one != true
+    assert contradiction(compiled("{metadata: {a: 1}, not: {metadata: {a: true}}}")) is None
+    assert not is_certain(compiled("{any: [{metadata: {a: 1}}, {not: {metadata: {a: true}}}]}"))
+
+
 @given(when=WHENS, requests=st.lists(FACTS, min_size=5, max_size=20))
 @settings(max_examples=400, deadline=None)
 def test_what_is_said_to_hold_for_every_request_does(when: str, requests: list[Facts]) -> None:
