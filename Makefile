@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench dashboards lock clean
+.PHONY: help run test lint bench dashboards metrics lock clean
 
 help:
 	@echo "make run [LOCAL=1]   serve on http://127.0.0.1:4100 with the policies in policies/"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint            ruff, mypy, import-linter"
 	@echo "make bench           throughput and added time, beside the upstream called directly"
 	@echo "make dashboards      build grafana/dashboards/ anew, after a change in grafana/*.py"
+	@echo "make metrics         write the table in docs/metrics.md anew, after a change in router/metrics/"
 	@echo "make lock            pin the dependencies anew (needs uv)"
 
 # One stamp for each set of packages: an install is repeated only where its lock has changed.
@@ -44,6 +45,9 @@ bench: $(VENV)/dev.stamp
 
 dashboards: $(VENV)/dev.stamp
 	$(BIN)/python -m grafana
+
+metrics: $(VENV)/dev.stamp
+	$(BIN)/python -m router.metrics docs/metrics.md
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock:

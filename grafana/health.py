@@ -21,10 +21,7 @@ def _added(quantile: float) -> Query:
 
 
 def _first_token(quantile: float) -> Query:
-    buckets = (
-        "rate(gen_ai_server_time_to_first_token_seconds_bucket"
-        '{task=~"$task", gen_ai_request_model=~"$model"}[$__rate_interval])'
-    )
+    buckets = 'rate(gen_ai_server_time_to_first_token_seconds_bucket{gen_ai_request_model=~"$model"}[$__rate_interval])'
     return Query(
         f"histogram_quantile({quantile}, sum by (le, gen_ai_request_model) ({buckets}))",
         f"{{{{gen_ai_request_model}}}} p{quantile * 100:g}",
@@ -59,13 +56,23 @@ SPEED = Row(
             "Under way",
             "Requests that have come and are not answered to their end, by process.",
             Query("sum by (instance) (farthing_inflight_requests)", "{{instance}}"),
-            width=12,
+            width=8,
+        ),
+        panel(
+            "Time to the whole answer by task",
+            "From the arrival of a request to the last byte of its answer: 95 % take no longer.",
+            Query(
+                "histogram_quantile(0.95, sum by (le, task)"
+                ' (rate(farthing_task_duration_seconds_bucket{task=~"$task"}[$__rate_interval])))',
+                "{{task}}",
+            ),
+            unit="s", width=8,
         ),
         panel(
             "Event loop lag",
             "How late the event loop last ran a timer. Above 50 ms the process has more to do than one core can.",
             Query("max by (instance) (farthing_event_loop_lag_seconds)", "{{instance}}"),
-            unit="s", width=12, steps=((None, "green"), (0.05, "yellow"), (0.25, "red")),
+            unit="s", width=8, steps=((None, "green"), (0.05, "yellow"), (0.25, "red")),
         ),
     ),
 )  # fmt: skip
@@ -128,6 +135,17 @@ STORES = Row(
                 "refused",
             ),
             unit="reqps",
+        ),
+        panel(
+            "Redis and database",
+            "How long a store takes to answer: 95 % of what went to it together took no longer. `commit` is a batch of"
+            " the ledger; an answer's last byte may wait for it. `hold` is on the way of each request.",
+            Query(
+                "histogram_quantile(0.95, sum by (le, store, verb)"
+                " (rate(farthing_store_seconds_bucket[$__rate_interval])))",
+                "{{store}} {{verb}}",
+            ),
+            unit="s", steps=((None, "green"), (0.01, "yellow"), (0.1, "red")),
         ),
         panel(
             "Policies read",

@@ -133,7 +133,7 @@ SIDE_BY_SIDE = Row(
             "95 % of the answers of a model were whole sooner than this.",
             Query(
                 "histogram_quantile(0.95, sum by (le, gen_ai_request_model) (rate("
-                'gen_ai_server_request_duration_seconds_bucket{task=~"$task", gen_ai_request_model=~"$model",'
+                'gen_ai_server_request_duration_seconds_bucket{gen_ai_request_model=~"$model",'
                 ' outcome="answered"}[$__rate_interval])))',
                 "{{gen_ai_request_model}}",
             ),

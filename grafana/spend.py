@@ -38,7 +38,8 @@ NOW = Row(
         ),
         panel(
             "Spent in 24 hours",
-            "What the counters rose by. The ledger has the exact sum: `farthing spend --since 24h`.",
+            "What the counters rose by, within a percent or so. The ledger has the exact sum:"
+            " `farthing spend --since 24h`.",
             f"sum(increase({COST}[24h]))",
             unit=USD, shape="number", width=4, height=5, decimals=2,
         ),
@@ -145,21 +146,23 @@ FOR_WHAT = Row(
         ),
         panel(
             "Cached part of the input",
-            "The share of prompt tokens that the provider read from its cache, which costs a fraction.",
+            "The share of prompt tokens that the provider read from its cache, which costs a fraction."
+            " Of the models chosen, for all their tasks.",
             Query(
-                '(sum(rate(farthing_cached_input_tokens_total{task=~"$task", model=~"$model"}[$__rate_interval])) or'
+                '(sum(rate(farthing_cached_input_tokens_total{model=~"$model"}[$__rate_interval])) or'
                 " vector(0)) / sum(rate(gen_ai_client_token_usage_sum{"
-                'gen_ai_token_type="input", task=~"$task", gen_ai_request_model=~"$model"}[$__rate_interval]))',
+                'gen_ai_token_type="input", gen_ai_request_model=~"$model"}[$__rate_interval]))',
                 "cached",
             ),
             unit="percentunit", largest=1,
         ),
         panel(
             "Tokens per second",
-            "Input and output tokens, as providers reported them or as we counted.",
+            "Input and output tokens, as providers reported them or as we counted; of the models chosen, for all"
+            " their tasks.",
             Query(
                 "sum by (gen_ai_token_type) (rate(gen_ai_client_token_usage_sum{"
-                'task=~"$task", gen_ai_request_model=~"$model"}[$__rate_interval]))',
+                'gen_ai_request_model=~"$model"}[$__rate_interval]))',
                 "{{gen_ai_token_type}}",
             ),
         ),

@@ -33,6 +33,8 @@ class Settings:
     breaker_failures: int = 10
     """Failures in a row after which others are tried before a target; 0: none ever."""
     admin_key: str | None = field(default=None, repr=False)
+    metrics_account_label: bool = False
+    """Tell cost and requests by account in metrics as well."""
     largest_body_bytes: int = 20_000_000
     body_within_s: float = 60.0
     """A request whose body takes longer to arrive is a 400."""

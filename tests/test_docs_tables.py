@@ -22,6 +22,8 @@ from router.ledger.rows import NAMES
 from router.lifecycle.gauges import ExperimentGauges
 from router.lifecycle.rollout import State, Watched
 from router.metrics import Metrics
+from router.metrics.__main__ import with_table
+from router.metrics.words import Failure, Refusal
 from router.policy import schema
 from router.policy.experiment import Canary, Experiment
 from router.policy.tally import Tally
@@ -119,6 +121,8 @@ def test_the_errors_are_as_stated() -> None:
     assert stated == {code: (status, "yes" if retryable[code] else "no") for code, status in STATUS.items()}
     reasons = {kind.reason for kind in below(errors.ProviderError) if issubclass(kind, errors.ProviderError)}
     assert sorted(firsts("reasons")) == sorted({*reasons, "check_…"})
+    assert set(Failure) == reasons
+    assert set(Refusal) == {code for code in STATUS if not code.startswith("upstream_")}
 
 
 def test_the_providers_are_as_stated() -> None:
@@ -144,6 +148,14 @@ def test_the_layers_are_as_stated() -> None:
 
 
 def test_the_metrics_are_as_stated() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    assert page == with_table(page), "run `make metrics`"
+    stated = {coded(row[0])[0]: (row[1], set(coded(row[2]))) for row in rows("metrics")}
+    assert stated == every_metric()
+
+
+def every_metric() -> dict[str, tuple[str, set[str]]]:
+    """Return the types and labels of a scrape, once everything has happened that is counted."""
     metrics = Metrics(CollectorRegistry())
     metrics.budgets = [Level(Scope("task", "support", "day", 1), 0, 0)]
     attempt = Attempt("cheap", "openai/x", "failed", 500, Usage(1, 1), 1, Certainty.COUNTED, 1.0)
@@ -152,8 +164,9 @@ def test_the_metrics_are_as_stated() -> None:
         msgspec.structs.replace(_outcome(Ending.ANSWERED, None, attempt), warnings=(soft,), verified="passed")
     )
     metrics.record(_outcome(Ending.REFUSED, "budget_exceeded", attempt))
-    metrics.escalated("support", "cheap", "premium", "check_json")
+    metrics.escalated("support", "cheap", "premium", "json")
     metrics.breaker("cheap", "openai/x", True)
+    metrics.store("redis", "hold", 0.001)
     metrics.policies("0123456789ab")
     gauges = ExperimentGauges(metrics.registry)
     part = {"name": "support/routine", "version": "1", "side": "canary", "model": "cheap", "checked": True}
@@ -166,8 +179,7 @@ def test_the_metrics_are_as_stated() -> None:
     for family in metrics.registry.collect():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         found[family.name + ("_total" if family.type == "counter" else "")] = (family.type, labels)
-    stated = {coded(row[0])[0]: (row[1], set(coded(row[2]))) for row in rows("metrics")}
-    assert stated == found
+    return found
 
 
 def _outcome(ending: Ending, refusal: str | None, attempt: Attempt) -> Outcome:

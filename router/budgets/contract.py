@@ -8,7 +8,7 @@ a settlement that comes later corrects.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -22,6 +22,12 @@ WITHIN_S = 1.0
 """How long a store that is not in this process may take to answer."""
 UNITS = 60_000
 """A bucket's debt is counted in this part of a request or a token, so that a millisecond's refill is a whole number."""
+
+
+Verb = Literal["hold", "settle", "levels", "restore", "claim"]
+"""What a store that is not in this process is asked to do."""
+Timed = Callable[[Verb, float], None]
+"""Is told how many seconds one answer took."""
 
 
 class Draw(Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from router.budgets.contract import HOLD_TTL_S, WITHIN_S, Budgets, Spending, Spent
+from router.budgets.contract import HOLD_TTL_S, WITHIN_S, Budgets, Spending, Spent, Timed
 from router.budgets.memory import MemoryBudgets
 from router.errors import StoreUnavailable
 
@@ -25,6 +25,7 @@ def open_budgets(  # noqa: PLR0913  all but the first two are options, given by 
     spending: Spending = _nothing,
     late_rows: Callable[[], int] = lambda: 0,
     rebuilt: Callable[[], None] = lambda: None,
+    timed: Timed = lambda verb, taken_s: None,
     on_outage: OnOutage = "closed",
     replicas: int = 1,
     hold_ttl_s: float = HOLD_TTL_S,
@@ -34,8 +35,8 @@ def open_budgets(  # noqa: PLR0913  all but the first two are options, given by 
 
     `rebuilt` is told when counters that were lost have been filled again by `spending`. `late_rows` says how
     many rows of this process came to the ledger late, in all: counters that were filled before they came are filled
-    once more. `replicas` share what is
-    left while the store is away, where `on_outage` is local.
+    once more. `timed` is told how long the store took to answer. `replicas` share what is left while the store is
+    away, where `on_outage` is local.
 
     Raises:
         StoreUnavailable: the URL names no store; the message says which there are.
@@ -57,6 +58,7 @@ def open_budgets(  # noqa: PLR0913  all but the first two are options, given by 
         spending=spending,
         late_rows=late_rows,
         rebuilt=rebuilt,
+        timed=timed,
         outage=Outage(on_outage == "local", replicas),
         hold_ttl_s=hold_ttl_s,
         within_s=within_s,

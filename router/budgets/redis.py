@@ -30,12 +30,14 @@ from router.budgets.contract import (
     OpenHold,
     Short,
     Spending,
+    Timed,
+    Verb,
     over_of,
     rate_key,
     scope_key,
 )
 from router.budgets.share import Share
-from router.budgets.wire import Command, Verb, Wire
+from router.budgets.wire import Command, Wire
 from router.errors import StoreUnavailable
 from router.values import EXACT_NUSD, Level, Scope
 
@@ -105,7 +107,7 @@ class _Settlement(Struct):
 class RedisBudgets:
     """Holds and charges in a Redis. `work` must run beside it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but the first two are options, given by name
         self,
         url: str,
         clock: Callable[[], float],
@@ -113,11 +115,12 @@ class RedisBudgets:
         spending: Spending,
         late_rows: Callable[[], int],
         rebuilt: Callable[[], None],
+        timed: Timed,
         outage: Outage,
         hold_ttl_s: float = HOLD_TTL_S,
         within_s: float = WITHIN_S,
     ) -> None:
-        self._wire = Wire(url, within_s)
+        self._wire = Wire(url, within_s, timed)
         self._clock = clock
         self._spending = spending
         self._late_rows = late_rows

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
@@ -21,9 +22,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
+from router.budgets.contract import Timed, Verb
 from router.errors import StoreUnavailable
 
-Verb = Literal["hold", "settle", "levels", "restore", "claim"]
 KEYS = ("{farthing}:epoch", "{farthing}:holds", "{farthing}:times")
 SENTINEL_PORT = 26379
 AWAY = (RedisError, RedisClusterException, OSError)
@@ -47,9 +48,10 @@ class Command:
 class Wire:
     """A connection to Redis. Nothing is connected until the first `send`."""
 
-    def __init__(self, url: str, within_s: float) -> None:
+    def __init__(self, url: str, within_s: float, timed: Timed) -> None:
         self._client = connect(url)
         self._within_s = within_s
+        self._timed = timed
         self._scripts = {verb: _script(verb) for verb in get_args(Verb)}
         self._shas = {
             verb: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for verb, text in self._scripts.items()
@@ -62,6 +64,7 @@ class Wire:
         A command may have run all the same.
         """
         away: StoreUnavailable | None = None
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(self._within_s):
                 await self._exchange(commands)
@@ -70,6 +73,9 @@ class Wire:
         except AWAY as error:
             away = StoreUnavailable(f"The store of budgets is away: {_said(error)}")
         finally:
+            taken_s = time.perf_counter() - started
+            for verb in {command.verb for command in commands}:
+                self._timed(verb, taken_s)
             for command in commands:
                 if not command.reply.done():
                     command.reply.set_exception(away or StoreUnavailable("The store of budgets is not asked any more."))

@@ -101,6 +101,14 @@ def serve(
     admin_key: Annotated[
         str | None, typer.Option(envvar="FARTHING_ADMIN_KEY", help="Opens /admin; without it /admin is shut.")
     ] = None,
+    metrics_account_label: Annotated[
+        bool,
+        typer.Option(
+            "--metrics-account-label",
+            envvar="FARTHING_METRICS_ACCOUNT_LABEL",
+            help="Tell cost and requests by account too in /metrics.",
+        ),
+    ] = False,
     largest_body_bytes: Annotated[
         int, typer.Option(envvar="FARTHING_LARGEST_BODY_BYTES", min=1024, help="A larger request is a 413.")
     ] = 20_000_000,
@@ -158,6 +166,7 @@ def serve(
             breaker_failures=breaker_failures,
             spool=spool,
             admin_key=admin_key,
+            metrics_account_label=metrics_account_label,
             largest_body_bytes=largest_body_bytes,
             idempotency=idempotency.value,
             simulate=simulate.value,

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from router.ledger.rows import CORRECTION, Row, time_text
 from router.values import Ending
@@ -89,6 +89,8 @@ class Entry:
 
 class Store(ABC):
     """Where rows are kept."""
+
+    name: ClassVar[Literal["sqlite", "postgresql"]]
 
     @abstractmethod
     async def open(self) -> None:

@@ -50,6 +50,8 @@ class PostgresStore(Store):
     The URL is asyncpg's: several hosts, `sslmode`, `sslrootcert`, `target_session_attrs=read-write` and so on.
     """
 
+    name = "postgresql"
+
     def __init__(self, url: str) -> None:
         self._url = url
         self._where = _without_secrets(url)

@@ -33,6 +33,8 @@ class SqliteStore(Store):
         SchemaTooNew: a newer Farthing has been there.
     """
 
+    name = "sqlite"
+
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._writing: sqlite3.Connection | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -80,11 +81,13 @@ class LedgerWriter:
         *,
         most_queued: int = MOST_QUEUED_ROWS,
         held_for_s: float = HELD_FOR_S,
+        timed: Callable[[float], None] = lambda taken_s: None,
     ) -> None:
         self._store = store
         self._spool = spool
         self._most_queued = most_queued
         self._held_for_s = held_for_s
+        self._timed = timed
         self._instance = own_instance()
         self._loop = asyncio.get_running_loop()
         self._tasks = asyncio.TaskGroup()
@@ -248,7 +251,11 @@ class LedgerWriter:
             await asyncio.sleep(RETRY_S)
 
     async def _to_store(self, rows: list[Row]) -> None:
-        await self._store.write(rows)
+        started = time.perf_counter()
+        try:
+            await self._store.write(rows)
+        finally:
+            self._timed(time.perf_counter() - started)
         self._found()
 
     async def _to_either(self, spool: Spool, rows: list[Row]) -> None:

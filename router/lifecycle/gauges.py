@@ -1,21 +1,21 @@
 """Experiments as Prometheus metrics: each side's requests, dollars, latency, checks and agreement, and the states.
 
-`side` is control, canary or shadow; the series are as many as the policies have experiments, 200 at the most.
+`side` is control, canary or shadow; the series are as many as the policies have experiments, 20 at the most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from router.lifecycle.rollout import State, Watched
 from router.lifecycle.sample import part_of, sample_of
-from router.metrics import DURATION_BUCKETS, OTHER
+from router.metrics import OTHER, families
 from router.values import NUSD_PER_USD, Outcome
 
-MOST_EXPERIMENTS = 200
-AGREEMENT_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+MOST_EXPERIMENTS = 20
+"""At 9 kB of a scrape each."""
 
 
 class ExperimentGauges:
@@ -23,51 +23,13 @@ class ExperimentGauges:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seen: set[str] = set()
-        self._requests = Counter(
-            "farthing_experiment_requests",
-            "Requests of an experiment, by side and by whether its model answered.",
-            ("task", "rule", "side", "result"),
-            registry=registry,
-        )
-        self._cost = Counter(
-            "farthing_experiment_cost_usd",
-            "What they cost.",
-            ("task", "rule", "side"),
-            registry=registry,
-        )
-        self._latency = Histogram(
-            "farthing_experiment_latency_seconds",
-            "From arrival to the last byte, where the side's model answered.",
-            ("task", "rule", "side"),
-            registry=registry,
-            buckets=DURATION_BUCKETS,
-        )
-        self._checks = Counter(
-            "farthing_experiment_checks",
-            "Answers that were checked by `verify`.",
-            ("task", "rule", "side", "result"),
-            registry=registry,
-        )
-        self._agreement = Histogram(
-            "farthing_experiment_agreement",
-            "How much a shadow's answer agrees with the one that was given.",
-            ("task", "rule"),
-            registry=registry,
-            buckets=AGREEMENT_BUCKETS,
-        )
-        self._dropped = Counter(
-            "farthing_experiment_shadows_dropped",
-            "Requests that were to be mirrored and were not.",
-            ("task", "rule", "reason"),
-            registry=registry,
-        )
-        self._state = Gauge(
-            "farthing_experiment_state",
-            "1 for the state that an experiment is in.",
-            ("task", "rule", "state"),
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
+        self._requests = families.EXPERIMENT_REQUESTS.counter(registry)
+        self._cost = families.EXPERIMENT_COST.counter(registry)
+        self._latency = families.EXPERIMENT_LATENCY.histogram(registry)
+        self._checks = families.EXPERIMENT_CHECKS.counter(registry)
+        self._agreement = families.EXPERIMENT_AGREEMENT.histogram(registry)
+        self._dropped = families.EXPERIMENT_DROPPED.counter(registry)
+        self._state = families.EXPERIMENT_STATE.gauge(registry)
         self._stated: set[tuple[str, str]] = set()
 
     def record(self, outcome: Outcome) -> None:

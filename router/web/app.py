@@ -179,7 +179,9 @@ class App:
         settings, clock = self.settings, self._clock
         catalogue = Catalogue()
         registry = CollectorRegistry()
-        metrics = self._metrics = Metrics(registry, shared=self._metrics_folder)
+        metrics = self._metrics = Metrics(
+            registry, shared=self._metrics_folder, account_label=settings.metrics_account_label
+        )
         folder = self.folder = PolicyFolder(
             settings.policies,
             partial(load_folder, catalogue=catalogue, environ=os.environ),
@@ -188,6 +190,7 @@ class App:
             clock,
         )
         policies = folder.read()
+        metrics.expect(policies)
         counter = Counter()
         counter.warm(
             sorted({target.token_rules.encoding for model in policies.models.values() for target in model.targets})
@@ -198,6 +201,7 @@ class App:
             open_spool(settings.ledger_url, settings.ledger_on_outage, settings.spool),
             most_queued=settings.ledger_queue_rows,
             held_for_s=HOLD_TTL_S,
+            timed=partial(metrics.store, store.name, "commit"),
         )
         await ledger.open()
         budgets = open_budgets(
@@ -206,6 +210,7 @@ class App:
             spending=partial(self._spent_and_held, ledger),
             late_rows=lambda: ledger.late_rows,
             rebuilt=metrics.rebuilt,
+            timed=lambda verb, taken_s: metrics.store("redis", verb, taken_s),
             on_outage=settings.budgets_on_outage,
             replicas=settings.replicas * settings.workers,
         )
@@ -242,6 +247,10 @@ class App:
                 traces.record(outcome)
             if outcome.ending is Ending.ANSWERED and outcome.usage and outcome.routed_model:
                 lengths.add(outcome.task, outcome.routed_model, outcome.usage.output_tokens)
+
+        def changed(policies: PolicySet) -> None:
+            metrics.expect(policies)
+            parts.breakers.keep_only(policies)
 
         parts = Parts(
             policies=rollouts.policies,
@@ -287,7 +296,7 @@ class App:
         async with ledger, asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(_kept_up(partial(self._restore_late, ledger, budgets))),
-                tasks.create_task(_kept_up(partial(folder.watch, parts.breakers.keep_only))),
+                tasks.create_task(_kept_up(partial(folder.watch, changed))),
                 tasks.create_task(_kept_up(partial(_measure_lag, metrics))),
                 tasks.create_task(_kept_up(results.renew)),
                 tasks.create_task(_kept_up(partial(lanes.warm, policies))),

@@ -8,14 +8,13 @@ import struct
 from collections.abc import Callable
 
 import msgspec
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from router.budgets.contract import Budgets
 from router.errors import StoreUnavailable
 from router.ledger.writer import LedgerWriter
 from router.lifecycle.shadow import shadow_scope
 from router.metrics import Metrics
+from router.metrics.text import Encoder, encoder_for
 from router.policy.claim import AUTO, TASK_PREFIX
 from router.policy.policy import PolicySet
 from router.values import Level, Scope
@@ -64,11 +63,11 @@ class Ops:
         accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
         self._metrics.budgets = await self._levels()
         self._metrics.refresh()
-        encoder, content_type = choose_encoder(accept)
+        encoder, content_type = encoder_for(accept)
         body = await self._encoded(encoder)
         await respond(send, 200, body, [(b"content-type", content_type.encode())])
 
-    async def _encoded(self, encoder: Callable[[CollectorRegistry], bytes]) -> bytes:
+    async def _encoded(self, encoder: Encoder) -> bytes:
         """Write the metrics; with several workers, again where one of them was just making or dropping its file.
 
         Raises:

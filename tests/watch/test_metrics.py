@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from proxy import Proxy
 
-from router.metrics import OTHER, Metrics
-from router.values import NUSD_PER_USD, Certainty, Ending, Level, Outcome, Scope, Usage
+from router.metrics import NONE, OTHER, Metrics
+from router.metrics.text import encoder_for
+from router.values import NUSD_PER_USD, Attempt, Certainty, Ending, Level, Outcome, Scope, Usage
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 TASKS, MODELS = 1000, 50
+ENDINGS = (Ending.ANSWERED, Ending.CUT, Ending.CANCELLED, Ending.FAILED)
 MOST_BYTES = 1_000_000
 MOST_S = 0.1
 
@@ -46,7 +50,7 @@ def outcome(task: str = "support", model: str = "cheap", ending: Ending = Ending
 
 
 def samples(metrics: Metrics, accept: str = OPENMETRICS) -> list[Sample]:
-    text = choose_encoder(accept)[0](metrics.registry).decode()
+    text = encoder_for(accept)[0](metrics.registry).decode()
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
@@ -54,18 +58,40 @@ def named(found: list[Sample], name: str) -> list[Sample]:
     return [sample for sample in found if sample.name == name]
 
 
+def scattered(outcome: Outcome, chance: random.Random) -> Outcome:
+    """Return an outcome with other values, as far apart as those of real traffic."""
+    tokens = Usage(int(chance.lognormvariate(6, 2)) + 1, int(chance.lognormvariate(4, 2)) + 1, cached_tokens=10)
+    return structs.replace(
+        outcome,
+        id=f"019ab3c2-7f10-7d8e-9a53-{chance.getrandbits(48):012x}",
+        usage=tokens,
+        difficulty=chance.random(),
+        charged_nusd=int(chance.lognormvariate(14, 2)) + 1,
+        latency_s=chance.lognormvariate(0, 1.5),
+        first_token_s=chance.lognormvariate(-1, 1),
+        own_s=chance.lognormvariate(-8, 1),
+    )
+
+
+def refused(task: str) -> Outcome:
+    return structs.replace(
+        outcome(task, ending=Ending.REFUSED), routed_model=None, provider=None, kind=None, refusal="budget_exceeded"
+    )
+
+
 @pytest.fixture(scope="module")
 def crowded() -> Metrics:
     """Metrics of more tasks, models, endings, escalations and budgets than there is room for."""
     metrics = Metrics(CollectorRegistry())
+    chance = random.Random(7)
     names = [f"customer-task-{number:04}" for number in range(TASKS)]
     for task in names:
         for number in range(MODELS):
             model = f"house-model-{number:02}"
-            for ending in (Ending.ANSWERED, Ending.CUT, Ending.CANCELLED):
-                metrics.record(outcome(task, model, ending))
-            metrics.escalated(task, model, f"house-model-{MODELS - number:02}", "check_json")
-        metrics.refused(task, "budget_exceeded")
+            for ending in ENDINGS:
+                metrics.record(scattered(outcome(task, model, ending), chance))
+            metrics.record(refused(task))
+            metrics.escalated(task, model, f"house-model-{MODELS - number:02}", "json")
         metrics.refused(task, "rate_limited")
     metrics.budgets = [
         Level(Scope("task", task, window, NUSD_PER_USD), number * 1000, 0)
@@ -77,7 +103,7 @@ def crowded() -> Metrics:
 
 @pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
 def test_a_scrape_of_a_thousand_tasks_and_fifty_models_is_small_and_quick(crowded: Metrics, accept: str) -> None:
-    encode, _ = choose_encoder(accept)
+    encode, _ = encoder_for(accept)
 
     def timed() -> tuple[float, int]:
         begun_s = time.process_time()
@@ -90,26 +116,108 @@ def test_a_scrape_of_a_thousand_tasks_and_fifty_models_is_small_and_quick(crowde
     assert min(taken_s for taken_s, _ in taken) < MOST_S
 
 
+@pytest.mark.parametrize("accept", ["", "text/plain", OPENMETRICS, f"{OPENMETRICS};escaping=allow-utf-8,*/*;q=0.1"])
+def test_what_is_written_is_what_the_library_would_write(crowded: Metrics, accept: str) -> None:
+    odd = Metrics(CollectorRegistry())
+    odd.record(outcome('say "hello"\\\n', "größer"))
+    for metrics in (crowded, odd):
+        encode, content_type = encoder_for(accept)
+        library, its_content_type = choose_encoder(accept)
+        assert content_type == its_content_type
+        assert encode(metrics.registry) == library(metrics.registry)
+
+
 def test_what_has_no_series_of_its_own_is_in_other(crowded: Metrics) -> None:
     found = samples(crowded)
-    endings = TASKS * MODELS * 3
-    for name, each in (
-        ("farthing_requests_total", 1.0),
-        ("farthing_cost_usd_total", 0.002),
-        ("farthing_baseline_cost_usd_total", 0.003),
-        ("farthing_cached_input_tokens_total", 10.0),
-        ("gen_ai_server_request_duration_seconds_count", 1.0),
-        ("gen_ai_server_time_to_first_token_seconds_count", 1.0),
-        ("gen_ai_client_token_usage_count", 2.0),
-        ("farthing_difficulty_count", 1.0),
-        ("farthing_answer_cost_usd_count", 2 / 3),
-        ("farthing_escalations_total", 1 / 3),
+    pairs, every = TASKS * MODELS, TASKS * MODELS * len(ENDINGS)
+    for name, sum_ in (
+        ("farthing_requests_total", every + pairs),
+        ("farthing_baseline_cost_usd_total", 0.003 * every),
+        ("farthing_cached_input_tokens_total", 10 * every),
+        ("gen_ai_server_request_duration_seconds_count", every + pairs),
+        ("gen_ai_server_time_to_first_token_seconds_count", every),
+        ("gen_ai_client_token_usage_count", 2 * every),
+        ("farthing_difficulty_count", every + pairs),
+        ("farthing_answer_cost_usd_count", 2 * pairs),
+        ("farthing_task_duration_seconds_count", 2 * pairs),
+        ("farthing_escalations_total", pairs),
+        ("farthing_refusals_total", pairs + TASKS),
     ):
-        series = named(found, name)
-        assert sum(sample.value for sample in series) == pytest.approx(each * endings), name
-        assert any("customer-task-0000" in sample.labels.values() for sample in series), name
-        assert any(sample.labels.get("task") == OTHER for sample in series), name
-    assert len({sample.labels["model"] for sample in named(found, "farthing_cost_usd_total")}) == MODELS
+        assert sum(sample.value for sample in named(found, name)) == pytest.approx(sum_), name
+    cost = named(found, "farthing_cost_usd_total")
+    assert sum(sample.value for sample in cost) == pytest.approx(
+        sum(sample.value for sample in named(found, "farthing_answer_cost_usd_sum")) * 2, rel=0.05
+    )
+
+
+def of(found: list[Sample], name: str, label: str) -> set[str]:
+    return {sample.labels[label] for sample in named(found, name)} - {OTHER, NONE}
+
+
+def test_two_hundred_tasks_and_fifty_models_are_told_by_name(crowded: Metrics) -> None:
+    found = samples(crowded)
+    for name in (
+        "farthing_requests_total",
+        "farthing_cost_usd_total",
+        "farthing_baseline_cost_usd_total",
+    ):
+        assert len(of(found, name, "task")) == 200, name
+    for name in ("farthing_requests_total", "farthing_cost_usd_total"):
+        assert len(of(found, name, "model")) == MODELS, name
+    for name in ("farthing_answer_cost_usd_count", "farthing_task_duration_seconds_count"):
+        assert len(of(found, name, "task")) >= 100, name
+    assert len(of(found, "farthing_difficulty_count", "task")) >= 50
+    for name in (
+        "gen_ai_client_token_usage_count",
+        "gen_ai_server_request_duration_seconds_count",
+        "gen_ai_server_time_to_first_token_seconds_count",
+    ):
+        assert len(of(found, name, "gen_ai_request_model")) == MODELS, name
+
+
+def test_names_may_be_long() -> None:
+    metrics = Metrics(CollectorRegistry())
+    for number in range(1_000):
+        metrics.record(outcome(f"{number:03}" + 97 * "t", f"{number % 100:02}" + 98 * "m"))
+    text = encoder_for(OPENMETRICS)[0](metrics.registry)
+    print(f"{len(text):,} bytes")
+    assert len(text) < MOST_BYTES
+    assert sum(sample.value for sample in named(samples(metrics), "farthing_requests_total")) == 1_000
+
+
+def test_cost_and_requests_are_told_by_account_where_that_is_asked_for() -> None:
+    metrics = Metrics(CollectorRegistry(), account_label=True)
+    for number in range(1_000):
+        for account in (f"team-{number}", None):
+            metrics.record(structs.replace(outcome(), account=account))
+    found = samples(metrics)
+    for name, each in (("farthing_requests_total", 1), ("farthing_cost_usd_total", 0.002)):
+        value_of: dict[str, float] = {}
+        for sample in named(found, name):
+            account = sample.labels["account"]
+            value_of[account] = value_of.get(account, 0) + sample.value
+        assert len(value_of) == 102, name
+        assert value_of["none"] == pytest.approx(1_000 * each)
+        assert value_of["team-0"] == pytest.approx(each)
+        assert value_of[OTHER] == pytest.approx(900 * each)
+
+
+def test_no_account_is_told_otherwise() -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.record(structs.replace(outcome(), account="search-team"))
+    assert "search-team" not in encoder_for(OPENMETRICS)[0](metrics.registry).decode()
+
+
+def test_a_word_that_no_vocabulary_has_does_not_reach_a_label() -> None:
+    metrics = Metrics(CollectorRegistry())
+    attempt = Attempt("cheap", "openai/x", "surprising", 500, None, 1, Certainty.COUNTED, 1.0)
+    metrics.record(structs.replace(outcome(ending=Ending.FAILED), attempts=(attempt,), overhead_nusd=1))
+    metrics.refused("support", "surprising")
+    metrics.escalated("support", "cheap", "premium", "surprising")
+    found = samples(metrics)
+    assert not [sample for sample in found if "surprising" in sample.labels.values()]
+    for name in ("farthing_attempt_failures_total", "farthing_refusals_total", "farthing_escalations_total"):
+        assert [(sample.labels["reason"], sample.value) for sample in named(found, name)] == [(OTHER, 1)]
 
 
 def test_of_many_budgets_the_fullest_are_told(crowded: Metrics) -> None:
