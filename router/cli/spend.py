@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router.cli.folder import JsonOption
+from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption
 from router.cli.table import Column, dollars, percent, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from router.ledger.rows import Row
+    from router.policy.policy import PolicySet
 
 MOST_USD = 1_000_000
 """A charge above that is a slip of the keyboard."""
@@ -32,6 +33,7 @@ _NUMBERS = (
     Column("input tokens", number=True, spare=True),
     Column("output tokens", number=True, spare=True),
 )
+_RANGE = Column("baseline range", number=True, spare=True)
 _ORPHANS = (
     Column("id"),
     Column("at"),
@@ -64,11 +66,14 @@ def spend(
     spool: Annotated[
         Path, typer.Option(envvar="FARTHING_SPOOL", help="Where rows wait while the ledger is away, to be counted.")
     ] = Path("farthing-spool"),
+    policies: FolderOption = DEFAULT_FOLDER,
     as_json: JsonOption = False,
 ) -> None:
     """Say what was spent and what was saved against the baselines, from the ledger.
 
-    Cost is every dollar paid; overhead is the part of it that bought no answer. It is safe beside a running proxy.
+    Cost is every dollar paid; overhead is the part of it that bought no answer. The baseline prices the same input and
+    the output that was really answered; its range, what it would be if the baseline model had answered at its own usual
+    length, where the ledger has answers of it to the same task. It is safe beside a running proxy.
 
     Example: farthing spend --by task,day --since 7d
     Example: farthing spend --orphans; farthing spend --correct 019ab… --usd 0.0012 --note "the provider's invoice"
@@ -86,14 +91,19 @@ def spend(
         start = parse_since(since, datetime.now(UTC)) if since else None
     except InvalidRequest as error:
         raise typer.BadParameter(error.message) from None
+    in_force, why = (None, None) if orphans else _policies(policies)
     with closing(open_store(ledger_url, read_only=True)) as store:
-        report = orphans_report(store, datetime.now(UTC)) if orphans else spend_report(store, by, start, spool)
+        if orphans:
+            report = orphans_report(store, datetime.now(UTC))
+        else:
+            report = spend_report(store, by, start, spool, in_force)
     if as_json:
         print_json(report)
     elif orphans:
         _print_orphans(report)
     else:
         _print(report, groups)
+        _print_range(report, why)
         if waiting := report["spooled_rows"]:
             print(f"Not counted: up to {waiting:,} rows that wait in {spool} for the ledger to be written.")
     return None
@@ -146,17 +156,56 @@ def _print_orphans(report: dict[str, Any]) -> None:
     print_table(_ORPHANS, rows, total=["total", "", "", "", dollars(report["held_usd"]), ""])
 
 
+def _policies(folder: Path) -> tuple[PolicySet | None, str | None]:
+    """Return the policies, which know each task's baseline model and its price, or why there are none."""
+    from router.cli.folder import read_folder
+    from router.errors import PolicyFaults
+
+    try:
+        return read_folder(folder).checked(), None
+    except typer.BadParameter:
+        return None, f"there is no folder of policies at {folder} (--policies) to say which models the baselines are"
+    except PolicyFaults as error:
+        return None, f"the policies in {folder} are not valid: {error.faults[0]}"
+
+
+def _print_range(report: dict[str, Any], why: str | None) -> None:
+    """Say what the baseline takes for granted, and how far it may be off."""
+    if not report["baseline_usd"]:
+        return
+    said = "The baseline prices the same input, and the output that was really answered; "
+    if compared := report["baseline_compared"]:
+        low_usd, high_usd = report["baseline_low_usd"], report["baseline_high_usd"]
+        print(
+            f"{said}with {compared:,} answers as long as the baseline models' own usually are it lies between "
+            f"{dollars(low_usd)} and {dollars(high_usd)}, and what is saved between "
+            f"{dollars(low_usd - report['total_usd'])} and {dollars(high_usd - report['total_usd'])}."
+        )
+    else:
+        print(f"{said}how long the baseline models' own answers are is not known: {why or 'the ledger has too few'}.")
+
+
 def _print(report: dict[str, Any], groups: Sequence[str]) -> None:
-    columns = [*(Column(group) for group in groups), *_NUMBERS]
-    rows = [[*(row[group] for group in groups), *_numbers(row, row["cost_usd"])] for row in report["rows"]]
+    known = any(row["baseline_compared"] for row in report["rows"])
+    columns = [*(Column(group) for group in groups), *_NUMBERS, *([_RANGE] if known else [])]
+    rows = [
+        [*(row[group] for group in groups), *_numbers(row, row["cost_usd"]), *([_range(row)] if known else [])]
+        for row in report["rows"]
+    ]
     labels = ["total", *[""] * (len(groups) - 1)] if groups else []
-    total = [*labels, *_numbers(report, report["total_usd"])]
+    total = [*labels, *_numbers(report, report["total_usd"]), *([_range(report)] if known else [])]
     if groups:
         print_table(columns, rows, total=total)
     else:
         print_table(columns, [total])
     if report["over_budget_usd"]:
         print(f"Of this, {dollars(report['over_budget_usd'])} went above the requests' budgets.")
+
+
+def _range(row: dict[str, Any]) -> str:
+    if not row["baseline_compared"]:
+        return "-"
+    return f"{dollars(row['baseline_low_usd'])} to {dollars(row['baseline_high_usd'])}"
 
 
 def _numbers(row: dict[str, Any], cost_usd: float) -> list[str]:

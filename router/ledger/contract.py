@@ -58,6 +58,18 @@ class Spend:
     output_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long the answers of one model to one task were together, in one group."""
+
+    group: tuple[str, ...]
+    task: str
+    routed_model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+
+
 class Output(NamedTuple):
     """How long one answer was."""
 
@@ -133,6 +145,18 @@ class Store(ABC):
             query += f" GROUP BY {', '.join(groups)} ORDER BY 2 DESC, 1 DESC, {', '.join(groups)}"
         rows = self.ask(query, [time_text(since) if since else ""])
         return [Spend(tuple(row[7:]), *row[:7]) for row in rows]
+
+    def lengths(self, by: Sequence[Grouping], since: datetime | None) -> list[Length]:
+        """Return how long whole answers were, by group, task and model; those that have no baseline are left out."""
+        groups = ["task", "routed_model", *(_COLUMN_OF[grouping] for grouping in by)]
+        sums = [f"CAST(sum({name}) AS BIGINT)" for name in ("input_tokens", "output_tokens")]
+        rows = self.ask(
+            f"SELECT count(*), {', '.join(sums + groups)} FROM requests WHERE at >= $1 AND outcome = 'answered' "  # noqa: S608  no input in it
+            "AND routed_model IS NOT NULL AND output_tokens IS NOT NULL AND baseline_nusd > 0 "
+            f"GROUP BY {', '.join(dict.fromkeys(groups))}",
+            [time_text(since) if since else ""],
+        )
+        return [Length(tuple(row[5:]), row[3], row[4], *row[:3]) for row in rows]
 
     def charged_since(
         self, since: datetime, *, task: str | None, account: str | None, shadow: str | None = None

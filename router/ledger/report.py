@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from router.errors import InvalidRequest
+from router.ledger.baseline import Shift, shifts
 from router.ledger.contract import Grouping, Spend, Store
 from router.ledger.correction import orphans
 from router.ledger.rows import time_text
 from router.ledger.spool import rows_waiting_in
+from router.policy.policy import PolicySet
 from router.policy.replay import Record
 from router.values import usd
 
@@ -52,10 +54,15 @@ def groupings(by: str) -> tuple[Grouping, ...]:
     return names  # type: ignore[return-value]  # each was found among the known
 
 
-def spend_report(store: Store, by: str, since: datetime | None, spool: Path) -> dict[str, Any]:
+def spend_report(
+    store: Store, by: str, since: datetime | None, spool: Path, policies: PolicySet | None = None
+) -> dict[str, Any]:
     """Return the contract's object: totals in dollars, and a row a group with its own, dearest first.
 
-    `spooled_rows` are those that wait in this machine's `spool`, at most, and are in none of the sums.
+    `baseline_low_usd` and `baseline_high_usd` lie around each baseline: it as it is, and with the answers of
+    `baseline_compared` requests as long as the baseline model's own usually are; None where nobody knows, as without
+    `policies`, which say which model that is and what it costs. `spooled_rows` are those that wait in this machine's
+    `spool`, at most, and are in none of the sums.
 
     Raises:
         InvalidRequest: `by` names something that can't be grouped by.
@@ -63,11 +70,19 @@ def spend_report(store: Store, by: str, since: datetime | None, spool: Path) -> 
     """
     names = groupings(by)
     total = store.spend((), since)[0]
+    of_all = shifts(store, policies, (), since) if policies else {}
+    of_groups = shifts(store, policies, names, since) if policies and names else {}
     return {
         "total_usd": _usd(total.charged_nusd),
         **_sums(total),
+        **_range(total, of_all.get(())),
         "rows": [
-            {**dict(zip(names, row.group, strict=True)), "cost_usd": _usd(row.charged_nusd), **_sums(row)}
+            {
+                **dict(zip(names, row.group, strict=True)),
+                "cost_usd": _usd(row.charged_nusd),
+                **_sums(row),
+                **_range(row, of_groups.get(row.group)),
+            }
             for row in (store.spend(names, since) if names else [])
         ],
         "spooled_rows": rows_waiting_in(spool),
@@ -140,6 +155,14 @@ def _sums(spend: Spend) -> dict[str, Any]:
         "input_tokens": spend.input_tokens,
         "output_tokens": spend.output_tokens,
     }
+
+
+def _range(spend: Spend, shift: Shift | None) -> dict[str, Any]:
+    if shift is None:
+        return {"baseline_low_usd": None, "baseline_high_usd": None, "baseline_compared": 0}
+    ends = sorted((spend.baseline_nusd, spend.baseline_nusd + shift.nusd))
+    low_usd, high_usd = (_usd(max(0, end)) for end in ends)
+    return {"baseline_low_usd": low_usd, "baseline_high_usd": high_usd, "baseline_compared": shift.requests}
 
 
 def _usd(nusd: int) -> float:

@@ -97,7 +97,7 @@ def admin_app(
         """What did it cost, and what was saved?"""
         start = parse_since(since, datetime.fromtimestamp(clock(), UTC)) if since else None
 
-        return await read(lambda store: spend_report(store, by, start, settings.spool))
+        return await read(lambda store: spend_report(store, by, start, settings.spool, folder.current()))
 
     @app.get("/admin/requests")
     async def requests(limit: str = str(DEFAULT_REQUESTS), task: str | None = None) -> dict[str, Any]:
