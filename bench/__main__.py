@@ -23,6 +23,7 @@ from rich.table import Table
 from bench.budgets import holds_table, running_redis
 from bench.decide import measure_deciding
 from bench.load import Figures, load
+from bench.metrics import measure_counting
 from bench.proxy import KEY, instant_upstream, proxy, write_policies
 from bench.replay import measure_replaying
 from tests.ledger.server import PostgresServer
@@ -126,6 +127,7 @@ def main() -> None:
             f"{idle_mb:.0f} MB then, {alone.rss_mb():.0f} MB after the load"
         )
         console.print(holds_table(redis_url, arguments.rounds, int(2000 * arguments.scale)))
+    console.print(measure_counting())
     console.print(measure_deciding())
     console.print(measure_replaying())
 

@@ -50,7 +50,8 @@ from router.metrics.words import (
     StoreVerb,
     word,
 )
-from router.policy.policy import PolicySet, Rule
+from router.policy.decide import PINNED
+from router.policy.policy import Policy, PolicySet, Rule
 from router.values import NUSD_PER_USD, Certainty, Ending, Level, Outcome
 
 __all__ = ["NONE", "OTHER", "Metrics", "StoreName", "StoreVerb"]
@@ -325,22 +326,32 @@ class Metrics:
             self._baseline.labels(self._task(task))
             for reason in Overhead:
                 self._overhead_cost.labels(self._task(task), reason.value)
+        rules = [(rule, policy) for policy in policies.policies.values() for rule in policy.rules]
+        usual = [(rule.name, _models_of(rule), policy) for rule, policy in rules]
         for ending in (Ending.ANSWERED, Ending.FAILED, Ending.CUT, Ending.CANCELLED):
-            for way in self._ways(policies):
-                self._expect(ending, *way)
+            self._expect(policies, ending, usual)
+        pinned = [(PINNED, tuple(policies.models), policy) for policy in policies.policies.values()]
+        # Where none of a rule's models fits, every other one of the policy is tried.
+        unusual = [(rule.name, policy.models, policy) for rule, policy in rules]
+        self._expect(policies, Ending.ANSWERED, [*pinned, *unusual])
 
-    def _ways(self, policies: PolicySet) -> Iterator[tuple[str, str, str, str, str, tuple[str, ...]]]:
-        """Yield every task, rule, model, provider, kind and account that may come together; first models first."""
-        ways = [
-            (place, policy.task, rule.name, name, policies.models[name])
-            for policy in policies.policies.values()
-            for rule in policy.rules
-            for place, name in enumerate(_models_of(rule))
-        ]
-        for _, task, rule, name, model in sorted(ways, key=lambda way: way[0]):
-            for provider in dict.fromkeys(target.provider for target in model.targets):
-                for account in self._accounts(policies, task):
-                    yield task, rule, name, provider, model.kind, account
+    def _expect(self, policies: PolicySet, ending: Ending, ways: Iterable[tuple[str, Sequence[str], Policy]]) -> None:
+        """Begin the series of each way's rule and models, the first models of all ways before the second ones."""
+        found = [(place, rule, name, policy.task) for rule, names, policy in ways for place, name in enumerate(names)]
+        for _, rule, name, task in sorted(found, key=lambda way: way[0]):
+            model = policies.models[name]
+            for account in self._accounts(policies, task):
+                labels = self._task(task), rule, self._model(name)
+                if OTHER in labels:
+                    return
+                requests = (*labels, ending.value, *account)
+                if not self._rooms[REQUESTS.name].admits(*requests, share=EXPECTED_SHARE):
+                    return
+                self._requests.labels(*requests)
+                for provider in dict.fromkeys(target.provider for target in model.targets):
+                    cost = (*labels, provider, model.kind, *account)
+                    if self._rooms[COST.name].admits(*cost, share=EXPECTED_SHARE):
+                        self._cost.labels(*cost)
 
     def _accounts(self, policies: PolicySet, task: str) -> Iterator[tuple[str, ...]]:
         if not self._account_label:
@@ -351,19 +362,6 @@ class Metrics:
             for name, account in policies.accounts.items():
                 if account.tasks is None or task in account.tasks:
                     yield (self._account(name),)
-
-    def _expect(
-        self, ending: Ending, task: str, rule: str, model: str, provider: str, kind: str, account: tuple[str, ...]
-    ) -> None:
-        task, model = self._task(task), self._model(model)
-        if OTHER in (task, model):
-            return
-        requests = (task, rule, model, ending.value, *account)
-        if self._rooms[REQUESTS.name].admits(*requests, share=EXPECTED_SHARE):
-            self._requests.labels(*requests)
-        cost = (task, rule, model, provider, kind, *account)
-        if self._rooms[COST.name].admits(*cost, share=EXPECTED_SHARE):
-            self._cost.labels(*cost)
 
     # -- gauges that are functions -------------------------------------------------------------------------------------
 
@@ -485,10 +483,10 @@ class Metrics:
         return name if self._rooms[family.name].admits(name) else OTHER
 
 
-def _models_of(rule: Rule) -> Iterable[str]:
+def _models_of(rule: Rule) -> tuple[str, ...]:
     """Return every model that a rule may lead to, each once, in the order in which they are tried."""
     escalates_to = rule.verify.escalate_to if rule.verify else None
-    return dict.fromkeys((*rule.use, escalates_to) if escalates_to else rule.use)
+    return tuple(dict.fromkeys((*rule.use, escalates_to) if escalates_to else rule.use))
 
 
 _ANSWERS = (Ending.ANSWERED, Ending.CUT)

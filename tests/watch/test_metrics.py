@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from msgspec import structs
+from pages import ROOT
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -16,6 +18,9 @@ from proxy import Proxy
 
 from router.metrics import NONE, OTHER, Metrics
 from router.metrics.text import encoder_for
+from router.metrics.words import Overhead
+from router.policy.load import load_files, load_folder
+from router.pricing import Catalogue
 from router.values import NUSD_PER_USD, Attempt, Certainty, Ending, Level, Outcome, Scope, Usage
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -218,6 +223,41 @@ def test_a_word_that_no_vocabulary_has_does_not_reach_a_label() -> None:
     assert not [sample for sample in found if "surprising" in sample.labels.values()]
     for name in ("farthing_attempt_failures_total", "farthing_refusals_total", "farthing_escalations_total"):
         assert [(sample.labels["reason"], sample.value) for sample in named(found, name)] == [(OTHER, 1)]
+
+
+def test_what_policies_can_lead_to_begins_at_nothing() -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.expect(load_folder(ROOT / "policies", Catalogue(), {}).checked())
+    found = samples(metrics)
+    for name in (
+        "farthing_cost_usd_total",
+        "farthing_baseline_cost_usd_total",
+        "farthing_overhead_cost_usd_total",
+        "farthing_requests_total",
+    ):
+        assert {sample.value for sample in named(found, name)} == {0.0}, name
+    ways = {(s.labels["task"], s.labels["rule"], s.labels["model"]) for s in named(found, "farthing_cost_usd_total")}
+    assert ("default", "pinned", "premium") in ways
+    reasons = {(s.labels["task"], s.labels["reason"]) for s in named(found, "farthing_overhead_cost_usd_total")}
+    assert {("default", reason) for reason in Overhead} <= reasons
+    before = len(found)
+    metrics.expect(load_folder(ROOT / "policies", Catalogue(), {}).checked())
+    assert len(samples(metrics)) == before
+
+
+def test_of_a_thousand_tasks_what_is_expected_leaves_room_for_what_comes() -> None:
+    lines = "".join(f"  model-{number:02}: {{target: openai/gpt-4.1-nano}}\n" for number in range(MODELS))
+    uses = ", ".join(f"model-{number:02}" for number in range(MODELS))
+    names = [f"customer-task-{number:04}" for number in range(TASKS)]
+    files = {f"{name}.yaml": f"version: 1\ntask: {name}\nroute: [{{use: [{uses}]}}]\n" for name in names}
+    files |= {"models.yaml": f"version: 1\nmodels:\n{lines}"}
+    policies = load_files({name: text.encode() for name, text in files.items()}, Catalogue(), {}, Path("policies"))
+    metrics = Metrics(CollectorRegistry())
+    metrics.expect(policies.checked())
+    assert len(of(samples(metrics), "farthing_baseline_cost_usd_total", "task")) == 200
+    metrics.record(outcome("customer-task-0100", "model-49"))
+    counted = [s for s in named(samples(metrics), "farthing_requests_total") if s.value]
+    assert [sample.labels["model"] for sample in counted] == ["model-49"]
 
 
 def test_of_many_budgets_the_fullest_are_told(crowded: Metrics) -> None:

@@ -238,6 +238,12 @@ def test_what_is_counted_is_what_the_ledger_has_through_restarts(watched: Watche
     print(f"counted ${counted_usd:.9f}, ledger ${spent['total_usd']:.9f}, by increase() ${drawn_usd:.9f}")
     assert spent["total_usd"] > 0.05
     assert counted_usd == pytest.approx(spent["total_usd"], abs=1e-6)
+    begun = [
+        [series["metric"][name] for name in ("task", "rule", "model")]
+        for series in watched.prometheus.query('farthing_cost_usd_total{job="farthing"}[1h]')
+        if float(series["values"][0][1])
+    ]
+    assert begun == [], "series that begin with more than nothing"
     # It reckons what happened before the first sample and after the last one; it misses no series' first request.
     assert drawn_usd == pytest.approx(spent["total_usd"], rel=0.03)
     resets = watched.prometheus.query('sum(resets(farthing_requests_total{job="farthing"}[1h]))')
