@@ -56,7 +56,7 @@ def best_s(work: Callable[[], object]) -> float:
 
 def measure_counting() -> Table:
     """Measure `record` and a scrape in OpenMetrics."""
-    table = Table(title=f"Counting a request, and a scrape in OpenMetrics, processor time")
+    table = Table(title="Counting a request, and a scrape in OpenMetrics, processor time")
     for heading in ("tasks x models", "a request", "a scrape", "its size"):
         table.add_column(heading, justify="right")
     for tasks, models in ((1, 1), (10, 5), (1_000, 50)):

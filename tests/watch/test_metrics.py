@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from proxy import Proxy
+from proxy import Proxy, running_provider, running_proxy
 
 from router.metrics import NONE, OTHER, Metrics
 from router.metrics.text import encoder_for
@@ -307,3 +307,27 @@ def test_a_scraper_gets_the_format_that_it_asks_for(proxy: Proxy) -> None:
     plain = proxy.http.get("/metrics")
     assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "request_id" not in plain.text
+
+
+def test_a_store_tells_how_long_it_takes(proxy: Proxy) -> None:
+    before = proxy.metric("farthing_store_seconds_count", store="sqlite", verb="commit")
+    proxy.ask(max_tokens=5)
+    proxy.rows()
+    assert proxy.metric("farthing_store_seconds_count", store="sqlite", verb="commit") > before
+
+
+def test_a_proxy_tells_accounts_where_its_settings_ask_for_it(tmp_path: Path) -> None:
+    files = {
+        "models": "models:\n  cheap: {target: openai/gpt-4.1-nano}\n",
+        "default": "task: default\nroute: [{use: cheap}]\n",
+    }
+    settings = {"metrics_account_label": True}
+    with (
+        running_provider() as provider,
+        running_proxy(tmp_path, files, settings=settings, simulated_url=provider.root_url) as running,
+    ):
+        assert running.metric("farthing_requests_total", account="none") == 0
+        running.ask(max_tokens=5)
+        running.rows()
+        assert running.metric("farthing_requests_total", account="none", outcome="answered") == 1
+        assert running.metric("farthing_cost_usd_total", account="none") > 0
