@@ -148,6 +148,8 @@ class App:
             return self._admin
         if path.startswith(f"{CONSOLE_PATH}/"):
             return self._console
+        if method == "HEAD" and (endpoint := self._hot.get(("GET", path))):
+            return endpoint
         allowed = [verb for verb, known in self._hot if known == path]
         if allowed:
             raise NoSuchEndpoint(f"{path} takes {' and '.join(allowed)}, not {method}.")

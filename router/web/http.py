@@ -61,7 +61,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = False
         self._in_time()
         super().on_headers_complete()
-        self.cycle.transport = cast(asyncio.Transport, _Joined(self.transport))
+        # The answer to HEAD is a head alone.
+        if self.scope["method"] != "HEAD":
+            self.cycle.transport = cast(asyncio.Transport, _Joined(self.transport))
 
     def on_message_complete(self) -> None:
         cast(MutableMapping[str, Any], self.scope)[ARRIVED] = True

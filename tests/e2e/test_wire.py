@@ -299,3 +299,14 @@ def test_a_caller_who_asks_before_it_sends_is_told_to_go_on(proxy: Proxy, provid
         answer = b"".join(iter(lambda: caller.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"}")
+
+
+def test_the_answer_to_a_head_request_is_a_head_and_the_connection_goes_on(proxy: Proxy) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as connection:
+        for path, status in (("/health/ready", 200), ("/v1/chat/completions", 404), ("/admin/spend", 403)):
+            connection.sendall(f"HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            head = connection.recv(65_536)
+            assert head.startswith(b"HTTP/1.1 %d " % status), head
+            assert head.endswith(b"\r\n\r\n")
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
