@@ -10,11 +10,14 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 128 * 1024
 """Of the request line and all headers together, beside the read in which the last of them came."""
 HEAD_WITHIN_S = 20.0
+MOST_WAITING = 8
+"""Requests that wait behind the one that is being answered on their connection; with more, nothing is read."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ARRIVED = "farthing.arrived"
 GONE = "farthing.gone"
@@ -27,6 +30,8 @@ class BoundedHttp(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
     _too_slow: asyncio.TimerHandle | None = None
+    _answering: RequestResponseCycle | None = None
+    """The request that is being answered; `cycle` is the last that came, which may wait for its turn behind it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -35,8 +40,10 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
         super().connection_lost(exc)
-        cycle = self.cycle
+        cycle = self._answering
         if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
             scope = cast(MutableMapping[str, Any], cycle.scope)
             scope[GONE] = True
             if hung_up := scope.get(HUNG_UP):
@@ -64,10 +71,24 @@ class BoundedHttp(HttpToolsProtocol):
         # The answer to HEAD is a head alone.
         if self.scope["method"] != "HEAD":
             self.cycle.transport = cast(asyncio.Transport, _Joined(self.transport))
+        self._read_on()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         cast(MutableMapping[str, Any], self.scope)[ARRIVED] = True
         super().on_message_complete()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on reading where uvicorn stops, after a long piece of a body or a further request.
+
+        Nothing tells that the caller hung up while nothing is read.
+        """
+        if len(self.pipeline) <= MOST_WAITING:
+            self.flow.resume_reading()
 
     def _in_time(self) -> None:
         if self._too_slow is not None:

@@ -35,17 +35,22 @@ def more_files(shared_provider: SimulatedProvider) -> dict[str, str]:
     }
 
 
-@contextmanager
-def caller(proxy: Proxy, *, task: str = "watched", **members: Any) -> Iterator[socket.socket]:
-    """Send a request on a socket of its own, which is closed at the end whatever came."""
-    body = {"model": "auto", "messages": [{"role": "user", "content": "Where is my parcel?"}], **members}
+def request(text: str = "Where is my parcel?", *, task: str = "watched", **members: Any) -> bytes:
+    """Return a request as it is on the wire."""
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}], **members}
     content = json.dumps(body).encode()
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         f"x-farthing-task: {task}\r\ncontent-length: {len(content)}\r\n\r\n"
     )
+    return head.encode() + content
+
+
+@contextmanager
+def caller(proxy: Proxy, **members: Any) -> Iterator[socket.socket]:
+    """Send a request on a socket of its own, which is closed at the end whatever came."""
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as connection:
-        connection.sendall(head.encode() + content)
+        connection.sendall(request(**members))
         yield connection
 
 
@@ -185,6 +190,37 @@ def test_a_caller_gone_while_another_try_is_waited_for_pays_nothing(proxy: Proxy
     assert [attempt["reason"] for attempt in row["attempts"]] == ["overloaded"]
     assert held_nusd(proxy) == 0
     assert len(provider.calls) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_caller_gone_who_had_sent_further_requests_pays_for_the_first_alone(
+    proxy: Proxy, provider: SimulatedProvider, stream: bool
+) -> None:
+    provider.faults.always("silence=5" if stream else "silence")
+    before = ids(proxy)
+    with caller(proxy, stream=stream) as connection:
+        call = received(provider)
+        connection.sendall(request(stream=stream) * 3)
+        if stream:
+            read_until(connection, b'"content"', 5)
+        # Nothing outside shows that the others have been read.
+        time.sleep(0.05)
+        gone_at = time.perf_counter()
+    assert hung_up_s(call, gone_at) < AT_ONCE_S
+    assert only_row(proxy, before)["outcome"] == "cancelled"
+    assert held_nusd(proxy) == 0
+    assert len(provider.calls) == 1
+    assert eventually(lambda: proxy.metric("farthing_inflight_requests") == 1, "no request left but the scrape")
+
+
+def test_a_caller_gone_who_sent_a_long_body_at_once(proxy: Proxy, provider: SimulatedProvider) -> None:
+    provider.faults.always("silence")
+    before = ids(proxy)
+    with caller(proxy, text="word " * 60_000):
+        call = received(provider)
+        gone_at = time.perf_counter()
+    assert hung_up_s(call, gone_at) < AT_ONCE_S
+    assert only_row(proxy, before)["outcome"] == "cancelled"
 
 
 def test_a_caller_who_closes_one_half_after_sending_still_counts_as_gone(
