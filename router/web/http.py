@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any, cast
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -50,7 +51,10 @@ class BoundedHttp(HttpToolsProtocol):
                 hung_up()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        left = data
+        while left:
+            left = self._feed(left)
         if not self._in_head or self.transport.is_closing():
             return
         self._head_bytes += len(data)
@@ -59,12 +63,38 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._too_slow is None:
             self._too_slow = self.loop.call_later(HEAD_WITHIN_S, self.transport.close)
 
+    def _feed(self, data: bytes) -> bytes:
+        """Have the parser read; returns what is left to read, where it takes the rest for another protocol."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.parser.get_method() != b"CONNECT":
+                return self._head_again() + data[upgrade.args[0] :]
+            self.send_400_response("There is no other protocol here.")
+        return b""
+
+    def _head_again(self) -> bytes:
+        """Write the head that was read without its `Upgrade`, for a parser that has not seen it.
+
+        Java's own client offers HTTP/2 so with every first request. A server may go on in HTTP/1.1 (RFC 9110, 7.8), but
+        this parser would not read the body.
+        """
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        return b"".join((line, *headers, b"\r\n"))
+
     def on_message_begin(self) -> None:
         self._in_head = True
         self._head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._in_head = False
         self._in_time()
         super().on_headers_complete()
@@ -78,6 +108,8 @@ class BoundedHttp(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         cast(MutableMapping[str, Any], self.scope)[ARRIVED] = True
         super().on_message_complete()
         self._read_on()

@@ -310,3 +310,30 @@ def test_the_answer_to_a_head_request_is_a_head_and_the_connection_goes_on(proxy
             assert head.endswith(b"\r\n\r\n")
         connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_an_offer_of_another_protocol_is_passed_over(proxy: Proxy, provider: SimulatedProvider, pieces: int) -> None:
+    raw = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\n"
+        f"upgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\ncontent-length: {len(raw)}\r\n\r\n"
+    )
+    wire = 3 * (head.encode() + raw)
+    step = -(-len(wire) // pieces)
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as caller:
+        caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(wire), step):
+            caller.sendall(wire[start : start + step])
+        got = b""
+        while got.count(b"chat.completion") < 3:
+            got += caller.recv(65_536)
+    assert got.count(b"HTTP/1.1 200 OK\r\n") == 3
+    assert len(provider.calls) == 3
+
+
+@pytest.mark.parametrize("line", [b"CONNECT x:443 HTTP/1.1", b"CONNECT / HTTP/1.1"])
+def test_a_tunnel_is_refused(proxy: Proxy, line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as caller:
+        caller.sendall(line + b"\r\nhost: x\r\n\r\nabc")
+        assert caller.recv(65_536).startswith(b"HTTP/1.1 400 ")
