@@ -38,13 +38,15 @@ from router.policy.target import Model, Target
 from router.providers.breaker import Breakers
 from router.providers.contract import Answer, Call, Provider
 from router.tokens import Counter
-from router.values import Attempt, Certainty, Ending, Outcome, Usage
+from router.values import EXACT_NUSD, Attempt, Certainty, Ending, Outcome, Usage
 
 LONGEST_WAIT_S = 10.0
 """The longest `retry-after` that is waited for; a longer one sends the request to the next candidate."""
 FIRST_BACKOFF_S = 0.1
 LEAST_S = 0.001
 """A deadline is never less, for 0 may be read as none."""
+MOST_TOKENS = 1_000_000_000
+"""No request uses more of a kind; where a provider reports it, we count for ourselves."""
 MOST_DECISIONS = 5
 """How often it is decided anew because others took the money meanwhile."""
 
@@ -379,8 +381,8 @@ class Run:
     # -- how a leg ends ----------------------------------------------------------------------------------------------
 
     def measured(self, leg: Leg, usage: Usage | None, text: str) -> tuple[Usage, Certainty]:
-        """Return what was reported, or, where nothing was, what we count: the input, and the text that arrived."""
-        if usage is not None:
+        """Return what was reported, or, where nothing credible was, what we count: the input, and what text arrived."""
+        if usage is not None and max(usage.input_tokens, usage.output_tokens, usage.searches) <= MOST_TOKENS:
             if leg.target.price.always_searches and not usage.searches:
                 # These models bill a search for each answer, and OpenAI's usage does not tell of it.
                 context = leg.ask.search_context or usage.search_context
@@ -400,7 +402,7 @@ class Run:
         """Close a leg that used something: charge it, settle its hold."""
         self._texts[leg.hold_id] = text
         measured, certainty = self.measured(leg, usage, text)
-        charge_nusd = leg.target.price.charge_nusd(measured)
+        charge_nusd = min(leg.target.price.charge_nusd(measured), EXACT_NUSD)
         return await self._settle(
             leg,
             Attempt(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from proxy import Proxy, running_proxy
+from proxy import Proxy, eventually, running_proxy
+from redis_server import running_redis
 
 from e2e.upstream import Upstream, running_upstream
 
@@ -21,7 +23,7 @@ models:
   dear: {{target: openai/gpt-4o, base_url: "{url}", retries: 0}}
 """
 CHECKED = "task: checked\nbaseline: dear\nroute: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n"
-DEFAULT = "task: default\nbaseline: dear\nroute: [{use: cheap}]\n"
+DEFAULT = "task: default\nbaseline: dear\nbudget: {per_day_usd: 1000}\nroute: [{use: cheap}]\n"
 KEY = "sk-odd-0123456789"
 USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
 IN, OUT = 150, 600
@@ -36,12 +38,26 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    folder: Path = tmp_path_factory.mktemp("odd")
+    with running(upstream, tmp_path_factory.mktemp("odd")) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def redis_proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with (
+        running_redis() as redis,
+        running(upstream, tmp_path_factory.mktemp("odd"), {"budgets_url": redis.url}) as proxy,
+    ):
+        yield proxy
+
+
+@contextmanager
+def running(upstream: Upstream, folder: Path, settings: dict[str, str] | None = None) -> Iterator[Proxy]:
     files = {"models": MODELS.format(url=upstream.base_url), "default": DEFAULT, "checked": CHECKED}
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ODD_API_KEY", KEY)
-        with running_proxy(folder, files) as running:
-            yield running
+        with running_proxy(folder, files, settings=settings) as proxy:
+            yield proxy
 
 
 def completion(message: dict[str, object], usage: dict[str, int] | None = USAGE) -> bytes:
@@ -90,6 +106,23 @@ def test_a_usage_of_nothing_is_counted_by_us(proxy: Proxy, upstream: Upstream) -
     row = proxy.row_of(proxy.ask())
     assert (row["certainty"], row["output_tokens"]) == ("counted", 2)
     assert row["charged_nusd"] > 0
+
+
+@pytest.mark.parametrize("tokens", [10**9 + 1, 10**18, 10**30])
+@pytest.mark.parametrize("member", ["prompt_tokens", "completion_tokens", "num_search_queries"])
+@pytest.mark.parametrize("store", ["proxy", "redis_proxy"])
+def test_a_usage_that_nobody_can_have_had_is_counted_by_us(
+    store: str, upstream: Upstream, member: str, tokens: int, request: pytest.FixtureRequest
+) -> None:
+    proxy: Proxy = request.getfixturevalue(store)
+    spent_nusd = proxy.metric_nusd("farthing_budget_spent_usd")
+    upstream.whole(completion({"content": "Hello there"}, {**USAGE, member: tokens}))
+    row = proxy.row_of(proxy.ask())
+    assert (row["certainty"], row["output_tokens"]) == ("counted", 2)
+    assert row["charged_nusd"] == row["facts"]["input_tokens"] * IN + 2 * OUT
+    eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "the settlement")
+    assert proxy.metric_nusd("farthing_budget_spent_usd") - spent_nusd == row["charged_nusd"]
+    assert proxy.metric("farthing_budget_held_usd") == 0
 
 
 @pytest.mark.parametrize(
