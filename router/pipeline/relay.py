@@ -125,6 +125,9 @@ class StreamedAnswer:
         if chunk.usage is not None:
             self._usage = chunk.usage
             self._usage_event = chunk.usage_event
+        elif chunk.text:
+            # Some providers report a usage at the start, or with every event; it tells of nothing that came after it.
+            self._usage, self._usage_event = None, b""
         if chunk.reported_model:
             self._reported_model = chunk.reported_model
             self._last = chunk

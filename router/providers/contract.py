@@ -47,6 +47,7 @@ class Chunk(Struct, frozen=True):
     text: str = ""
     """What was generated in these events, as in `Answer.text`."""
     usage: Usage | None = None
+    """The last that was reported in these events; None where text came after it, of which it does not tell."""
     usage_event: bytes = b""
     reported_model: str | None = None
     finish_reason: str | None = None

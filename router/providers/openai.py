@@ -343,6 +343,8 @@ class OpenAIStream:
             for choice in body.choices:
                 if choice.delta is not None and (said := choice.delta.text()):
                     text.append(said)
+                    if reported is None:
+                        usage = None
                 if choice.finish_reason is not None:
                     finish_reason, self._finished = choice.finish_reason, True
             passed.append(event)

@@ -11,7 +11,7 @@ import pytest
 from proxy import Proxy, eventually, running_proxy
 from redis_server import running_redis
 
-from e2e.upstream import Upstream, running_upstream
+from e2e.upstream import DONE, Upstream, running_upstream
 
 MODELS = """
 models:
@@ -143,3 +143,32 @@ def test_an_error_inside_a_200_tells_no_key(proxy: Proxy, upstream: Upstream, sa
     answer = proxy.ask()
     assert answer.status_code == 502
     assert KEY[:8] not in answer.text
+
+
+def told(text: str, usage: dict[str, int] | None = None, finish: str | None = None) -> bytes:
+    """Return an event of a stream that may bear a usage beside its text."""
+    choices = [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]
+    event = {"object": "chat.completion.chunk", "model": "m", "choices": choices, "usage": usage}
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+EARLY = {"prompt_tokens": 12, "completion_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("events", "outcome", "certainty", "output_tokens"),
+    [
+        ([told("one", EARLY), told(" two three four")], "failed", "counted", 4),
+        ([told("one", EARLY), told(" two three four", finish="stop"), DONE], "answered", "counted", 4),
+        ([told("one", EARLY), told(" two", {**EARLY, "completion_tokens": 2})], "failed", "reported", 2),
+        ([told("one", EARLY), told("", finish="stop"), DONE], "answered", "reported", 1),
+        ([told("one two", finish="stop"), told("", EARLY), DONE], "answered", "reported", 1),
+    ],
+    ids=["broken off", "whole", "kept up to date", "nothing after it", "at the end"],
+)
+def test_a_usage_tells_of_no_text_that_came_after_it(
+    proxy: Proxy, upstream: Upstream, events: list[bytes], outcome: str, certainty: str, output_tokens: int
+) -> None:
+    upstream.stream(*events)
+    row = proxy.row_of(proxy.ask(stream=True))
+    assert (row["outcome"], row["certainty"], row["output_tokens"]) == (outcome, certainty, output_tokens)
