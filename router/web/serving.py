@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -115,6 +116,9 @@ def set_objects_aside() -> None:
 
 def serve(server: uvicorn.Server, listening: socket.socket) -> bool:
     """Serve until told to stop; False where the start-up failed, which has been printed."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # The terminal is gone; without this what is under way would be cut off, and stay charged at its ceiling.
+        signal.signal(signal.SIGHUP, lambda number, frame: server.handle_exit(signal.SIGTERM, frame))
     # Its own status for a failed start is 3; ours is 1.
     with suppress(SystemExit):
         server.run(sockets=[listening])

@@ -93,10 +93,12 @@ class Workers:
         self._failed = False
 
     async def run(self) -> bool:
-        """Supervise until SIGTERM or SIGINT; False where no worker can be started, which has said why."""
+        """Supervise until SIGTERM, SIGINT or SIGHUP; False where no worker can be started, which has said why."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # `nohup` has the last one ignored.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._stop, number)
         async with asyncio.TaskGroup() as tasks:
             for slot in range(self._settings.workers):
                 tasks.create_task(self._keep(slot))

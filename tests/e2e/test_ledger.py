@@ -133,14 +133,17 @@ def test_a_budget_of_the_day_holds_across_kill_9(provider: SimulatedProvider, tm
     assert answered == 37
 
 
-def test_a_proxy_that_is_told_to_stop_settles_what_is_under_way(provider: SimulatedProvider, tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_proxy_that_is_told_to_stop_settles_what_is_under_way(
+    provider: SimulatedProvider, tmp_path: Path, told: signal.Signals
+) -> None:
     provider.faults.always("drip=0.01")
     with ServeProcess(tmp_path, exact_files(provider)) as process, ThreadPoolExecutor() as pool:
         calls = process.ready()
         answers = [pool.submit(calls.ask, model="exact", max_tokens=30, stream=True) for _ in range(4)]
         eventually(lambda: len(provider.calls) == 4, "four calls under way")
-        process.child.terminate()
-        assert process.child.wait(10) in (0, -signal.SIGTERM)
+        process.child.send_signal(told)
+        assert process.child.wait(10) in (0, -signal.SIGTERM, 128 + signal.SIGINT)
         assert all(answer.result().text.endswith("data: [DONE]\n\n") for answer in answers)
     assert [row["outcome"] for row in ledger_rows(tmp_path / "ledger.db")] == ["answered"] * 4
 

@@ -246,8 +246,9 @@ def test_the_same_key_at_every_worker_is_one_call(running: Served, provider: Sim
     assert len(provider.calls) == 1
 
 
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP])
 def test_told_to_stop_it_ends_the_streams_under_way(
-    provider: SimulatedProvider, redis_server: RedisServer, tmp_path: Path
+    provider: SimulatedProvider, redis_server: RedisServer, tmp_path: Path, told: signal.Signals
 ) -> None:
     provider.faults.always("drip=0.02")
     with served(provider, redis_server, tmp_path) as running:
@@ -262,7 +263,7 @@ def test_told_to_stop_it_ends_the_streams_under_way(
         with ThreadPoolExecutor(8) as threads:
             streams = [threads.submit(stream) for _ in range(8)]
             eventually(lambda: len(provider.calls) == 8, "the calls of all streams")
-            child.send_signal(signal.SIGTERM)
+            child.send_signal(told)
             texts = [one.result() for one in streams]
         assert {text[-60:].partition("data: ")[2] for text in texts} == {"[DONE]\n\n"}
         assert child.wait(WITHIN_S) == 0
