@@ -195,6 +195,7 @@ def running_proxy(
     settings: Mapping[str, Any] | None = None,
     simulated_url: str | None = None,
     clock: Callable[[], float] = time.time,
+    http: type[BoundedHttp] = BoundedHttp,
 ) -> Iterator[Proxy]:
     """Serve these policies on a free port as `farthing serve` does; policies and ledger are in `folder`.
 
@@ -209,7 +210,7 @@ def running_proxy(
     app.on_ready = ready.set
     config = uvicorn.Config(
         app,
-        http=BoundedHttp,
+        http=http,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -7,7 +7,11 @@ there as `HUNG_UP` is called at that moment, which is cheaper than a task for ea
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, cast
 
 import httptools
@@ -17,6 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 MOST_HEAD_BYTES = 128 * 1024
 """Of the request line and all headers together, beside the read in which the last of them came."""
 HEAD_WITHIN_S = 20.0
+READ_WITHIN_S = 60.0
+"""A caller who takes nothing for so long of what waits for it is gone; else its provider would be kept for good."""
 MOST_WAITING = 8
 """Requests that wait behind the one that is being answered on their connection; with more, nothing is read."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -31,6 +37,8 @@ class BoundedHttp(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
     _too_slow: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    read_within_s = READ_WITHIN_S
     _answering: RequestResponseCycle | None = None
     """The request that is being answered; `cycle` is the last that came, which may wait for its turn behind it."""
 
@@ -40,6 +48,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
+        self._reads_again()
         super().connection_lost(exc)
         cycle = self._answering
         if cycle is not None and not cycle.response_complete:
@@ -49,6 +58,14 @@ class BoundedHttp(HttpToolsProtocol):
             scope[GONE] = True
             if hung_up := scope.get(HUNG_UP):
                 hung_up()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._reads_again()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -121,6 +138,28 @@ class BoundedHttp(HttpToolsProtocol):
         """
         if len(self.pipeline) <= MOST_WAITING:
             self.flow.resume_reading()
+
+    def _look_again(self) -> None:
+        """Look in a while whether the caller has taken anything of what waits for it; nothing is added meanwhile."""
+        self._unread = self.loop.call_later(self.read_within_s, self._look, self._waiting_bytes())
+
+    def _look(self, waiting_bytes: int) -> None:
+        if self._waiting_bytes() < waiting_bytes:
+            self._look_again()
+        else:
+            self.transport.abort()
+
+    def _waiting_bytes(self) -> int:
+        """Return how much waits for the caller, with what the system keeps for it, which may be megabytes."""
+        kept = b""
+        with suppress(OSError):
+            kept = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int.from_bytes(kept, sys.byteorder)
+
+    def _reads_again(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _in_time(self) -> None:
         if self._too_slow is not None:

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from proxy import Proxy, Row, eventually
+from proxy import WITHIN_S, Proxy, Row, eventually, ledger_rows, running_proxy
 
 from e2e.conftest import MODELS
+from e2e.upstream import DONE, Upstream, chunk, running_upstream
 from router.providers.simulated import SimulatedProvider
 from router.providers.simulated.server import ReceivedCall
+from router.web.http import BoundedHttp
 
 AT_ONCE_S = 0.1
 IN, OUT = 150, 600
@@ -267,3 +269,61 @@ def test_many_callers_gone_at_once_leave_nothing_open(proxy: Proxy, provider: Si
     assert proxy.metric("farthing_requests_total", outcome="cancelled") >= 30
     everything = proxy.rows()
     assert proxy.metric_nusd("farthing_cost_usd_total") == sum(row["charged_nusd"] for row in everything)
+
+
+class Impatient(BoundedHttp):
+    read_within_s = 0.5
+
+
+EVENT = chunk(json.dumps({"content": "word " * 50_000}))
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Upstream]]:
+    """A proxy that soon gives up on who does not read, and an upstream with many answers of 12 MB."""
+    with running_upstream() as upstream:
+        files = {
+            "models": f"models: {{big: {{target: openai/gpt-4o-mini, base_url: '{upstream.base_url}'}}}}\n",
+            "default": "task: default\nbudget: {per_day_usd: 100}\nroute: [{use: big}]\n",
+        }
+        upstream.stream(*[EVENT] * 48, chunk(finish='"stop"'), DONE)
+        with running_proxy(tmp_path_factory.mktemp("impatient"), files, http=Impatient) as proxy:
+            yield proxy, upstream
+
+
+@contextmanager
+def narrow_caller(proxy: Proxy) -> Iterator[socket.socket]:
+    """Ask for a stream over a socket that keeps little of it."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(WITHIN_S)
+        connection.connect(("127.0.0.1", proxy.port))
+        connection.sendall(request(stream=True).replace(b"watched", b"default"))
+        yield connection
+
+
+def test_a_caller_who_reads_nothing_any_more_is_gone(impatient: tuple[Proxy, Upstream]) -> None:
+    proxy, _ = impatient
+    with narrow_caller(proxy):
+        row = eventually(lambda: [row for row in ledger_rows(proxy.ledger) if row["outcome"] != "held"], "the row")[0]
+    assert (row["outcome"], row["certainty"]) == ("cancelled", "counted")
+    assert row["output_tokens"] < 48 * 50_000
+    assert held_nusd(proxy) == 0
+
+
+def test_a_caller_who_reads_slowly_is_not(impatient: tuple[Proxy, Upstream]) -> None:
+    proxy, upstream = impatient
+    upstream.stream(*[EVENT] * 48, chunk(finish='"stop"'), DONE)
+    got = 0
+    end = b""
+    with narrow_caller(proxy) as connection:
+        began = time.perf_counter()
+        while DONE not in end:
+            # It takes what is there ten times in the time after which it would be gone, for longer than that.
+            if time.perf_counter() - began < 3 * Impatient.read_within_s:
+                time.sleep(Impatient.read_within_s / 10)
+            piece = connection.recv(16_384)
+            assert piece, got
+            got += len(piece)
+            end = end[-100:] + piece
+    assert got > 48 * len(EVENT)
