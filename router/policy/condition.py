@@ -157,6 +157,11 @@ class Comparison:
     of_flags: bool = False
     """Whether the operand is true or false, which Python would take for equal to 1 and 0."""
 
+    @property
+    def asks(self) -> tuple[str, bool]:
+        """What is compared: two comparisons that ask the same may follow from one another, or exclude each other."""
+        return self.subject, self.of_flags
+
     def holds(self, facts: Facts) -> bool:
         value = self.read(facts)
         if value is None:

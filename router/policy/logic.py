@@ -111,10 +111,10 @@ def _conflict(case: Case) -> str | None:
     for single in (parts[0] for parts in negated if len(parts) == 1):
         if single in case:
             return f"{_said(single)} and its opposite exclude each other"
-    subjects: dict[str, list[Comparison]] = {}
+    subjects: dict[tuple[str, bool], list[Comparison]] = {}
     for part in case:
         if isinstance(part, Comparison):
-            subjects.setdefault(part.subject, []).append(part)
+            subjects.setdefault(part.asks, []).append(part)
     for comparisons in subjects.values():
         if _excludes(comparisons, negated):
             said = " and ".join(dict.fromkeys(map(_said, comparisons)))
@@ -209,7 +209,7 @@ def _follows(known: Case, wanted: Condition) -> bool:
         return any(all(_follows(known, part) for part in parts_of(way)) for way in wanted.parts)
     if not isinstance(wanted, Comparison):
         return False
-    same = [part for part in known if isinstance(part, Comparison) and part.subject == wanted.subject]
+    same = [part for part in known if isinstance(part, Comparison) and part.asks == wanted.asks]
     return any(_comparison_follows(each, wanted) for each in same)
 
 
