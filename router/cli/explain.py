@@ -169,7 +169,9 @@ def _verdict(explained: dict[str, Any]) -> str:
 
 
 def _asides(explained: dict[str, Any]) -> Iterator[str]:
-    """Yield what has a hand in the decision beside rules and money: an experiment, a warm cache."""
+    """Yield what has a hand in the decision beside its rule: expected gain, an experiment, a warm cache."""
+    if weighed := explained.get("by_money"):
+        yield f"By {weighed['by']}: {weighed['reason']}."
     if trial := explained.get("experiment"):
         canary = f"; the canary has {trial['canary_share']:.4g} of all" if trial["canary_share"] is not None else ""
         mirrored = f"; {trial['shadow_share']:.4g} are mirrored" if trial["shadow_share"] is not None else ""

@@ -6,10 +6,12 @@ so many tasks, and for each a window. It lives on the event loop; only `read` ma
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from router.difficulty.cues import Shape
 from router.difficulty.look import Look, look_at
@@ -19,6 +21,10 @@ from router.difficulty.shared import MOST_KEPT, SharedText
 from router.difficulty.weights import Weights, shipped_weights
 
 MOST_TASKS = 500
+MOST_RULES = 50
+"""Of one task, that have ranks of their own."""
+UnsureAs = Literal["premium", "cheap"]
+_BEYOND: Mapping[UnsureAs, float] = {"premium": math.inf, "cheap": -math.inf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,8 @@ class Reading:
 
     difficulty: float
     score: float
+    gain: float
+    """The quality that the premium model is expected to add, 0 to 1."""
     pushed_by: tuple[tuple[str, float], ...]
     unsure: Unsure
     look: Look
@@ -43,11 +51,12 @@ class Reading:
 
 
 class _Task:
-    __slots__ = ("ranks", "scorer", "shared")
+    __slots__ = ("by_rule", "ranks", "scorer", "shared")
 
     def __init__(self, weights: Weights, most_kept: int) -> None:
         self.scorer = Scorer(weights)
         self.ranks = Ranks(weights.reference)
+        self.by_rule: OrderedDict[str, Ranks] = OrderedDict()
         self.shared = SharedText(most_kept)
 
 
@@ -72,11 +81,37 @@ class Gauge:
         return Reading(
             difficulty=known.ranks.rank(score.value),
             score=score.value,
+            gain=min(1.0, score.gain),
             pushed_by=known.scorer.pushes(look),
             unsure=score.unsure,
             look=look,
             text=text,
         )
+
+    def rank_in(self, task: str, rule: str, reading: Reading, unsure_as: UnsureAs | None) -> float:
+        """Return the share of what recently reached a rule of the task that is easier. Changes nothing.
+
+        `unsure_as` says which model is for what can't be told; None takes it for what it looks like.
+        """
+        ranks = self._tasks.get(task, self._cold).by_rule.get(rule, self._cold.ranks)
+        return ranks.rank(_placed(reading.score, reading.unsure, unsure_as))
+
+    def seen_in(self, task: str, rule: str, reading: Reading, unsure_as: UnsureAs | None) -> None:
+        """Count a request that is served among those that reached a rule; `unsure_as` as in `rank_in`."""
+        known = self._known(task)
+        ranks = known.by_rule.get(rule)
+        if ranks is None:
+            if len(known.by_rule) == MOST_RULES:
+                known.by_rule.popitem(last=False)
+            ranks = known.by_rule[rule] = Ranks(self._weights.reference)
+        known.by_rule.move_to_end(rule)
+        scorer = known.scorer
+
+        def placed(look: Look) -> float:
+            score = scorer.score(look)
+            return _placed(score.value, score.unsure, unsure_as)
+
+        ranks.seen(reading.look, _placed(reading.score, reading.unsure, unsure_as), scorer.version, placed)
 
     def seen(self, task: str, reading: Reading) -> None:
         """Count a request that is served among its task's traffic."""
@@ -103,6 +138,11 @@ class Gauge:
             known = self._tasks[task] = _Task(self._weights, self._most_kept)
         self._tasks.move_to_end(task)
         return known
+
+
+def _placed(score: float, unsure: Unsure, unsure_as: UnsureAs | None) -> float:
+    """Return the score by which a request is ranked in a rule: what can't be told is beyond all others."""
+    return _BEYOND[unsure_as] if unsure and unsure_as else score
 
 
 @cache

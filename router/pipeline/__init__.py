@@ -49,7 +49,7 @@ class Pipeline:
         """
         parts = self._parts
         policies = arrival.policies or parts.policies()
-        return await plan_for(arrival, policies, parts.counter, parts.budgets, parts.gauge, parts.warm_at)
+        return await plan_for(arrival, policies, parts.counter, parts.budgets, parts.gauge, parts.warm_at, parts.pacing)
 
     async def whole(self, arrival: Arrival) -> WholeAnswer:
         """Answer a request whole; its held row is committed by then.
@@ -99,8 +99,13 @@ class Pipeline:
     async def _planned(self, arrival: Arrival) -> Plan:
         """Plan a request that is to be served, and count it among its task's traffic."""
         plan = await self.plan(arrival)
-        if self._parts.gauge and plan.facts.reading:
-            self._parts.gauge.seen(plan.policy.task, plan.facts.reading)
+        gauge, pacing, task, facts = self._parts.gauge, self._parts.pacing, plan.policy.task, plan.facts
+        if gauge and facts.reading:
+            gauge.seen(task, facts.reading)
+            if plan.decision.rule.premium_share is not None:
+                gauge.seen_in(task, plan.decision.rule.name, facts.reading, plan.policy.unsure)
+        if pacing and plan.policy.paces:
+            pacing.seen(task, facts.pace, arrival.at_s)
         return plan
 
     async def _held_back(self, run: Run, route: Route, verify: Verify) -> CheckedStream:

@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from router.budgets.contract import Budgets
 from router.chat import Chat, ChatBody
 from router.difficulty.gauge import Gauge
+from router.difficulty.pacing import Pacing
 from router.policy.claim import claim
 from router.policy.decide import Decision, Purse, decide
 from router.policy.explain import explained
@@ -97,12 +98,13 @@ async def plan_for(
     budgets: Budgets,
     gauge: Gauge | None = None,
     warm_at: WarmAt = cold,
+    pacing: Pacing | None = None,
 ) -> Plan:
     """Decide where a request would go; nothing is held, called or written.
 
     Raises:
         RequestError: the task or the model is unknown, or not allowed.
-        StoreUnavailable: a rule looks at a budget that can't be read.
+        StoreUnavailable: a rule looks at a budget that can't be read, or spends by it.
     """
     chat, account = arrival.body.chat, arrival.account
     claimed = claim(
@@ -117,8 +119,11 @@ async def plan_for(
     scopes = scopes_of(policies, policy, account)
     name = account.name if account else None
     around = Circumstances(now_s=arrival.at_s, account=name, headers=arrival.headers, gauge=gauge)
-    if scopes and policy.needs & {"budget_used_pct", "budget_remaining_usd"}:
-        around = with_levels(around, await budgets.levels(scopes))
+    if scopes and (policy.paces or policy.needs & {"budget_used_pct", "budget_remaining_usd"}):
+        levels = await budgets.levels(scopes)
+        around = with_levels(around, levels)
+        if pacing and policy.paces:
+            around = structs.replace(around, pace=pace_of(pacing, policy, levels, arrival.at_s))
     if policy.sticks and (warm := warm_at(chat, policy)):
         around = structs.replace(around, warm=warm)
     work_out = partial(facts_of, chat, policies, policy, counter, around, claimed.pinned)
@@ -161,6 +166,15 @@ def rates_of(account: Account | None, model: Model) -> tuple[Rate, ...]:
         for unit, per_minute in zip(units, (owner.requests_per_minute, owner.tokens_per_minute), strict=True)
         if per_minute is not None
     )
+
+
+def pace_of(pacing: Pacing, policy: Policy, levels: tuple[Level, ...], now_s: float) -> float:
+    """Return how freely a task may spend, by how full its day's budget is."""
+    used_pct = max(
+        (level.used_pct for level in levels if level.scope.kind == "task" and level.scope.window == "day"),
+        default=0.0,
+    )
+    return pacing.pace(policy.task, used_pct / 100, now_s)
 
 
 def with_levels(around: Circumstances, levels: tuple[Level, ...]) -> Circumstances:

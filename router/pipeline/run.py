@@ -20,6 +20,7 @@ from router.budgets.contract import Answer as HoldAnswer
 from router.budgets.contract import Budgets, Draw, Held, Hold, Limited, Short
 from router.chat import ChatBody
 from router.difficulty.gauge import Gauge
+from router.difficulty.pacing import Pacing
 from router.errors import (
     BudgetExceeded,
     FarthingError,
@@ -105,6 +106,8 @@ class Parts:
     """How long an answer of this task and model usually is at the most; None while that is not known."""
     gauge: Gauge | None = None
     """What is known of the difficulty of each task's traffic."""
+    pacing: Pacing | None = None
+    """How freely tasks may spend."""
     warm_at: WarmAt = cold
     answered: Callable[[Answered], None] = _unheard
     """Told of every answer that is complete, when it is recorded; must not wait."""

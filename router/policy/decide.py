@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from router.policy.experiment import Side, Trial, trial_of
 from router.policy.facts import Facts
+from router.policy.money import Weighed, weighed
 from router.policy.policy import Policy, PolicySet, Rule
 from router.policy.target import Model
 from router.policy.warm import Stay, compare
@@ -78,6 +79,8 @@ class Route(Struct, frozen=True):
     """Its part in the rule's experiment; None where there is none, or where the canary does not fit it."""
     stay: Stay | None = None
     """What came of comparing a warm cache with the rule's first choice; None where nothing was compared."""
+    by_money: Weighed | None = None
+    """How a rule by money weighed its models; None where the rule is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ def decide(
         if fitting:
             if rule.prefer == "cheapest":
                 fitting.sort(key=lambda candidate: candidate.estimate_nusd)
+            by_money = _by_money(rule, policies, policy, facts, fitting)
             trial = _led(trial, fitting)
             stay = None
             if rule.sticks and (there := _warm(policies, policy, rule, facts, purse, fitting[0])) and facts.warm:
@@ -135,6 +139,7 @@ def decide(
                 downgraded=rule is not first,
                 trial=trial,
                 stay=stay,
+                by_money=by_money,
             )
         if purse and not purse.may_downgrade and any(c.misfit is Misfit.MONEY for c in fresh):
             break
@@ -222,6 +227,24 @@ def _names(rule: Rule, trial: Trial | None) -> tuple[str, ...]:
     if canary is None:
         return rule.use
     return (canary.model, *(name for name in rule.use if name != canary.model))
+
+
+def _by_money(
+    rule: Rule, policies: PolicySet, policy: Policy, facts: Facts, fitting: list[Candidate]
+) -> Weighed | None:
+    """Put those that fit into the order that a rule by money asks for; None where the rule is none."""
+    if not rule.by_money:
+        return None
+    costs_nusd = {name: _full_nusd(policies.models[name], facts) for name in rule.use}
+    found = weighed(rule, policy, policies.models, facts, costs_nusd)
+    fitting.sort(key=lambda candidate: found.order(candidate.model.name) if candidate.model.name in costs_nusd else 0)
+    return found
+
+
+def _full_nusd(model: Model, facts: Facts) -> int:
+    """Estimate what a request costs at a model with as long an answer as is expected, whatever it may cost."""
+    ask = ask_of(facts, facts.input_tokens_for(model.name))
+    return max([price.estimate_nusd(ask, facts.expected_output_tokens) for price in model.prices])
 
 
 def _led(trial: Trial | None, fitting: list[Candidate]) -> Trial | None:

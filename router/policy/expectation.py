@@ -70,6 +70,8 @@ class Given:
             account=self.account,
             language=self.language or facts.language,
             difficulty=facts.difficulty if self.difficulty is None else self.difficulty,
+            gain=facts.gain if self.difficulty is None else None,
+            ranks=facts.ranks if self.difficulty is None else {},
             headers=self.headers,
         )
 

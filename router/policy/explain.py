@@ -42,12 +42,14 @@ def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any
 
 
 def told(decision: Decision) -> dict[str, Any]:
-    """Return a request's part in an experiment, and why it stays or moves; empty where neither was looked at."""
+    """Return how money chose, a request's part in an experiment, why it stays or moves; empty where nothing did."""
     said: dict[str, Any] = {}
     if isinstance(decision, Route) and decision.trial:
         said["experiment"] = _trial(decision.trial)
     if isinstance(decision, Route) and decision.stay:
         said["stick"] = _stay(decision.stay)
+    if isinstance(decision, Route) and decision.by_money:
+        said["by_money"] = decision.by_money.told() | {"reason": str(decision.by_money)}
     return said
 
 

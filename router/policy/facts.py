@@ -38,6 +38,12 @@ class Facts(Struct, frozen=True):
     """0 to 1; None where no rule of the policy asks for it."""
     reading: Reading | None = None
     """What the difficulty was read from."""
+    gain: float | None = None
+    """What the dearest model of a rule is expected to add to the cheapest, in quality; None as `difficulty`."""
+    pace: float = 1.0
+    """How freely the task may spend now: below 1 it is ahead of its day's budget, above 1 it has money to spare."""
+    ranks: Mapping[str, float] = field(default_factory=_nothing)
+    """Rule → the share of what reaches it that is easier, for rules that ask for a share."""
     hour: int = 0
     weekday: str = "mon"
     account: str | None = None

@@ -43,6 +43,7 @@ class Circumstances(Struct, frozen=True):
     label: str | None = None
     """What kind of work it is within its task, where someone said so; else its instructions and tools tell."""
     warm: Warm | None = None
+    pace: float = 1.0
 
 
 def facts_of(
@@ -72,6 +73,9 @@ def facts_of(
         language=language_of(text) if "language" in needs else "und",
         difficulty=_difficulty(reading, policy) if reading else None,
         reading=reading,
+        gain=_gain(reading, policy) if reading else None,
+        pace=around.pace,
+        ranks=_ranks(reading, policy, around) if reading else _NO_RANKS,
         hour=at.hour,
         weekday=WEEKDAYS[at.weekday()],
         account=around.account,
@@ -92,6 +96,19 @@ def facts_of(
 def _reading(chat: Chat, policy: Policy, text: str, around: Circumstances) -> Reading:
     gauge = around.gauge or reference_gauge()
     return gauge.read(policy.task, text, shape_of(chat, len(text)), key=key_of(chat, around.label))
+
+
+def _gain(reading: Reading, policy: Policy) -> float:
+    if reading.unsure and policy.unsure:
+        return 1.0 if policy.unsure == "premium" else 0.0
+    return round(reading.gain, 6)
+
+
+def _ranks(reading: Reading, policy: Policy, around: Circumstances) -> Mapping[str, float]:
+    """Return the request's place among those that reached each rule that asks for a share."""
+    gauge = around.gauge or reference_gauge()
+    rules = (rule.name for rule in policy.rules if rule.premium_share is not None)
+    return {name: gauge.rank_in(policy.task, name, reading, policy.unsure) for name in rules}
 
 
 def _difficulty(reading: Reading, policy: Policy) -> float:
@@ -134,6 +151,7 @@ def parts_of(chat: Chat, *, look_for_code: bool = True) -> frozenset[str]:
 
 
 _NOTHING: frozenset[str] = frozenset()
+_NO_RANKS: Mapping[str, float] = {}
 _NOT_TEXT = frozenset({"images", "audio", "files"})
 _PARTS = {"image_url": "images", "input_audio": "audio", "file": "files"}
 

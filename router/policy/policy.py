@@ -17,7 +17,7 @@ from router.policy.verify import Verify
 from router.values import OnExceeded, Window
 
 HoldFor = Literal["ceiling", "expected"]
-Prefer = Literal["order", "cheapest"]
+Prefer = Literal["order", "cheapest", "value"]
 Unsure = Literal["premium", "cheap"]
 
 
@@ -51,10 +51,21 @@ class Rule:
     use: tuple[str, ...]
     when: Condition = ALWAYS
     prefer: Prefer = "order"
+    premium_share: float | None = None
+    """The share of what reaches the rule, the hardest of it, that goes to its dearest model."""
     verify: Verify | None = None
     experiment: Experiment | None = None
     sticks: bool = False
     """Whether a conversation stays on the model that has it cached while that is cheaper than moving."""
+
+    @property
+    def by_money(self) -> bool:
+        """Whether the gain that is expected of a dearer model decides which comes first."""
+        return self.premium_share is not None or self.prefer == "value"
+
+    def needs(self) -> frozenset[str]:
+        """Return the facts that it looks at."""
+        return self.when.needs() | {"difficulty"} if self.by_money else self.when.needs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +102,7 @@ class Policy:
     unsure: Unsure | None = None
     """What `difficulty` says of a request that can't be told: 1, 0, or (None) what it looks like all the same."""
     needs: frozenset[str] = frozenset()
-    """The facts that its conditions look at, so that no other need be worked out."""
+    """The facts that its rules look at, so that no other need be worked out."""
     file: str = ""
     models: tuple[str, ...] = field(init=False)
     """Every model its rules may use, in order of first mention."""
@@ -102,6 +113,8 @@ class Policy:
     """Whether any of its rules keeps a conversation on a warm cache."""
     counted_models: tuple[str, ...] = field(init=False)
     """These, and the models that are asked beside an answer, which may not stand in for them."""
+    paces: bool = field(init=False)
+    """Whether any of its rules spends by the pace of the day."""
 
     def __post_init__(self) -> None:
         named = [name for rule in self.rules for name in rule.use]
@@ -114,6 +127,7 @@ class Policy:
         object.__setattr__(self, "sticks", any(rule.sticks for rule in self.rules))
         seconds = [rule.verify.agree.model for rule in self.rules if rule.verify and rule.verify.agree]
         object.__setattr__(self, "counted_models", tuple(dict.fromkeys((*named, *seconds))))
+        object.__setattr__(self, "paces", any(rule.prefer == "value" for rule in self.rules))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,7 @@ from router.policy.names import AUTO, Names, check_name, check_version
 from router.policy.policy import Match, Policy, Rule
 from router.policy.read_accounts import budget_of
 from router.policy.read_experiment import check_experiment, experiment_of
+from router.policy.read_money import check_money
 from router.policy.read_tests import check_tests, read_tests
 from router.policy.read_verify import check_verify, verify_of
 from router.policy.schema import MatchShape, RuleShape, TaskFile
@@ -85,6 +86,7 @@ def _check_references(root: Table, names: Names, report: Report) -> None:
                 report.error(place, f'"{model[:60]}" is named twice in this `use`')
             seen.add(model)
         check_verify(rule, names, report)
+        check_money(root, rule, report)
         check_experiment(rule, names, report)
 
 
@@ -207,7 +209,7 @@ def _policy(
         expected_output_tokens=shape.expected_output_tokens,
         unsure=shape.unsure,
         prompts=MappingProxyType(dict(prompts)),
-        needs=frozenset[str]().union(*(rule.when.needs() for rule in rules)),
+        needs=frozenset[str]().union(*(rule.needs() for rule in rules)),
         file=file,
     )
 
@@ -218,6 +220,7 @@ def _rule(task: TaskFile, shape: RuleShape, name: str, condition: Condition) -> 
         use=tuple(shape.use),
         when=condition,
         prefer=shape.prefer,
+        premium_share=None if shape.premium_share is None else float(shape.premium_share),
         verify=verify_of(shape.verify),
         experiment=experiment_of(shape, task.task, name),
         sticks=(shape.stick or task.stick) == "conversation",

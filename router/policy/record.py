@@ -87,6 +87,10 @@ def recorded_circumstances(policies: PolicySet, policy: Policy, facts: Facts, *,
         members["conditions"] = {name: leaf.holds(facts) for name, leaf in asked}
     if absent := _absent(policies, policy):
         members["absent"] = absent
+    if policy.paces:
+        members |= {"gain": facts.gain, "pace": facts.pace}
+    if facts.ranks:
+        members["ranks"] = dict(facts.ranks)
     if facts.service_tier is not None:
         members["service_tier"] = facts.service_tier if facts.service_tier in _TIERS else UNKNOWN
     if facts.search_context is not None:

@@ -408,7 +408,7 @@ class Playable:
         """Return the rules, up to the one that decided, of which it can't be told whether they held."""
         found = []
         for rule in self.policy.rules:
-            if truth(rule.when, facts) is None:
+            if truth(rule.when, facts) is None or (rule.by_money and facts.difficulty is None):
                 found.append(rule.name)
             if rule.name == decided:
                 break
@@ -417,7 +417,8 @@ class Playable:
 
 def _playable(policy: Policy) -> Playable:
     told: set[str] = set()
-    lazy: set[str] = set()
+    # A rank or a gain that was never worked out is not known; a task-wide difficulty tells it well enough.
+    lazy: set[str] = {"difficulty"} if any(rule.by_money for rule in policy.rules) else set()
     rules = tuple(replace(rule, when=_over_records(rule.when, told, lazy)) for rule in policy.rules)
     sure = tuple(replace(rule, when=Sure(rule.when)) for rule in rules)
     return Playable(replace(policy, rules=rules), replace(policy, rules=sure), frozenset(told), frozenset(lazy))

@@ -170,6 +170,12 @@ Number = Annotated[Decimal, BeforeValidator(_number), _json_number()]
 Percent = Annotated[Decimal, Field(ge=0), BeforeValidator(_number), _json_number(minimum=0)]
 Share = Annotated[Decimal, Field(ge=0, le=1), BeforeValidator(_number), _json_number(minimum=0, maximum=1)]
 Logprob = Annotated[Decimal, Field(le=0), BeforeValidator(_number), _json_number(maximum=0)]
+OpenShare = Annotated[
+    Decimal,
+    Field(gt=0, lt=1),
+    BeforeValidator(_number),
+    _json_number(exclusiveMinimum=0, exclusiveMaximum=1),
+]
 Ability = Annotated[StrictStr, AfterValidator(_known_ability), WithJsonSchema({"enum": list(HAS)})]
 Abilities = Annotated[
     list[Ability],
@@ -488,8 +494,15 @@ class RuleShape(Shape):
     )
     when: When = Field(None, description="Where this rule applies. The last rule has none: it always does.")
     use: References = Field(description="The models to try, in this order.")
-    prefer: Literal["order", "cheapest"] = Field(
-        "order", description="`order` tries them as they stand, `cheapest` by estimated cost."
+    prefer: Literal["order", "cheapest", "value"] = Field(
+        "order",
+        description="`order` tries them as they stand, `cheapest` by estimated cost, `value` by the expected gain for "
+        "a dollar, so that the task's `per_day_usd` lasts for the day and is used by its end.",
+    )
+    premium_share: OpenShare | None = Field(
+        None,
+        description="The share of this rule's requests, the hardest of them, that go to its dearest model; the others "
+        "go to the others.",
     )
     verify: VerifyShape | None = Field(None, description="What the answer must pass, and who is asked where it fails.")
     experiment: ExperimentShape | None = Field(None, description="A model to try on a part of these requests.")

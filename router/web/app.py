@@ -20,6 +20,7 @@ from router.budgets.contract import HOLD_TTL_S, Budgets, Spent
 from router.budgets.lengths import Lengths
 from router.budgets.open import MEMORY_URL, open_budgets
 from router.difficulty.gauge import Gauge
+from router.difficulty.pacing import Pacing
 from router.errors import FarthingError, InvalidRequest, PolicyFaults, StoreUnavailable
 from router.ledger.contract import Output, Store
 from router.ledger.open import open_spool, open_store
@@ -266,6 +267,7 @@ class App:
             clock=clock,
             usual_output_tokens=lengths.usual,
             gauge=Gauge(),
+            pacing=Pacing(),
         )
         mirror = Mirror(parts, gauges.dropped)
 

@@ -116,6 +116,8 @@ def _choice(
     if facts.reading:
         gauge.seen(policy.task, facts.reading)
     decision = decide(policies, policy, facts, purse=purse_of(policies, policy, None, None))
+    if facts.reading and decision.rule.premium_share is not None:
+        gauge.seen_in(policy.task, decision.rule.name, facts.reading, policy.unsure)
     if isinstance(decision, Refusal):
         return Choice(0.0, 0.0, premium=False, refused=True)
     first = decision.candidates[0].model.name

@@ -1,0 +1,95 @@
+"""A task's pace makes its day's budget last for the day's usual traffic, and be used by its end."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from router.difficulty.pacing import DAY_S, HOURS, Pacing
+
+NOON_S = DAY_S / 2
+CHEAP_USD = 0.05
+REQUESTS = 2_000
+
+
+def hour_weights(steepness: float) -> list[float]:
+    return [1 + steepness * math.sin((hour - 9) / HOURS * 2 * math.pi) for hour in range(HOURS)]
+
+
+def day(
+    pacing: Pacing,
+    number: int,
+    dice: random.Random,
+    *,
+    budget_usd: float,
+    usual_usd: float = 1.0,
+    requests: int = 2_000,
+) -> list[tuple[float, float]]:
+    """Return when each request of a day came, in seconds, and what was spent by then; a dearer call that no budget is
+    left for becomes a cheap one."""
+    hours = dice.choices(range(HOURS), hour_weights(0.9), k=requests)
+    times = sorted((hour + dice.random()) * 3_600 for hour in hours)
+    spent, found = 0.0, []
+    for time_s in times:
+        now_s = number * DAY_S + time_s
+        pace = pacing.pace("t", spent / budget_usd, now_s)
+        gain, extra_usd = 0.25 * math.exp(dice.gauss(0, 0.4)), math.exp(dice.gauss(0, 0.7))
+        worth = gain * pace * 4 * usual_usd > extra_usd and spent + CHEAP_USD + extra_usd <= budget_usd
+        spent += CHEAP_USD + (extra_usd if worth else 0)
+        found.append((time_s, spent))
+        pacing.seen("t", pace, now_s)
+    return found
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
+@pytest.mark.parametrize("usual_usd", [0.1, 1.0, 10.0])
+def test_the_days_budget_is_used_by_its_end_though_prices_are_far_from_the_usual(
+    share: float, usual_usd: float
+) -> None:
+    pacing, dice = Pacing(), random.Random(4)
+    budget_usd = REQUESTS * (CHEAP_USD + share)
+    for number in range(3):
+        spent_usd = day(pacing, number, dice, budget_usd=budget_usd, usual_usd=usual_usd)[-1][1]
+        assert 0.97 <= spent_usd / budget_usd <= 1
+
+
+def test_once_a_whole_day_was_watched_spending_follows_the_hours_of_its_traffic() -> None:
+    pacing, dice, budget_usd = Pacing(), random.Random(5), 700.0
+    weights = hour_weights(0.9)
+    by_noon = sum(weights[:12]) / sum(weights)
+
+    def spent_by_noon(number: int) -> float:
+        return max(usd for at_s, usd in day(pacing, number, dice, budget_usd=budget_usd) if at_s < NOON_S) / budget_usd
+
+    first, *_, last = [spent_by_noon(number) for number in range(4)]
+    assert first > 1.5 * by_noon
+    assert last == pytest.approx(by_noon, rel=0.25)
+
+
+def test_reading_the_pace_changes_nothing_and_equal_state_gives_an_equal_pace() -> None:
+    one, other = Pacing(), Pacing()
+    for pacing in (one, other):
+        for at in range(50):
+            pacing.seen("t", 2.0, at * 1_000.0)
+    paces = {one.pace("t", 0.4, NOON_S) for _ in range(100)}
+    assert paces == {other.pace("t", 0.4, NOON_S)}
+
+
+def test_the_pace_falls_as_money_runs_ahead_of_traffic_and_stays_within_bounds() -> None:
+    pacing = Pacing()
+    paces = [pacing.pace("t", used, NOON_S) for used in (0.0, 0.4, 0.5, 0.6, 0.9, 1.0, 7.0)]
+    assert paces == sorted(paces, reverse=True)
+    assert paces[1] > 1 > paces[2] > 0.8
+    assert paces[0] <= 1_000.000_1
+    assert paces[-1] >= 0.000_999
+    assert pacing.pace("t", 0.0, DAY_S - 1e-6) <= 1_000.000_1
+
+
+def test_a_new_day_begins_with_the_pace_that_the_day_before_needed() -> None:
+    pacing, dice = Pacing(), random.Random(6)
+    assert pacing.pace("t", 0.0, 0.0) == 1.0
+    for number in range(3):
+        day(pacing, number, dice, budget_usd=300.0, usual_usd=10.0)
+    assert pacing.pace("t", 0.0, 3.0 * DAY_S) < 0.5

@@ -1,0 +1,245 @@
+"""Rules by money: `prefer: value` buys the most gain for the day's dollars, `premium_share` holds a share outright."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from broken_folder import WHOLE
+
+from router.budgets.contract import Held, Hold, Short
+from router.budgets.memory import MemoryBudgets
+from router.chat import ChatBody
+from router.difficulty.gauge import Gauge
+from router.difficulty.pacing import Pacing
+from router.pipeline.plan import Arrival, Plan, plan_for
+from router.policy.decide import Decision, Purse, Route, decide
+from router.policy.explain import explained
+from router.policy.facts import Facts
+from router.policy.load import load_files
+from router.policy.policy import Policy, PolicySet
+from router.policy.replay import Player, Record, read
+from router.pricing import Catalogue
+from router.tokens import Counter
+
+MATHS = "Compute the integral of {} over x, then prove that it is less than {}."
+CHAT = "Hi there, I would like to know about order {} please, it was {} days ago"
+MIDNIGHT = datetime(2026, 11, 18, tzinfo=UTC).timestamp()
+VALUE = "budget: {per_day_usd: 1}\nroute:\n  - {name: worth, use: [cheap, standard, premium], prefer: value}\n"
+SHARE = "route:\n  - {name: some, use: [cheap, premium], premium_share: 0.2}\n"
+
+
+CATALOGUE = Catalogue()
+
+
+def policies_of(body: str) -> tuple[PolicySet, Policy]:
+    files = {**WHOLE, "money.yaml": f"version: 1\ntask: money\n{body}".encode()}
+    policies = load_files(files, CATALOGUE, {}, Path()).checked()
+    return policies, policies.policies["money"]
+
+
+def decided(body: str, facts: Facts, purse: Purse | None = None) -> Decision:
+    policies, policy = policies_of(body)
+    return decide(policies, policy, facts, purse=purse)
+
+
+def names(decision: Decision) -> list[str]:
+    assert isinstance(decision, Route)
+    return [candidate.model.name for candidate in decision.candidates]
+
+
+def first(body: str, facts: Facts) -> str:
+    return names(decided(body, facts))[0]
+
+
+# value
+
+
+@pytest.mark.parametrize(
+    ("gain", "pace", "model"),
+    [
+        (0.02, 1.0, "cheap"),
+        (0.9, 1.0, "premium"),
+        (0.9, 0.01, "cheap"),
+        (0.02, 100.0, "premium"),
+        (0.2, 0.8, "standard"),
+    ],
+)
+def test_the_model_with_the_best_gain_for_its_dollars_is_taken(gain: float, pace: float, model: str) -> None:
+    assert first(VALUE, Facts(500, gain=gain, pace=pace)) == model
+
+
+def test_a_long_prompt_has_to_gain_more() -> None:
+    assert first(VALUE, Facts(100, gain=0.5)) == "premium"
+    assert first(VALUE, Facts(50_000, gain=0.5)) == "cheap"
+
+
+def test_spending_rises_with_the_pace() -> None:
+    estimates = []
+    for step in range(-20, 21):
+        decision = decided(VALUE, Facts(800, gain=0.2, pace=10 ** (step / 10)))
+        assert isinstance(decision, Route)
+        estimates.append(decision.candidates[0].estimate_nusd)
+    assert estimates == sorted(estimates)
+    assert len(set(estimates)) == 3
+
+
+def test_value_never_goes_above_the_requests_bound() -> None:
+    decision = decided(VALUE, Facts(500, gain=1.0, pace=1_000.0), Purse(250_000, "the test's"))
+    assert isinstance(decision, Route)
+    assert "premium" not in names(decision)
+    assert all(candidate.ceiling_nusd <= 250_000 for candidate in decision.candidates)
+
+
+def test_explain_tells_the_price_of_gain_and_why() -> None:
+    policies, policy = policies_of(VALUE)
+    facts = Facts(500, gain=0.9, pace=2.0)
+    said = explained(decide(policies, policy, facts, purse=None), facts, policy)["by_money"]
+    assert (said["by"], said["gain"], said["pace"]) == ("value", 0.9, 2.0)
+    assert said["usd_per_gain"] > 0
+    assert max(said["net_usd"], key=said["net_usd"].get) == "premium"
+    assert "'premium' is worth the most" in said["reason"]
+
+
+# share
+
+
+@pytest.mark.parametrize("use", ["[cheap, premium]", "[premium, cheap]"])
+def test_the_hardest_go_to_the_dearest_model_however_they_are_listed(use: str) -> None:
+    body = SHARE.replace("[cheap, premium]", use)
+    assert names(decided(body, Facts(500, ranks={"some": 0.8}))) == ["premium", "cheap"]
+    assert names(decided(body, Facts(500, ranks={"some": 0.7999}))) == ["cheap", "premium"]
+
+
+def test_where_only_the_tasks_difficulty_is_known_it_ranks() -> None:
+    assert first(SHARE, Facts(500, difficulty=0.9)) == "premium"
+    assert first(SHARE, Facts(500)) == "cheap"
+
+
+def test_explain_tells_the_rank_and_the_threshold() -> None:
+    policies, policy = policies_of(SHARE)
+    facts = Facts(500, ranks={"some": 0.93})
+    said = explained(decide(policies, policy, facts, purse=None), facts, policy)["by_money"]
+    assert (said["rank"], said["threshold"], said["premium"]) == (0.93, 0.8, "premium")
+    assert "harder than 93.0%" in said["reason"]
+
+
+# through the steps of the proxy
+
+
+def prompts(count: int, maths_before: float, maths_after: float, seed: int = 9) -> Iterator[str]:
+    dice = random.Random(seed)
+    for at in range(count):
+        maths = dice.random() < (maths_before if at < count / 2 else maths_after)
+        yield (MATHS if maths else CHAT).format(dice.randrange(9_999), at)
+
+
+async def planned(text: str, at_s: float, body: tuple[PolicySet, Policy], around: tuple[Any, ...]) -> Plan:
+    counter, budgets, gauge, pacing = around
+    request = msgspec.json.encode({"model": "task:money", "messages": [{"role": "user", "content": text}]})
+    arrival = Arrival(str(at_s), at_s, 0.0, ChatBody(request), None, {}, None, None)
+    return await plan_for(arrival, body[0], counter, budgets, gauge, pacing=pacing)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.37, 0.5])
+@pytest.mark.parametrize("unsure", ["", "unsure: premium\n"])
+@pytest.mark.anyio
+async def test_the_share_holds_on_a_mixed_stream_that_changes_its_source_half_way(share: float, unsure: str) -> None:
+    body = policies_of(unsure + SHARE.replace("0.2", str(share)))
+    gauge, counter = Gauge(), Counter()
+    around = (counter, MemoryBudgets(lambda: MIDNIGHT), gauge, None)
+    dice, taken = random.Random(1), 0
+    for at, text in enumerate(prompts(2_000, 0.2, 0.8)):
+        plan = await planned("Hello" if dice.random() < 0.05 else text, MIDNIGHT + at, body, around)
+        assert plan.facts.reading is not None
+        taken += names(plan.decision)[0] == "premium"
+        gauge.seen("money", plan.facts.reading)
+        gauge.seen_in("money", "some", plan.facts.reading, plan.policy.unsure)
+    assert taken / 2_000 == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.anyio
+async def test_the_share_is_of_what_reaches_the_rule_and_not_of_the_task() -> None:
+    rules = SHARE.replace("route:\n", "route:\n  - {name: easy, when: {difficulty: {lt: 0.6}}, use: cheap}\n")
+    body, gauge = policies_of(rules), Gauge()
+    around = (Counter(), MemoryBudgets(lambda: MIDNIGHT), gauge, None)
+    reached = taken = 0
+    for at, text in enumerate(prompts(2_000, 0.3, 0.6)):
+        plan = await planned(text, MIDNIGHT + at, body, around)
+        assert plan.facts.reading is not None
+        gauge.seen("money", plan.facts.reading)
+        if plan.decision.rule.name == "some":
+            gauge.seen_in("money", "some", plan.facts.reading, None)
+            reached += 1
+            taken += names(plan.decision)[0] == "premium"
+    assert reached / 2_000 == pytest.approx(0.4, abs=0.02)
+    assert taken / reached == pytest.approx(0.2, abs=0.03)
+
+
+async def spent_nusd(plan: Plan, budgets: MemoryBudgets) -> tuple[Plan, int]:
+    """Spend what a plan expects to, as the pipeline would: decided anew where that is not left."""
+    for _ in range(3):
+        if not isinstance(plan.decision, Route):
+            break
+        nusd = plan.decision.candidates[0].estimate_nusd
+        held = await budgets.hold(Hold(plan.facts.text + str(nusd), plan.scopes, nusd))
+        if isinstance(held, Held):
+            await budgets.settle(plan.facts.text + str(nusd), nusd)
+            return plan, nusd
+        assert isinstance(held, Short)
+        plan = plan.within(held.level)
+    return plan, 0
+
+
+@pytest.mark.anyio
+async def test_a_tasks_spend_meets_its_budget_over_the_day() -> None:
+    _, policy = body = policies_of(VALUE.replace("per_day_usd: 1", "per_day_usd: 0.6"))
+    now_s = MIDNIGHT
+    pacing, counter, gauge = Pacing(), Counter(), Gauge()
+    budgets = MemoryBudgets(lambda: now_s)
+    total_nusd, by_six_nusd = 0, 0
+    for text in prompts(1_500, 0.5, 0.5):
+        plan = await planned(text, now_s, body, (counter, budgets, gauge, pacing))
+        plan, nusd = await spent_nusd(plan, budgets)
+        pacing.seen("money", plan.facts.pace, now_s)
+        total_nusd += nusd
+        by_six_nusd = by_six_nusd or (total_nusd if now_s >= MIDNIGHT + 64_800 else 0)
+        now_s += 86_400 / 1_500 - 1e-6
+    limit_nusd = policy.budget.per_day_nusd
+    assert limit_nusd is not None
+    assert 0.98 <= total_nusd / limit_nusd <= 1
+    assert by_six_nusd / limit_nusd == pytest.approx(0.75, abs=0.06)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", [VALUE.replace("per_day_usd: 1", "per_day_usd: 0.12"), SHARE])
+async def test_a_replay_decides_as_it_was_decided(text: str) -> None:
+    policies, _ = body = policies_of(text)
+    gauge, pacing, counter = Gauge(), Pacing(), Counter()
+    now_s = MIDNIGHT
+    budgets = MemoryBudgets(lambda: now_s)
+    player, seen = Player(policies), set()
+    for at, prompt in enumerate(prompts(300, 0.5, 0.5)):
+        plan = await planned(prompt, now_s, body, (counter, budgets, gauge, pacing))
+        assert plan.facts.reading is not None
+        gauge.seen_in("money", "some", plan.facts.reading, None)
+        pacing.seen("money", plan.facts.pace, now_s)
+        plan, _ = await spent_nusd(plan, budgets)
+        row = Record(
+            id=str(at), at="", account=None, task="money", rule=plan.decision.rule.name, requested_model="task:money",
+            routed_model=None, kind=None, outcome="answered", charged_nusd=1, attempts="[]",
+            facts=msgspec.json.encode(plan.recorded(None)).decode(),
+        )  # fmt: skip
+        request = read(row)
+        assert request is not None
+        played = player.play(request)
+        first_model = names(plan.decision)[0] if isinstance(plan.decision, Route) else None
+        assert (played.first_model, played.unknown_rules) == (first_model, ())
+        seen.add(played.first_model)
+        now_s += 86_400 / 300 - 1e-6
+    assert len(seen - {None}) >= 2
