@@ -2,7 +2,8 @@
 
 The proxy has a core to itself; the upstream, the load generator and the stores share the other. Each round measures
 the upstream called directly, through a proxy with its budgets in memory and its ledger in SQLite, and through one with
-Redis and PostgreSQL; what is printed are medians over the rounds. Last comes what a hold costs in either store.
+Redis and PostgreSQL; what is printed are medians over the rounds. Then come what looking at the difficulty adds to a
+request, and what a hold costs in either store.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from bench.budgets import holds_table, running_redis
 from bench.decide import measure_deciding
+from bench.difficulty import added_table
 from bench.load import Figures, load
 from bench.metrics import measure_counting
 from bench.proxy import KEY, instant_upstream, proxy, write_policies
@@ -48,7 +50,7 @@ def body(*, stream: bool, number: int = 0) -> bytes:
 
 
 async def rounds(url: str, key: str | None, *, stream: bool, callers: int, requests: int) -> Figures:
-    return await load(url + "/chat/completions", body(stream=stream), callers=callers, requests=requests, key=key)
+    return await load(url + "/chat/completions", [body(stream=stream)], callers=callers, requests=requests, key=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ def main() -> None:
             f"memory and SQLite: ready {alone.ready_s:.2f} s after `serve`, "
             f"{idle_mb:.0f} MB then, {alone.rss_mb():.0f} MB after the load"
         )
+        console.print(uvloop.run(added_table(ways[1].url, KEY, arguments.scale, arguments.rounds)))
         console.print(holds_table(redis_url, arguments.rounds, int(2000 * arguments.scale)))
     console.print(measure_counting())
     console.print(measure_deciding())

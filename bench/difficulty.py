@@ -1,4 +1,4 @@
-"""How long a reading of the difficulty takes and, given labelled pairs, how good the score is on what it never saw.
+"""What a reading of the difficulty costs and, given labelled pairs, how good the score is on what it never saw.
 
     python -m bench.difficulty
     python -m bench.difficulty OUTCOMES.csv.gz PROMPTS.jsonl.gz
@@ -17,9 +17,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench.load import load
 from router.difficulty.cues import Shape
 from router.difficulty.gauge import Gauge
 from router.difficulty.look import Look
@@ -33,6 +35,8 @@ FIXED_TOKENS = (20, 300, 1_200)
 SMALLEST_GAP = 0.08
 FEWEST = 100
 LABELS = 500
+TASKS = {"support": "no rule looks", "by-difficulty": "a threshold", "by-share": "premium_share"}
+"""Those of `bench.proxy`, and how they use the difficulty."""
 WHOLE = "mmlupro"
 """A source whose tasks are one benchmark."""
 
@@ -42,12 +46,43 @@ def median_ms(tokens: int, readings: int = 300) -> float:
     gauge = Gauge()
     times = []
     for number in range(readings):
-        text = (SENTENCE.format(number) * (tokens // 24 + 1))[: tokens * 4]
+        text = text_of(tokens, number)
         began = time.perf_counter()
         reading = gauge.read("bench", text, Shape(), key="bench")
         gauge.seen("bench", reading)
         times.append(time.perf_counter() - began)
     return statistics.median(times) * 1_000
+
+
+def text_of(tokens: int, number: int) -> str:
+    """Return a prompt of about so many tokens; each number gives another."""
+    return (SENTENCE.format(number) * (tokens // 24 + 1))[: tokens * 4]
+
+
+async def added_table(url: str, key: str, scale: float, rounds: int) -> Table:
+    """Measure what looking at the difficulty adds to a request through a proxy, all prompts different."""
+    table = Table(title="What difficulty adds to a request, one caller, medians")
+    for heading in ("prompt", "a reading alone", *TASKS.values()):
+        table.add_column(heading, justify="right")
+    for tokens in (50, 1_000):
+        found: dict[str, list[float]] = {task: [] for task in TASKS}
+        for number in range(rounds + 1):
+            for task in TASKS:
+                bodies = [_body(task, tokens, number * 10_000 + each) for each in range(int(500 * scale))]
+                figures = await load(url + "/chat/completions", bodies, callers=1, requests=len(bodies), key=key)
+                assert not figures.failed, f"{figures.failed} requests failed: {task}"
+                # The first round only fills the window of recent scores.
+                if number:
+                    found[task].append(figures.quantile_ms(0.5))
+        first, *others = (statistics.median(times) for times in found.values())
+        said = [f"{first:.3f} ms", *(f"{other:.3f} ms (+{other - first:.3f})" for other in others)]
+        table.add_row(f"{tokens:,} tokens", f"{median_ms(tokens):.3f} ms", *said)
+    return table
+
+
+def _body(task: str, tokens: int, number: int) -> bytes:
+    messages = [{"role": "user", "content": text_of(tokens, number)}]
+    return msgspec.json.encode({"model": f"task:{task}", "messages": messages, "max_tokens": 200})
 
 
 @dataclass(frozen=True, slots=True)

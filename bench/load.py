@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from urllib.parse import urlsplit
 
 import httptools
@@ -31,10 +33,10 @@ class Figures:
 
 
 class _Caller(asyncio.Protocol):
-    """One connection that sends the same request over and over."""
+    """One connection that sends one request after another."""
 
-    def __init__(self, request: bytes, figures: list[float], stop: asyncio.Event, left: list[int]) -> None:
-        self._request = request
+    def __init__(self, requests: Iterator[bytes], figures: list[float], stop: asyncio.Event, left: list[int]) -> None:
+        self._requests = requests
         self._latencies_s = figures
         self._stop = stop
         self._left = left
@@ -68,11 +70,11 @@ class _Caller(asyncio.Protocol):
         self._left[0] -= 1
         self._parser = httptools.HttpResponseParser(self)
         self._sent = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
 
-async def load(url: str, body: bytes, *, callers: int, requests: int, key: str | None = None) -> Figures:
-    """Send `requests` over `callers` connections, each waiting for its answer before the next."""
+async def load(url: str, bodies: Sequence[bytes], *, callers: int, requests: int, key: str | None = None) -> Figures:
+    """Send `requests`, these bodies in turn, over `callers` connections, each waiting for its answer first."""
     parts = urlsplit(url)
     assert parts.hostname
     assert parts.port
@@ -80,16 +82,18 @@ async def load(url: str, body: bytes, *, callers: int, requests: int, key: str |
         f"POST {parts.path} HTTP/1.1",
         f"Host: {parts.netloc}",
         "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
         *([f"Authorization: Bearer {key}"] if key else []),
     ]
-    request = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    head = "\r\n".join(lines)
+    prebuilt = cycle([f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies])
     latencies_s: list[float] = []
     left, stop = [requests], asyncio.Event()
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     made = [
-        (await loop.create_connection(lambda: _Caller(request, latencies_s, stop, left), parts.hostname, parts.port))[1]
+        (await loop.create_connection(lambda: _Caller(prebuilt, latencies_s, stop, left), parts.hostname, parts.port))[
+            1
+        ]
         for _ in range(callers)
     ]
     await asyncio.gather(*(caller.done for caller in made))

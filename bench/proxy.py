@@ -53,14 +53,22 @@ route:
 """
 
 
+BY_DIFFICULTY = "  - {name: hard, when: {difficulty: {gte: 0.7}}, use: standard}\n"
+BY_SHARE = "  - {name: rest, use: [cheap, standard], premium_share: 0.3}\n"
+
+
 def write_policies(folder: Path, upstream_url: str) -> None:
-    """Write accounts, models and six tasks."""
+    """Write accounts, models, six tasks, and one beside `support` for each way to look at difficulty."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     (folder / "models.yaml").write_text(MODELS.format(url=upstream_url))
     (folder / "accounts.yaml").write_text(ACCOUNTS.format(digest=digest))
     for task in ("default", "support", "search", "extract", "code", "legal"):
         (folder / f"{task}.yaml").write_text(TASK.replace("{task}", task))
+    head, rules = TASK.split("route:\n")
+    every_rule = {"by-difficulty": f"{BY_DIFFICULTY}{rules}", "by-share": BY_SHARE}
+    for task, own in every_rule.items():
+        (folder / f"{task}.yaml").write_text(f"{head.replace('{task}', task)}route:\n{own}")
 
 
 @contextmanager
