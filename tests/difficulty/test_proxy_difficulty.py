@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,54 @@ def test_what_can_not_be_told_goes_where_the_policy_says(proxy: Proxy) -> None:
     found = proxy.ask(text="Hello", headers={"x-farthing-dry-run": "true"}).json()
     assert found["facts"]["difficulty"] == 0
     assert found["difficulty"]["unsure"] == "too short to tell"
+
+
+# Rules by money
+
+MIDNIGHT_S = 1_795_132_800.0
+REQUESTS = 400
+DAY_USD = 0.08
+MONEY = {
+    "models": FILES["models"],
+    "default": "task: default\nroute:\n  - {name: some, use: [cheap, dear], premium_share: 0.2}\n",
+    "worth": f"task: worth\nbudget: {{per_day_usd: {DAY_USD}}}\n"
+    "route:\n  - {name: worth, use: [cheap, dear], prefer: value}\n",
+}
+
+
+@pytest.fixture
+def by_money(tmp_path: Path) -> Iterator[Proxy]:
+    with running_provider() as provider, running_proxy(tmp_path, MONEY, simulated_url=provider.root_url) as running:
+        yield running
+
+
+def test_a_share_that_is_asked_for_holds_while_the_traffic_changes(by_money: Proxy) -> None:
+    dice = random.Random(2)
+    dear = 0
+    for at in range(600):
+        maths = dice.random() < (0.1 if at < 300 else 0.9)
+        answer = by_money.ask(text=MATHS.format("x " * (at % 17), at) if maths else f"Where is parcel {at}?")
+        dear += answer.headers["x-farthing-model"] == "dear"
+    assert dear / 600 == pytest.approx(0.2, abs=0.02)
+    facts = [row["facts"] for row in by_money.rows()]
+    assert all((row["first_model"] == "dear") == (row["ranks"]["some"] >= 0.8) for row in facts)
+
+
+def test_a_days_budget_is_spent_over_the_day(tmp_path: Path) -> None:
+    now_s = MIDNIGHT_S
+    spent = [0.0]
+    with (
+        running_provider() as provider,
+        running_proxy(tmp_path, MONEY, simulated_url=provider.root_url, clock=lambda: now_s) as proxy,
+    ):
+        for at in range(REQUESTS):
+            now_s = MIDNIGHT_S + at * 86_400 / REQUESTS
+            text = MATHS.format("x " * (at % 17), at) if at % 3 else f"Where is parcel {at}?"
+            answer = proxy.ask(text=text, max_tokens=100, headers={"x-farthing-task": "worth"})
+            assert answer.status_code == 200, answer.text
+            spent.append(spent[-1] + float(answer.headers["x-farthing-cost-usd"]))
+        facts = [row["facts"] for row in proxy.rows()]
+    assert {row["first_model"] for row in facts} == {"cheap", "dear"}
+    assert all(row["pace"] > 0 and 0 <= row["gain"] <= 1 for row in facts)
+    assert 0.95 * DAY_USD <= spent[-1] <= DAY_USD
+    assert spent[REQUESTS // 2] == pytest.approx(DAY_USD / 2, rel=0.2)
