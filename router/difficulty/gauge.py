@@ -53,8 +53,8 @@ class Reading:
 class _Task:
     __slots__ = ("by_rule", "ranks", "scorer", "shared")
 
-    def __init__(self, weights: Weights, most_kept: int) -> None:
-        self.scorer = Scorer(weights)
+    def __init__(self, weights: Weights, most_kept: int, scorer: Scorer | None) -> None:
+        self.scorer = scorer or Scorer(weights)
         self.ranks = Ranks(weights.reference)
         self.by_rule: OrderedDict[str, Ranks] = OrderedDict()
         self.shared = SharedText(most_kept)
@@ -66,8 +66,9 @@ class Gauge:
     def __init__(self, weights: Weights | None = None, *, most_kept: int = MOST_KEPT) -> None:
         self._most_kept = most_kept
         self._weights = weights or shipped_weights()
-        self._cold = _Task(self._weights, most_kept)
+        self._cold = _Task(self._weights, most_kept, None)
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
+        self._served: dict[str, Scorer] = {}
 
     def read(self, task: str, text: str, shape: Shape, *, key: str | None = None) -> Reading:
         """Read one request of a task: the text of its last user message, and what is around it.
@@ -124,6 +125,16 @@ class Gauge:
         """Learn what labels say of a task; its recent scores are worked out again bit by bit."""
         self._known(task).scorer.learn_all(labels)
 
+    def serve(self, task: str, scorer: Scorer) -> None:
+        """Score a task's requests with `scorer` from now on; its recent scores are worked out again bit by bit."""
+        self._served[task] = scorer
+        self._known(task).scorer = scorer
+
+    def version(self, task: str) -> int:
+        """Return the version of what a task's requests are scored with; 0 is what Farthing came with."""
+        served = self._served.get(task)
+        return served.version if served else 0
+
     def share(self, task: str, texts: Iterable[str]) -> None:
         """Note what the prompts of a task have in common, before any of them is read."""
         shared = self._known(task).shared
@@ -135,7 +146,7 @@ class Gauge:
         if known is None:
             if len(self._tasks) == MOST_TASKS:
                 self._tasks.popitem(last=False)
-            known = self._tasks[task] = _Task(self._weights, self._most_kept)
+            known = self._tasks[task] = _Task(self._weights, self._most_kept, self._served.get(task))
         self._tasks.move_to_end(task)
         return known
 

@@ -41,7 +41,7 @@ class Learner:
         self._weights: dict[int, float] = {}
         self._next = 0
         self.version = 0
-        """Counts every change of the weights."""
+        """Counts every change of the weights; 0 while nothing is learned."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -58,6 +58,21 @@ class Learner:
             self._next = (self._next + 1) % len(self._rows)
             self._step(self._next)
         self.version += 1
+
+    def amend(self, index: int, row: Row) -> None:
+        """Put another label in the place of the one that was taken in as number `index`, of those that are kept."""
+        self._pull(index, self._rows[index], 0.0)
+        self._rows[index] = row
+        self._sizes[index] = self._noise + fsum(value * value for value in row.values)
+        self._step(index)
+        self.version += 1
+
+    def frozen(self, version: int) -> Learner:
+        """Return what is known now, under the name of a version, to predict with and not to learn on."""
+        known = Learner(self._noise, self._most)
+        known._weights = dict(self._weights)
+        known.version = version
+        return known
 
     def learn_all(self, rows: Iterable[Row], passes: int = 8) -> None:
         """Take many labels in and settle the weights; the result is near the exact ridge regression."""

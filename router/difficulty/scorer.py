@@ -8,6 +8,7 @@ the learner's version changes.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,7 +95,7 @@ class Scorer:
         """Return the score of one look."""
         cold = MEAN_GAIN * math.exp(self._cold(look))
         gain = cold
-        if len(self.learner):
+        if self.learner.version:
             gain += self.learner.predict(*_features(look, cold))
         gain = _above_nothing(gain)
         return Score(math.log(gain / self.costs.of(look)), gain, self._unsure(look))
@@ -104,12 +105,23 @@ class Scorer:
         pushes = [(name, weight * cue) for name, weight, cue in zip(NAMES, _COLD, look.cues, strict=True)]
         pushes.append(("words", self._words(look)))
         cold = MEAN_GAIN * math.exp(self._cold(look))
-        if len(self.learner):
+        if self.learner.version:
             learned = cold + self.learner.predict(*_features(look, cold))
             pushes.append(("labels", math.log(_above_nothing(learned) / cold)))
         pushes.append(("cost", -math.log(self.costs.of(look) / self.costs.of_tokens(TYPICAL_TOKENS))))
         told = [(name, round(push, 3)) for name, push in pushes if abs(push) >= 0.005]
         return tuple(sorted(told, key=lambda push: -abs(push[1])))
+
+    def frozen(self, version: int) -> Scorer:
+        """Return a scorer that stays as this one is now, under the name of a version."""
+        known = copy(self)
+        known.costs = copy(self.costs)
+        known.learner = self.learner.frozen(version)
+        return known
+
+    def amend(self, index: int, label: Label) -> None:
+        """Put another label of the same request in the place of the one that was learned as number `index`."""
+        self.learner.amend(index, self._row(label))
 
     def learn(self, label: Label) -> None:
         """Take one label in."""

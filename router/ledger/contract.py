@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from router.ledger.labels import READ, Change, LabelRow, added, pruned
 from router.ledger.rows import CORRECTION, Row, time_text
 from router.values import Ending
 
@@ -124,6 +125,14 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def change(self, changes: Sequence[Change]) -> int:
+        """Carry out statements on labels in their order, all or none, beside no others; return the rows they changed.
+
+        Raises:
+            StoreUnavailable: it is not known whether they were carried out.
+        """
+
+    @abstractmethod
     def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query whose values are `$1`, `$2`…
 
@@ -133,6 +142,34 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    async def label(self, labels: Sequence[LabelRow]) -> int:
+        """Add labels, each under its task's next number, and return how many were added; a second call adds none.
+
+        Old ones make room.
+
+        Raises:
+            StoreUnavailable: it is not known whether they were added; the same call may be made again.
+        """
+        count = await self.change([added(label) for label in labels])
+        await self.change([pruned(task) for task in dict.fromkeys(label.task for label in labels)])
+        return count
+
+    async def reset_labels(self, reset: LabelRow) -> None:
+        """Take all labels of a task away, and leave `reset`, whose source says so, in their place.
+
+        Raises:
+            StoreUnavailable: it is not known whether that was done; the same call may be made again.
+        """
+        await self.change([added(reset), pruned(reset.task, kept=1)])
+
+    def labels(self, task: str, after: int, limit: int) -> list[LabelRow]:
+        """Return a task's labels whose numbers are above `after`, in their order."""
+        return [LabelRow(*row) for row in self.ask(READ, [task, after, limit])]
+
+    def newest_label(self, task: str) -> int:
+        """Return the number of a task's newest label; 0 where it has none."""
+        return int(self.ask("SELECT coalesce(max(seq), 0) FROM labels WHERE task = $1", [task])[0][0])
 
     def spend(self, by: Sequence[Grouping], since: datetime | None) -> list[Spend]:
         """Return what was charged, by group, dearest first; without groups, one row of totals."""

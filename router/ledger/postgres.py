@@ -10,8 +10,9 @@ Every text has the collation "C": bytes decide order and equality, as in SQLite,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ import asyncpg  # type: ignore[import-untyped]  # it has no annotations
 
 from router.errors import StoreUnavailable
 from router.ledger.contract import Store
+from router.ledger.labels import Change
 from router.ledger.rows import COLUMNS, NAMES, Row
 from router.ledger.schema import pending
 
@@ -33,6 +35,8 @@ T = TypeVar("T")
 
 _MIGRATION_LOCK = 0x0FA7_0001
 """The advisory lock that all replicas take before they change the schema; a number that nobody else will use."""
+_LABELS_LOCK = 0x0FA7_0002
+"""Taken by whoever adds labels, until that is committed: a number is then never seen before a lower one."""
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 _TYPES = {"TEXT": "text[]", "BIGINT": "bigint[]", "DOUBLE": "float8[]"}
 _UPSERT = (
@@ -71,17 +75,24 @@ class PostgresStore(Store):
                 raise
 
     async def write(self, rows: Sequence[Row]) -> int:
+        return await self._written(partial(self._upsert, rows))
+
+    async def change(self, changes: Sequence[Change]) -> int:
+        return await self._written(partial(self._change, changes))
+
+    async def _written(self, work: Callable[[], Awaitable[int]]) -> int:
+        """Do a piece of writing, alone on the connection, and once more where that was found closed."""
         async with self._turn:
             # One that was idle may have been closed by the other side, which is no reason to say that it is away.
             may_be_stale = self._connection is not None
             try:
                 try:
-                    return await self._upsert(rows)
+                    return await work()
                 except _FAILURES as error:
                     if not may_be_stale or isinstance(error, TimeoutError):
                         raise
                     self.close()
-                    return await self._upsert(rows)
+                    return await work()
             except _FAILURES as error:
                 self.close()
                 raise StoreUnavailable(f"The ledger {self._where} can't be written: {_why(error)}.") from error
@@ -106,6 +117,16 @@ class PostgresStore(Store):
         connection = await self._connected()
         status = await connection.execute(_UPSERT, *zip(*rows, strict=True))
         return int(status.rpartition(" ")[2])
+
+    async def _change(self, changes: Sequence[Change]) -> int:
+        connection = await self._connected()
+        changed = 0
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LABELS_LOCK)
+            for statement, values in changes:
+                status = await connection.execute(statement, *values)
+                changed += int(status.rpartition(" ")[2])
+        return changed
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():

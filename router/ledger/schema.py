@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from router.errors import FarthingError
+from router.ledger.labels import CREATE, INDEX
 from router.ledger.rows import COLUMNS
 
-NEWEST = 2
+NEWEST = 3
 
 _INDEXES: dict[int, tuple[str, ...]] = {
     1: ("CREATE INDEX IF NOT EXISTS requests_at ON requests (at)",),
@@ -22,7 +23,10 @@ _INDEXES: dict[int, tuple[str, ...]] = {
         "CREATE INDEX requests_held ON requests (at) WHERE outcome = 'held'",
         "CREATE INDEX requests_corrects ON requests (corrects) WHERE corrects IS NOT NULL",
     ),
+    3: (INDEX,),
 }
+_TABLES = {3: CREATE}
+"""Further tables, by the version that brings them; `requests` is made of its columns."""
 
 
 class SchemaTooNew(FarthingError):
@@ -50,5 +54,7 @@ def pending(found: int, *, text: str = "TEXT") -> Iterator[str]:
             yield f"CREATE TABLE IF NOT EXISTS requests ({', '.join(columns)})"
         else:
             yield from (f"ALTER TABLE requests ADD COLUMN {column}" for column in columns)
+        if version in _TABLES:
+            yield _TABLES[version].replace("TEXT", text)
         yield from _INDEXES[version]
         yield f"INSERT INTO farthing_schema (version, at) VALUES ({version}, CURRENT_TIMESTAMP)"  # noqa: S608  ours

@@ -17,6 +17,7 @@ from typing import Any
 
 from router.errors import StoreUnavailable
 from router.ledger.contract import Store
+from router.ledger.labels import Change
 from router.ledger.rows import NAMES, Row
 from router.ledger.schema import pending
 
@@ -58,6 +59,12 @@ class SqliteStore(Store):
         except sqlite3.Error as error:
             raise StoreUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
 
+    async def change(self, changes: Sequence[Change]) -> int:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._change, changes)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
+
     def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         try:
             with closing(self._connect()) as connection:
@@ -70,6 +77,20 @@ class SqliteStore(Store):
         self._thread.shutdown()
         if self._writing is not None:
             self._writing.close()
+
+    def _change(self, changes: Sequence[Change]) -> int:
+        assert self._writing is not None, "a store that was opened to read is not written"
+        before = self._writing.total_changes
+        self._writing.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, values in changes:
+                self._writing.execute(statement.replace("$", "?"), values)
+            self._writing.execute("COMMIT")
+        except BaseException:
+            if self._writing.in_transaction:
+                self._writing.execute("ROLLBACK")
+            raise
+        return self._writing.total_changes - before
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)

@@ -1,0 +1,186 @@
+"""What a task's labels have taught, and which of it is in service: only what the held-back labels say is no worse.
+
+The same labels under the same numbers give the same version on every replica, and after every restart. To that end
+learning goes in courses: one begins from nothing with each `EPOCH` labels and serves from when it has seen as many
+until it has seen twice as many, so that who reads the labels of two epochs knows as much as who has read them all.
+
+Every fifth request is held back: its labels are never learned, and judge. Labels that the proxy graded itself are
+trusted. Ratings from outside are learned beside them, in a candidate of its own, and where a task does not trust
+them they never judge: a stream of false ones can't take itself into service.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from math import fsum
+from zlib import crc32
+
+from router.difficulty.measure import Curve, Prompt
+from router.difficulty.scorer import Label, Scorer
+from router.difficulty.weights import Weights
+
+EPOCH = 2_000
+"""Labels after which a new course begins."""
+JUDGED_EVERY = 10
+"""Labels between one judgement and the next."""
+HELD_BACK_OF = 5
+FEWEST_HELD_BACK = 5
+"""Trusted labels that must be held back before anything is taken into service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One label of a task under its number. A second one of the same request and source takes the first one's place."""
+
+    seq: int
+    request_id: str
+    source: str
+    label: Label | None
+    """None: what was learned so far is to be forgotten."""
+    is_trusted: bool = True
+
+    @property
+    def is_held_back(self) -> bool:
+        return crc32(self.request_id.encode()) % HELD_BACK_OF == 0
+
+
+class Candidate:
+    """A scorer that learns lesson by lesson."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.scorer = Scorer(weights, most_labels=2 * EPOCH)
+        self._places: dict[tuple[str, str], int] = {}
+
+    def take(self, lesson: Lesson, label: Label) -> None:
+        known = self._places.setdefault((lesson.request_id, lesson.source), len(self._places))
+        if known == len(self.scorer.learner):
+            self.scorer.learn(label)
+        else:
+            self.scorer.amend(known, label)
+
+
+@dataclass(slots=True)
+class Quality:
+    """How well a scorer tells the gains of held-back labels."""
+
+    labels: int
+    error: float
+    """The variance of what it gets wrong; its level aside, for only the order counts."""
+    recovered: float | None
+    """The share of the gain that is recovered, averaged over how many premium calls are made; random has 0.5."""
+
+
+class Course:
+    """Learns from nothing, and keeps in service the best that it has seen."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._own = Candidate(weights)
+        self._all: Candidate | None = None
+        self._held_back: dict[tuple[str, str], Lesson] = {}
+        self._taken = 0
+        self.cold = Scorer(weights)
+        self.served = self.cold
+
+    def take(self, lesson: Lesson, label: Label) -> None:
+        """Learn a label, or hold it back; judge at fixed intervals."""
+        if lesson.is_held_back:
+            self._held_back[lesson.request_id, lesson.source] = lesson
+        elif lesson.is_trusted:
+            self._own.take(lesson, label)
+            if self._all is not None:
+                self._all.take(lesson, label)
+        else:
+            if self._all is None:
+                self._all = deepcopy(self._own)
+            self._all.take(lesson, label)
+        self._taken += 1
+        if self._taken % JUDGED_EVERY == 0:
+            self._judge(lesson.seq)
+
+    def judging(self) -> list[Label]:
+        """Return the held-back labels that are trusted, oldest first."""
+        return [lesson.label for lesson in self._held_back.values() if lesson.is_trusted and lesson.label is not None]
+
+    def _judge(self, seq: int) -> None:
+        """Take a candidate into service that is better on the held-back labels than what serves now."""
+        labels = self.judging()
+        if len(labels) < FEWEST_HELD_BACK:
+            return
+        best, least = None, error_of(self.served, labels)
+        for candidate in (self._own, self._all):
+            if candidate is not None and (error := error_of(candidate.scorer, labels)) < least:
+                best, least = candidate, error
+        if best is not None:
+            self.served = best.scorer.frozen(seq)
+
+
+@dataclass(slots=True)
+class Lessons:
+    """One task's labels so far, as far as they matter. `begin` is a number that `first_of` gave."""
+
+    weights: Weights
+    begin: int = 0
+    seq: int = 0
+    """The number of the last label that was taken."""
+    sources: Counter[str] = field(default_factory=Counter)
+    _now: Course = field(init=False)
+    _next: Course = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seq = max(self.seq, self.begin)
+        self._now, self._next = Course(self.weights), Course(self.weights)
+
+    @property
+    def served(self) -> Scorer:
+        """What serves now; its version is the number of the label that it was taken into service with, or 0."""
+        return self._now.served
+
+    @property
+    def cold(self) -> Scorer:
+        return self._now.cold
+
+    def judging(self) -> list[Label]:
+        """Return the held-back labels that judge now, oldest first."""
+        return self._now.judging()
+
+    def take(self, lessons: Iterable[Lesson]) -> None:
+        """Take labels in the order of their numbers; those that were taken before change nothing."""
+        for lesson in lessons:
+            if lesson.seq <= self.seq:
+                continue
+            self.seq = lesson.seq
+            while lesson.seq > self.begin + 2 * EPOCH:
+                self.begin += EPOCH
+                self._now, self._next = self._next, Course(self.weights)
+            if lesson.label is None:
+                self._now, self._next = Course(self.weights), Course(self.weights)
+                self.sources.clear()
+                continue
+            self.sources[lesson.source] += 1
+            self._now.take(lesson, lesson.label)
+            if lesson.seq > self.begin + EPOCH:
+                self._next.take(lesson, lesson.label)
+
+
+def first_of(newest: int) -> int:
+    """Return the number after which labels must be read to know all that matters of the first `newest`."""
+    return max(0, (newest - 1) // EPOCH - 1) * EPOCH
+
+
+def error_of(scorer: Scorer, labels: Sequence[Label]) -> float:
+    """Return the variance of what a scorer gets wrong about the gains of labels."""
+    wrong = [label.gain - scorer.score(label.look).gain for label in labels]
+    mean = fsum(wrong) / len(wrong)
+    return fsum((each - mean) ** 2 for each in wrong) / len(wrong)
+
+
+def quality_of(scorer: Scorer, labels: Sequence[Label]) -> Quality | None:
+    """Say how well a scorer tells labels that it did not learn from; None where there is none."""
+    if not labels:
+        return None
+    prompts = [Prompt(scorer.score(label.look).value, 0.0, label.gain, 0.0, 1.0) for label in labels]
+    return Quality(len(labels), error_of(scorer, labels), Curve(prompts).apgr(by_usd=False))

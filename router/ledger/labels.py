@@ -1,0 +1,83 @@
+"""Labels as rows of the table `labels`: what was learned of a request, in one order for every reader.
+
+A task's labels are numbered without gaps in the order in which they were committed, so that whoever has read up to a
+number has read all before it. Rows hold numbers, names and hashes of words, never text. They are added, never changed;
+old ones are taken away, and a reset takes all away but a row that says so.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from router.difficulty.lessons import EPOCH
+
+Source = Literal["shadow", "feedback", "check", "reset"]
+
+KEPT = 3 * EPOCH
+"""Labels of a task that are kept; readers need twice an epoch."""
+MOST_RATINGS = 10
+"""How often one request may be rated; the last rating counts."""
+
+
+class LabelRow(Struct, frozen=True):
+    """One label of a task; `seq` is its number there, 0 until the store has given one."""
+
+    task: str
+    at: str
+    request_id: str
+    source: Source
+    cheap: str
+    """Our names of the two models that are compared; empty in a reset."""
+    premium: str
+    gain: float
+    """How much better the premium model's answer is, -1 to 1."""
+    cost_usd: float | None
+    """How much more it cost; None where that is not known."""
+    propensity: float
+    """How likely it was that this label came to be, above 0 to 1."""
+    look: str
+    """What the score sees of the request, as JSON without text."""
+    seq: int = 0
+
+
+CREATE = """CREATE TABLE labels (
+task TEXT NOT NULL, seq BIGINT NOT NULL, at TEXT NOT NULL, request_id TEXT NOT NULL, source TEXT NOT NULL,
+cheap TEXT NOT NULL, premium TEXT NOT NULL, gain DOUBLE PRECISION NOT NULL, cost_usd DOUBLE PRECISION,
+propensity DOUBLE PRECISION NOT NULL, look TEXT NOT NULL, PRIMARY KEY (task, seq))"""
+INDEX = "CREATE INDEX labels_request ON labels (task, request_id)"
+
+ADD = """
+INSERT INTO labels (task, seq, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look)
+SELECT CAST($1 AS TEXT), newest.seq + 1, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT),
+CAST($6 AS TEXT), CAST($7 AS DOUBLE PRECISION), CAST($8 AS DOUBLE PRECISION), CAST($9 AS DOUBLE PRECISION),
+CAST($10 AS TEXT)
+FROM (SELECT coalesce(max(seq), 0) AS seq FROM labels WHERE task = CAST($1 AS TEXT)) AS newest
+WHERE (SELECT count(*) FROM labels WHERE task = CAST($1 AS TEXT) AND request_id = CAST($3 AS TEXT)
+AND source = CAST($4 AS TEXT)) < CAST($11 AS BIGINT)
+"""
+"""Adds a label under the next number, unless its request has as many of that source as it may."""
+PRUNE = """
+DELETE FROM labels WHERE task = CAST($1 AS TEXT)
+AND seq <= (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
+"""
+READ = """
+SELECT task, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look, seq FROM labels
+WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3
+"""
+
+Change = tuple[str, tuple[str | int | float | None, ...]]
+"""A statement and its values."""
+
+
+def added(label: LabelRow) -> Change:
+    """Return the statement that adds a label."""
+    most = MOST_RATINGS if label.source == "feedback" else 1
+    values = (label.task, label.at, label.request_id, label.source, label.cheap, label.premium, label.gain)
+    return ADD, (*values, label.cost_usd, label.propensity, label.look, most)
+
+
+def pruned(task: str, kept: int = KEPT) -> Change:
+    """Return the statement that leaves a task no more than its newest labels."""
+    return PRUNE, (task, kept)

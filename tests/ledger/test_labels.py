@@ -1,0 +1,72 @@
+"""Labels are numbered without gaps in the order of their commits, in either store, however many write at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec import structs
+
+from router.ledger.labels import KEPT, MOST_RATINGS, LabelRow
+from router.ledger.open import open_store
+
+ONE = LabelRow("support", "2026-11-22T00:00:00.000000Z", "a", "shadow", "cheap", "premium", 0.5, 0.001, 0.05, "{}")
+
+
+def label(request_id: str, **members: Any) -> LabelRow:
+    return structs.replace(ONE, request_id=request_id, **members)
+
+
+def with_store(url: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        store = open_store(url)
+        await store.open()
+        try:
+            return await work(store)
+        finally:
+            store.close()
+
+    return asyncio.run(run())
+
+
+def test_labels_are_read_back_as_they_were_written(url: str) -> None:
+    other = label("b", source="feedback", cost_usd=None)
+    assert with_store(url, lambda store: store.label([ONE, other])) == 2
+    store = open_store(url, read_only=True)
+    assert store.labels("support", 0, 10) == [structs.replace(ONE, seq=1), structs.replace(other, seq=2)]
+    assert store.labels("support", 1, 10) == [structs.replace(other, seq=2)]
+    assert (store.newest_label("support"), store.newest_label("other")) == (2, 0)
+
+
+def test_the_same_label_is_added_once_and_a_rating_a_few_times(url: str) -> None:
+    assert with_store(url, lambda store: store.label([ONE, ONE])) == 1
+    assert with_store(url, lambda store: store.label([ONE])) == 0
+    rating = label("a", source="feedback")
+    assert with_store(url, lambda store: store.label([rating] * (MOST_RATINGS + 5))) == MOST_RATINGS
+
+
+def test_writers_at_once_leave_no_gap_and_no_number_twice(url: str) -> None:
+    async def write_all() -> None:
+        stores = [open_store(url) for _ in range(4)]
+        await asyncio.gather(*(store.open() for store in stores))
+        await asyncio.gather(
+            *(store.label([label(f"{writer}.{at}")]) for at in range(10) for writer, store in enumerate(stores))
+        )
+        for store in stores:
+            store.close()
+
+    asyncio.run(write_all())
+    rows = open_store(url, read_only=True).labels("support", 0, 100)
+    assert [row.seq for row in rows] == [*range(1, 41)]
+
+
+def test_old_labels_make_room_and_a_reset_leaves_only_itself(url: str) -> None:
+    labels = [label(str(at)) for at in range(KEPT + 7)]
+    with_store(url, lambda store: store.label(labels))
+    store = open_store(url, read_only=True)
+    assert [row.seq for row in store.labels("support", 0, 1)] == [8]
+    with_store(url, lambda store: store.reset_labels(label("reset", source="reset")))
+    assert [(row.seq, row.source) for row in store.labels("support", 0, 10)] == [(KEPT + 8, "reset")]
+    with_store(url, lambda store: store.label([label("next")]))
+    assert store.newest_label("support") == KEPT + 9
