@@ -20,17 +20,16 @@ from router.chat import ChatBody
 from router.errors import BudgetError, FarthingError, RateLimited, StoreUnavailable
 from router.ledger.contract import SHADOW_SUFFIX
 from router.lifecycle.agreement import agreement_of
+from router.lifecycle.behind import Behind
 from router.pipeline import Answered, Arrival, Parts, Plan
 from router.pipeline.relay import SETTLE_WITHIN_S
 from router.pipeline.run import Run
 from router.policy.decide import Refusal, Route, consider
 from router.policy.experiment import Experiment, Shadow, Side, Trial, is_mirrored
+from router.policy.policy import Rule
 from router.providers.contract import Answer, Call, Provider
 from router.values import Ending, Level, Scope
 
-MOST_WAITING = 256
-MOST_WAITING_BYTES = 64_000_000
-MOST_AT_ONCE = 16
 INLINE_CHARS = 2_000
 """Longer answers are compared in a thread, for that takes more than a millisecond."""
 
@@ -61,8 +60,8 @@ class Mirror:
         """`dropped` is told of every request that was to be mirrored and was not: the experiment's name, and why."""
         self._parts = parts
         self._dropped = dropped
-        self._waiting: asyncio.Queue[Answered] = asyncio.Queue(MOST_WAITING)
-        self._waiting_bytes = 0
+        self._behind = Behind(self._serve)
+        self.work = self._behind.work
 
     def offer(self, answered: Answered) -> None:
         """Take a request whose answer is complete; never waits, and keeps only those to be mirrored."""
@@ -71,32 +70,17 @@ class Mirror:
             return
         if answered.outcome.routed_model == experiment.shadow.model:
             return
-        size = _size(answered)
-        if self._waiting.full() or self._waiting_bytes + size > MOST_WAITING_BYTES:
+        if not self._behind.take(answered):
             self._dropped(experiment.name, "queue_full")
-            return
-        self._waiting_bytes += size
-        self._waiting.put_nowait(answered)
 
-    async def work(self) -> None:
-        """Mirror what was taken, several at once, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(MOST_AT_ONCE):
-                tasks.create_task(self._serve())
-
-    async def _serve(self) -> None:
-        while True:
-            answered = await self._waiting.get()
-            self._waiting_bytes -= _size(answered)
-            experiment = answered.plan.decision.rule.experiment
-            assert experiment is not None, "it was offered for its experiment"
-            try:
-                await self._mirror(answered, experiment)
-            except Exception:
-                self._dropped(experiment.name, "bug")
-                log.exception("The shadow of request %s failed inside Farthing; this is a bug.", answered.arrival.id)
-            # A text must not outlive its shadow, and this loop may wait long for the next one.
-            del answered
+    async def _serve(self, answered: Answered) -> None:
+        experiment = answered.plan.decision.rule.experiment
+        assert experiment is not None, "it was offered for its experiment"
+        try:
+            await self._mirror(answered, experiment)
+        except Exception:
+            self._dropped(experiment.name, "bug")
+            log.exception("The shadow of request %s failed inside Farthing; this is a bug.", answered.arrival.id)
 
     async def _mirror(self, answered: Answered, experiment: Experiment) -> None:
         """Ask the model on trial what was asked, and record what came of it."""
@@ -108,35 +92,36 @@ class Mirror:
         if plan is None:
             self._dropped(experiment.name, "unfit")
             return
-        run = Run(self._parts, self._arrival(answered.arrival), plan)
+        run = Run(self._parts, mirrored(answered.arrival, self._parts.clock()), plan)
         try:
-            answer, leg = await run.first_answer(await run.hold_first(), _whole)
+            answer, leg = await run.first_answer(await run.hold_first(), whole)
             await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
-            run.record.notes["agreement"] = await _compared(answered.text, answer.text)
+            run.record.notes["agreement"] = await compared(answered.text, answer.text)
             await run.close(Ending.SHADOW)
         except FarthingError as error:
             if run.record.attempts:
                 await run.close(Ending.SHADOW, error=error)
             else:
-                self._dropped(experiment.name, _reason(error))
+                self._dropped(experiment.name, reason_of(error))
         except BaseException:
             with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
                 await run.close(Ending.SHADOW)
             raise
 
-    def _arrival(self, arrival: Arrival) -> Arrival:
-        """Return the request as its shadow asks it: whole, now, and on nobody's account."""
-        body = arrival.body
-        if body.chat.stream:
-            body = ChatBody(body.rewritten({"stream": None, "stream_options": None}))
-        return structs.replace(
-            arrival,
-            id=arrival.id + SHADOW_SUFFIX,
-            at_s=self._parts.clock(),
-            started=time.perf_counter(),
-            body=body,
-            account=None,
-        )
+
+def mirrored(arrival: Arrival, now_s: float, suffix: str = SHADOW_SUFFIX) -> Arrival:
+    """Return a request as it is asked again behind its answer: whole, now, and on nobody's account."""
+    body = arrival.body
+    if body.chat.stream:
+        body = ChatBody(body.rewritten({"stream": None, "stream_options": None}))
+    return structs.replace(
+        arrival,
+        id=arrival.id + suffix,
+        at_s=now_s,
+        started=time.perf_counter(),
+        body=body,
+        account=None,
+    )
 
 
 def shadow_scope(experiment: Experiment, shadow: Shadow) -> Scope:
@@ -146,44 +131,45 @@ def shadow_scope(experiment: Experiment, shadow: Shadow) -> Scope:
 
 def _plan(plan: Plan, experiment: Experiment, shadow: Shadow) -> Plan | None:
     """Return where a shadow goes; None where its model can't take the request, or not within a request's budget."""
-    candidate = consider(plan.policies.models[shadow.model], plan.policy, plan.facts, plan.purse)
+    trial = Trial(experiment, Side.SHADOW)
+    return mirrored_plan(plan, shadow.model, shadow_scope(experiment, shadow), plan.decision.rule, trial)
+
+
+def mirrored_plan(plan: Plan, model: str, scope: Scope, rule: Rule, trial: Trial | None = None) -> Plan | None:
+    """Return a plan that asks `model` what was asked, on the money of `scope`; None where it can't take that."""
+    candidate = consider(plan.policies.models[model], plan.policy, plan.facts, plan.purse)
     if not candidate.fits:
         return None
-    decision = plan.decision
     route = Route(
-        task=decision.task,
-        rule=decision.rule,
-        revision=decision.revision,
+        task=plan.decision.task,
+        rule=rule,
+        revision=plan.decision.revision,
         candidates=(candidate,),
         considered=(candidate,),
         purse=plan.purse,
-        trial=Trial(experiment, Side.SHADOW),
+        trial=trial,
     )
     fields = {name: getattr(plan, name) for name in plan.__struct_fields__}
-    return _Mirrored(**(fields | {"scopes": _scopes(plan.scopes, experiment, shadow), "decision": route}))
+    return _Mirrored(**(fields | {"scopes": _scopes(plan.scopes, scope), "decision": route}))
 
 
 @functools.lru_cache(maxsize=1024)
-def _scopes(scopes: tuple[Scope, ...], experiment: Experiment, shadow: Shadow) -> tuple[Scope, ...]:
+def _scopes(scopes: tuple[Scope, ...], own: Scope) -> tuple[Scope, ...]:
     """Return the budgets that a shadow draws on: its own, and its request's but for the account's."""
-    return (shadow_scope(experiment, shadow), *(scope for scope in scopes if scope.kind != "account"))
+    return (own, *(scope for scope in scopes if scope.kind != "account"))
 
 
-async def _compared(given: str, shadows: str) -> float:
+async def compared(given: str, shadows: str) -> float:
     if len(given) + len(shadows) <= INLINE_CHARS:
         return agreement_of(given, shadows)
     return await asyncio.to_thread(agreement_of, given, shadows)
 
 
-async def _whole(lane: Provider, call: Call) -> Answer:
+async def whole(lane: Provider, call: Call) -> Answer:
     return await lane.whole(call)
 
 
-def _size(answered: Answered) -> int:
-    return len(answered.text) + sum(memoryview(value).nbytes for value in answered.arrival.body.fields.values())
-
-
-def _reason(error: FarthingError) -> str:
+def reason_of(error: FarthingError) -> str:
     """Return why a shadow was not called, in one of few words."""
     match error:
         case BudgetError():
