@@ -11,7 +11,7 @@ them they never judge: a stream of false ones can't take itself into service.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -29,6 +29,8 @@ JUDGED_EVERY = 10
 HELD_BACK_OF = 5
 FEWEST_HELD_BACK = 5
 """Trusted labels that must be held back before anything is taken into service."""
+MOST_HELD_BACK = 200
+"""The newest of them judge: what was true long ago must not speak against what is true now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Course:
         self._weights = weights
         self._own = Candidate(weights)
         self._all: Candidate | None = None
-        self._held_back: dict[tuple[str, str], Lesson] = {}
+        self._held_back: OrderedDict[tuple[str, str], Label] = OrderedDict()
         self._taken = 0
         self.cold = Scorer(weights)
         self.served = self.cold
@@ -88,7 +90,10 @@ class Course:
     def take(self, lesson: Lesson, label: Label) -> None:
         """Learn a label, or hold it back; judge at fixed intervals."""
         if lesson.is_held_back:
-            self._held_back[lesson.request_id, lesson.source] = lesson
+            if lesson.is_trusted:
+                self._held_back[lesson.request_id, lesson.source] = label
+                if len(self._held_back) > MOST_HELD_BACK:
+                    self._held_back.popitem(last=False)
         elif lesson.is_trusted:
             self._own.take(lesson, label)
             if self._all is not None:
@@ -103,7 +108,7 @@ class Course:
 
     def judging(self) -> list[Label]:
         """Return the held-back labels that are trusted, oldest first."""
-        return [lesson.label for lesson in self._held_back.values() if lesson.is_trusted and lesson.label is not None]
+        return [*self._held_back.values()]
 
     def _judge(self, seq: int) -> None:
         """Take a candidate into service that is better on the held-back labels than what serves now."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 from router.policy.condition import ALWAYS, Condition
 from router.policy.experiment import Experiment
+from router.policy.learn import Learn
 from router.policy.target import Model
 from router.policy.verify import Verify
 from router.values import OnExceeded, Window
@@ -101,6 +102,8 @@ class Policy:
     """Our model name → the system prompt that replaces the request's own when that model is called."""
     unsure: Unsure | None = None
     """What `difficulty` says of a request that can't be told: 1, 0, or (None) what it looks like all the same."""
+    learn: Learn | None = None
+    """What `difficulty` learns from the task's own traffic; None: nothing."""
     needs: frozenset[str] = frozenset()
     """The facts that its rules look at, so that no other need be worked out."""
     file: str = ""

@@ -22,11 +22,13 @@ from router.policy.document import (
 from router.policy.environment import report_strays
 from router.policy.expectation import PolicyTest
 from router.policy.fault import Report
+from router.policy.learn import LEARNING
 from router.policy.logic import contradiction, follows, is_certain, parts_of
 from router.policy.names import AUTO, Names, check_name, check_version
 from router.policy.policy import Match, Policy, Rule
 from router.policy.read_accounts import budget_of
 from router.policy.read_experiment import check_experiment, experiment_of
+from router.policy.read_learn import check_learn, learn_of
 from router.policy.read_money import check_money
 from router.policy.read_tests import check_tests, read_tests
 from router.policy.read_verify import check_verify, verify_of
@@ -41,6 +43,10 @@ MOST_COMPARED = 60
 """Of earlier rules, with each one, so that a file of ten thousand rules is still read in seconds."""
 PINNED = "pinned"
 """What the ledger says where a caller named a model; no rule may bear it."""
+RESERVED = {
+    PINNED: "that is what a pinned model's requests bear",
+    LEARNING: "that is what second answers bear in the ledger",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ def _check_references(root: Table, names: Names, report: Report) -> None:
         check_verify(rule, names, report)
         check_money(root, rule, report)
         check_experiment(rule, names, report)
+    check_learn(root, names, report)
 
 
 def _check_match(root: Table, names: Names, report: Report) -> None:
@@ -149,8 +156,8 @@ def _check_rules(
     named: dict[str, int] = {}
     for rule, name, condition in zip(rules, rule_names, conditions, strict=True):
         own_place = place_of(rule, ("name",))
-        if name == PINNED:
-            report.error(own_place, f"a rule can't be named \"{PINNED}\": that is what a pinned model's requests bear")
+        if name in RESERVED:
+            report.error(own_place, f'a rule can\'t be named "{name}": {RESERVED[name]}')
         if name in named:
             report.error(own_place, f'two rules are named "{name[:60]}"; the other is on line {named[name]}')
         named.setdefault(name, own_place.line)
@@ -209,7 +216,8 @@ def _policy(
         expected_output_tokens=shape.expected_output_tokens,
         unsure=shape.unsure,
         prompts=MappingProxyType(dict(prompts)),
-        needs=frozenset[str]().union(*(rule.needs() for rule in rules)),
+        learn=learn_of(shape.learn),
+        needs=frozenset({"difficulty"} if shape.learn else ()).union(*(rule.needs() for rule in rules)),
         file=file,
     )
 

@@ -169,6 +169,9 @@ Weight = Annotated[
 Number = Annotated[Decimal, BeforeValidator(_number), _json_number()]
 Percent = Annotated[Decimal, Field(ge=0), BeforeValidator(_number), _json_number(minimum=0)]
 Share = Annotated[Decimal, Field(ge=0, le=1), BeforeValidator(_number), _json_number(minimum=0, maximum=1)]
+Explored = Annotated[
+    Decimal, Field(ge=0, le=Decimal("0.2")), BeforeValidator(_number), _json_number(minimum=0, maximum=0.2)
+]
 Logprob = Annotated[Decimal, Field(le=0), BeforeValidator(_number), _json_number(maximum=0)]
 OpenShare = Annotated[
     Decimal,
@@ -416,6 +419,56 @@ class VerifyShape(Shape):
     )
 
 
+class LearnAgreeShape(Shape):
+    """How two answers are compared."""
+
+    by: Literal["exact", "number", "choice", "json"] = Field(
+        description="What must be the same: the text, its number, its letter from A to J, or its JSON value."
+    )
+
+
+class LearnJudgeShape(Shape):
+    """A model that grades both answers."""
+
+    model: Reference = Field(description="The model that grades.")
+    question: Text = Field(description="What it is asked about the request and each answer.")
+
+
+class LearnShadowShape(Shape):
+    """A second answer to a small share of the requests, asked for after the first is out; both are graded."""
+
+    model: Reference = Field(
+        description="The model that is asked as well; where it answered itself, the one at the other end of the "
+        "policy's prices is."
+    )
+    share: Share = Field(Decimal("0.05"), description="The share of the requests that is asked twice, 0 to 1.")
+    budget_per_day_usd: Dollars = Field(description="The most that second answers and judges may cost in one day.")
+    grade: Literal["judge", "verify", "agree"] = Field(
+        description="`judge` asks a model about both answers, `verify` holds both against the rule's checks, `agree` "
+        "takes the dearer answer for right and compares."
+    )
+    judge: LearnJudgeShape | None = Field(None, description="Who grades, for `grade: judge`.")
+    agree: LearnAgreeShape | None = Field(
+        None, description="What must be the same, for `grade: agree`. Default: the share of words in common counts."
+    )
+
+
+class LearnShape(Shape):
+    """What `difficulty` learns from this task's own traffic."""
+
+    shadow: LearnShadowShape | None = Field(None, description="Grades two models on a share of the requests.")
+    feedback: Literal["checked", "trusted", "off"] = Field(
+        "checked",
+        description="Ratings from POST /v1/feedback: `checked` learns what the proxy's own grades confirm, `trusted` "
+        "learns from ratings alone as well, `off` learns nothing from them.",
+    )
+    explore: Explored = Field(
+        Decimal("0.01"),
+        description="The share of the requests whose `difficulty` is drawn at random, so that what is learned is not "
+        "only what the rules let happen.",
+    )
+
+
 class CanaryShape(Shape):
     """A model that serves a share of this rule's requests."""
 
@@ -636,6 +689,9 @@ class TaskFile(Shape):
         None,
         description="What `difficulty` says of a request it can't tell: premium is 1, cheap is 0. "
         "Default: what it looks like all the same.",
+    )
+    learn: LearnShape | None = Field(
+        None, description="What `difficulty` learns from this task's own traffic. Default: nothing."
     )
     route: Annotated[list[RuleShape], Field(min_length=1)] = Field(
         description="The first rule whose `when` holds decides; the last has no `when`."

@@ -1,0 +1,114 @@
+"""Labels teach the same on every replica, and what the held-back ones speak against never serves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from router.difficulty.cues import Shape
+from router.difficulty.lessons import EPOCH, Lesson, Lessons, first_of, quality_of
+from router.difficulty.look import Look, look_at
+from router.difficulty.scorer import Label
+from router.difficulty.weights import shipped_weights
+
+SEED = 5
+HARD = ["an invoice", "a refund", "a chargeback", "a tax form"]
+EASY = ["a parcel", "an address", "a password", "a newsletter"]
+
+
+def requests(count: int, seed: int = SEED) -> Iterator[tuple[Look, float]]:
+    """Yield what is seen of a request, and how much better the premium model's answer to it is."""
+    dice = random.Random(seed)
+    for _ in range(count):
+        is_hard = dice.random() < 0.4
+        about = dice.choice(HARD if is_hard else EASY)
+        text = f"Customer {dice.randrange(9_999)} writes about {about}. What should our reply be?"
+        premium = dice.random() < 0.95
+        cheap = dice.random() < (0.25 if is_hard else 0.9)
+        yield look_at(text, Shape()), float(premium) - float(cheap)
+
+
+def lessons_of(
+    count: int, *, source: str = "shadow", sign: float = 1.0, begin: int = 1, seed: int = SEED
+) -> list[Lesson]:
+    return [
+        Lesson(begin + at, f"{source}.{begin + at}", source, Label(look, sign * gain), is_trusted=source == "shadow")
+        for at, (look, gain) in enumerate(requests(count, seed))
+    ]
+
+
+def taught(*streams: list[Lesson], begin: int = 0) -> Lessons:
+    lessons = Lessons(shipped_weights(), begin)
+    for stream in streams:
+        lessons.take(stream)
+    return lessons
+
+
+UNSEEN = [Label(look, gain) for look, gain in requests(600, seed=77)]
+
+
+def recovered(lessons: Lessons) -> float:
+    quality = quality_of(lessons.served, UNSEEN)
+    assert quality is not None
+    assert quality.recovered is not None
+    return quality.recovered
+
+
+def test_a_hundred_labels_beat_a_random_mix_clearly() -> None:
+    shares = [recovered(taught(lessons_of(count))) for count in (0, 50, 100, 400)]
+    print(f"recovered on unseen requests after 0, 50, 100 and 400 labels: {shares}; random 0.5")
+    assert shares[2] >= 0.65
+    assert shares[3] >= shares[1] >= shares[0] - 0.02
+
+
+def test_flipped_ratings_are_not_taken_into_service() -> None:
+    clean = lessons_of(100)
+    flipped = lessons_of(1_500, source="feedback", sign=-1.0, begin=101, seed=6)
+    alone = taught(clean)
+    poisoned = taught(clean, flipped)
+    print(f"recovered with 100 labels {recovered(alone)}, with 1,500 flipped ratings beside {recovered(poisoned)}")
+    assert recovered(poisoned) >= recovered(alone) - 0.01
+
+
+def test_flipped_ratings_that_come_first_change_nothing_until_labels_judge_them() -> None:
+    flipped = lessons_of(300, source="feedback", sign=-1.0)
+    assert taught(flipped).served.version == 0
+    later = taught(flipped, lessons_of(100, begin=301, seed=9))
+    assert recovered(later) >= 0.65
+
+
+def test_true_ratings_help_where_labels_are_few() -> None:
+    clean = lessons_of(40)
+    ratings = lessons_of(600, source="feedback", begin=41, seed=8)
+    assert recovered(taught(clean, ratings)) > recovered(taught(clean))
+
+
+def test_who_reads_late_knows_exactly_what_who_read_all_knows() -> None:
+    stream = lessons_of(2 * EPOCH + 150)
+    live = taught(stream)
+    for newest in (2 * EPOCH + 150,):
+        begin = first_of(newest)
+        assert begin > 0
+        late = taught([lesson for lesson in stream if lesson.seq > begin], begin=begin)
+        assert late.served.version == live.served.version
+        looks = [label.look for label in UNSEEN[:50]]
+        assert [late.served.score(look) for look in looks] == [live.served.score(look) for look in looks]
+
+
+def test_a_reset_forgets_everything_and_learning_goes_on() -> None:
+    stream = lessons_of(200)
+    reset = Lesson(201, "reset", "reset", None)
+    lessons = taught(stream, [reset])
+    assert (lessons.served.version, dict(lessons.sources), lessons.judging()) == (0, {}, [])
+    assert recovered(taught(stream, [reset], lessons_of(200, begin=202))) >= 0.65
+
+
+def test_a_rating_that_is_given_again_takes_the_first_ones_place() -> None:
+    stream = lessons_of(60, source="feedback")
+    wrong = [
+        Lesson(lesson.seq, lesson.request_id, "feedback", Label(lesson.label.look, -1.0))
+        for lesson in stream
+        if lesson.label
+    ]
+    right = [Lesson(lesson.seq + 60, lesson.request_id, "feedback", lesson.label) for lesson in stream]
+    assert len(taught(wrong, right).judging()) == len(taught(right).judging())
