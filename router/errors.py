@@ -6,6 +6,7 @@ FarthingError
 │   ├── InvalidApiKey            invalid_api_key
 │   ├── NotAllowed               not_allowed
 │   ├── ModelNotFound            model_not_found
+│   ├── RequestNotFound          request_not_found
 │   ├── RequestTooLarge          request_too_large
 │   ├── ContextLengthExceeded    context_length_exceeded
 │   ├── IdempotencyMismatch      idempotency_mismatch
@@ -75,6 +76,12 @@ class NotAllowed(RequestError):
 
 class ModelNotFound(RequestError):
     code = "model_not_found"
+
+
+class RequestNotFound(RequestError):
+    """There is no answered request of this id, or it is another account's."""
+
+    code = "request_not_found"
 
 
 class RequestTooLarge(RequestError):

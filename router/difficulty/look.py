@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+from msgspec import Struct
+
 from router.chat import Chat
 from router.difficulty.cues import Shape, cues_of, looked_at, tokens_in
 from router.difficulty.grams import grams_of, words_of
@@ -27,6 +29,25 @@ class Look:
     words: int
     key: int | None
     """Which kind of work within the task, as a place below KEYS; None where nothing says."""
+
+
+class WrittenLook(Struct, frozen=True):
+    """A look as it may be written down: numbers and hashes, no text."""
+
+    cues: tuple[float, ...]
+    grams: tuple[int, ...]
+    tokens: float
+    words: int
+    key: int | None
+
+    def look(self) -> Look:
+        return Look(self.cues, array("H", self.grams), self.tokens, self.words, self.key)
+
+
+def written(look: Look) -> WrittenLook:
+    """Write a look down, as exactly as learning needs it."""
+    cues = tuple(round(cue, 3) for cue in look.cues)
+    return WrittenLook(cues, tuple(look.grams), look.tokens, look.words, look.key)
 
 
 def look_at(text: str, shape: Shape, *, paid_chars: int | None = None, key: str | None = None) -> Look:

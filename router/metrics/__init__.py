@@ -30,6 +30,7 @@ from router.metrics.families import (
     DURATION,
     ESCALATED,
     FIRST_TOKEN,
+    LABELLED,
     REFUSED,
     REQUESTS,
     TASK_DURATION,
@@ -140,7 +141,7 @@ class Metrics:
         self._rooms = {
             family.name: Room(family)
             for family in (
-                *(cost, requests, REFUSED, ESCALATED, CHECKED, CACHED, WARNINGS),
+                *(cost, requests, REFUSED, ESCALATED, CHECKED, LABELLED, CACHED, WARNINGS),
                 *(TOKENS, DURATION, FIRST_TOKEN, ANSWER_COST, TASK_DURATION, DIFFICULTY),
             )
         }
@@ -158,6 +159,7 @@ class Metrics:
         self._escalations = ESCALATED.counter(registry)
         self._breakers = families.BREAKERS.gauge(registry)
         self._checked = CHECKED.counter(registry)
+        self._labelled = LABELLED.counter(registry)
         self._attempt_failures = families.ATTEMPT_FAILURES.counter(registry)
         self._unreported = families.UNREPORTED.counter(registry)
         self._cached_tokens = CACHED.counter(registry)
@@ -296,6 +298,11 @@ class Metrics:
         if not self._rooms[ESCALATED.name].admits(*names, reason):
             names = OTHER, OTHER, OTHER
         self._escalations.labels(*names, reason).inc()
+
+    def labelled(self, task: str, source: str) -> None:
+        """Count a label that a task learns from: of a shadow, a check or feedback."""
+        task = self._task(task)
+        self._labelled.labels(task if self._rooms[LABELLED.name].admits(task, source) else OTHER, source).inc()
 
     def breaker(self, model: str, target: str, is_open: bool) -> None:
         self._breakers.labels(self._model(model), target).set(is_open)

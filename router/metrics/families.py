@@ -115,6 +115,11 @@ CHECKED = Family(
     "answers of rules with `verify`: `passed`, `escalated`, `failed`, `unchecked`", ("task", "rule", "result"),
     most_bytes=8_000,
 )  # fmt: skip
+LABELLED = Family(
+    "counter", "farthing_learning_labels_total",
+    "labels that a task [learns](learning.md) from: `shadow`, `check` or `feedback`", ("task", "source"),
+    most_bytes=8_000,
+)  # fmt: skip
 ANSWER_COST = Family(
     "histogram", "farthing_answer_cost_usd", "dollars paid for one answer", ("task",), ANSWER_COST_BUCKETS,
     most_bytes=92_000,
@@ -211,7 +216,7 @@ FIRST_TOKEN = Family(
 
 FAMILIES = (
     COST, BASELINE, OVERHEAD_COST, UNREPORTED, OVER_BUDGET, REQUESTS, REFUSED, ATTEMPT_FAILURES, BREAKERS, ESCALATED,
-    CHECKED, ANSWER_COST, TASK_DURATION, CACHED, DIFFICULTY, RATIO, OWN, STORE, LIMIT, SPENT, HELD, REMAINING, WARNINGS,
+    CHECKED, LABELLED, ANSWER_COST, TASK_DURATION, CACHED, DIFFICULTY, RATIO, OWN, STORE, LIMIT, SPENT, HELD, REMAINING, WARNINGS,
     REBUILDS, UNSETTLED, INFLIGHT, LOOP_LAG, LEDGER_QUEUE, POLICY_INFO, RELOADS, CATALOGUE_AGE,
     *EXPERIMENT_FAMILIES, TOKENS, DURATION, FIRST_TOKEN,
 )  # fmt: skip

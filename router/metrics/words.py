@@ -53,6 +53,7 @@ class Refusal(StrEnum):
     REQUEST_BUDGET_EXCEEDED = "request_budget_exceeded"
     BUDGET_EXCEEDED = "budget_exceeded"
     MODEL_NOT_FOUND = "model_not_found"
+    REQUEST_NOT_FOUND = "request_not_found"
     NOT_FOUND = "not_found"
     REQUEST_TOO_LARGE = "request_too_large"
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"

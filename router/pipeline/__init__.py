@@ -47,9 +47,21 @@ class Pipeline:
             RequestError: the task or the model is unknown, or not allowed.
             StoreUnavailable: a rule looks at a budget that can't be read.
         """
+        return await self._plan(arrival, explores=False)
+
+    async def _plan(self, arrival: Arrival, *, explores: bool) -> Plan:
         parts = self._parts
         policies = arrival.policies or parts.policies()
-        return await plan_for(arrival, policies, parts.counter, parts.budgets, parts.gauge, parts.warm_at, parts.pacing)
+        return await plan_for(
+            arrival,
+            policies,
+            parts.counter,
+            parts.budgets,
+            parts.gauge,
+            parts.warm_at,
+            parts.pacing,
+            explores=explores,
+        )
 
     async def whole(self, arrival: Arrival) -> WholeAnswer:
         """Answer a request whole; its held row is committed by then.
@@ -98,7 +110,7 @@ class Pipeline:
 
     async def _planned(self, arrival: Arrival) -> Plan:
         """Plan a request that is to be served, and count it among its task's traffic."""
-        plan = await self.plan(arrival)
+        plan = await self._plan(arrival, explores=True)
         gauge, pacing, task, facts = self._parts.gauge, self._parts.pacing, plan.policy.task, plan.facts
         if gauge and facts.reading:
             gauge.seen(task, facts.reading)

@@ -16,9 +16,11 @@ from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
 from router.policy.claim import claim
 from router.policy.decide import Decision, Purse, decide
+from router.policy.experiment import point_of
 from router.policy.explain import explained
 from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
+from router.policy.learn import is_explored
 from router.policy.policy import Account, Budget, Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import recorded_circumstances, recorded_decision, recorded_facts
@@ -99,8 +101,12 @@ async def plan_for(
     gauge: Gauge | None = None,
     warm_at: WarmAt = cold,
     pacing: Pacing | None = None,
+    *,
+    explores: bool = False,
 ) -> Plan:
     """Decide where a request would go; nothing is held, called or written.
+
+    One that `explores` may have a difficulty drawn at random, where its task learns from that.
 
     Raises:
         RequestError: the task or the model is unknown, or not allowed.
@@ -126,6 +132,8 @@ async def plan_for(
             around = structs.replace(around, pace=pace_of(pacing, policy, levels, arrival.at_s))
     if policy.sticks and (warm := warm_at(chat, policy)):
         around = structs.replace(around, warm=warm)
+    if explores and policy.learn and is_explored(policy.learn, policy.task, arrival.id):
+        around = structs.replace(around, drawn_difficulty=point_of(f"{policy.task}:drawn", arrival.id))
     work_out = partial(facts_of, chat, policies, policy, counter, around, claimed.pinned)
     # Long text is counted in a thread: tiktoken gives the interpreter lock up meanwhile.
     facts = await anyio.to_thread.run_sync(work_out) if counter.is_long(chat) else work_out()

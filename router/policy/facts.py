@@ -44,6 +44,8 @@ class Facts(Struct, frozen=True):
     """How freely the task may spend now: below 1 it is ahead of its day's budget, above 1 it has money to spare."""
     ranks: Mapping[str, float] = field(default_factory=_nothing)
     """Rule → the share of what reaches it that is easier, for rules that ask for a share."""
+    explored_from: float | None = None
+    """What `difficulty` would have been, where it was drawn at random to learn from; None elsewhere."""
     hour: int = 0
     weekday: str = "mon"
     account: str | None = None

@@ -44,6 +44,8 @@ class Circumstances(Struct, frozen=True):
     """What kind of work it is within its task, where someone said so; else its instructions and tools tell."""
     warm: Warm | None = None
     pace: float = 1.0
+    drawn_difficulty: float | None = None
+    """A difficulty that was drawn at random, to learn from what comes of it; None for almost every request."""
 
 
 def facts_of(
@@ -62,6 +64,7 @@ def facts_of(
     input_tokens, by_model = _counts(chat, policies, policy, counter, has, pinned)
     predicted = _predicted_text(chat)
     reading = _reading(chat, policy, text, around) if "difficulty" in needs else None
+    difficulty = _difficulty(reading, policy) if reading else None
     return Facts(
         input_tokens=input_tokens,
         messages=len(chat.messages),
@@ -71,7 +74,8 @@ def facts_of(
         has=has,
         stream=bool(chat.stream),
         language=language_of(text) if "language" in needs else "und",
-        difficulty=_difficulty(reading, policy) if reading else None,
+        difficulty=difficulty if around.drawn_difficulty is None else around.drawn_difficulty,
+        explored_from=None if around.drawn_difficulty is None else difficulty,
         reading=reading,
         gain=_gain(reading, policy) if reading else None,
         pace=around.pace,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from router.policy.closed_answer import By
+from router.policy.experiment import point_of
 from router.pricing import Ask
 
 if TYPE_CHECKING:
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 LEARNING = "learning"
 """The rule that the ledger says of second answers; no rule may bear it."""
 TYPICAL_INPUT_TOKENS = 1_000
+STEPS = 20
+"""Difficulties that are tried to tell how likely a model was to be chosen."""
+LEAST = 0.0001
+"""The least likelihood that is told: what happened was not impossible."""
 
 Grade = Literal["judge", "verify", "agree"]
 
@@ -42,6 +48,25 @@ class Learn:
     feedback: Literal["checked", "trusted", "off"] = "checked"
     explore: float = 0.01
     """The share of requests whose difficulty is drawn at random."""
+
+
+def is_explored(learn: Learn, task: str, request_id: str) -> bool:
+    """Say whether a request is one of those whose difficulty is drawn at random."""
+    return learn.explore > 0 and point_of(f"{task}:explore", request_id) < learn.explore
+
+
+def propensity(
+    chosen: Callable[[float], str | None], difficulty: float, explored_from: float | None, explore: float
+) -> float:
+    """Return how likely a request was to be given to the model that it was given to.
+
+    `chosen` says which model is tried first at any difficulty; the request had `difficulty`, drawn in place of
+    `explored_from` where that is given.
+    """
+    model = chosen(difficulty)
+    own = 1.0 if explored_from is None else float(chosen(explored_from) == model)
+    drawn = sum(chosen((step + 0.5) / STEPS) == model for step in range(STEPS)) / STEPS if explore else 0.0
+    return max(LEAST, (1 - explore) * own + explore * drawn)
 
 
 def by_price(policies: PolicySet, policy: Policy, *others: str) -> tuple[str, ...]:

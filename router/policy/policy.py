@@ -110,7 +110,7 @@ class Policy:
     models: tuple[str, ...] = field(init=False)
     """Every model its rules may use, in order of first mention."""
     trial_models: tuple[str, ...] = field(init=False)
-    """Every further model that its experiments may use."""
+    """Every further model that its experiments and its learning may use."""
     experiments: tuple[Experiment, ...] = field(init=False)
     sticks: bool = field(init=False)
     """Whether any of its rules keeps a conversation on a warm cache."""
@@ -125,6 +125,8 @@ class Policy:
         object.__setattr__(self, "models", tuple(dict.fromkeys(named)))
         experiments = tuple(rule.experiment for rule in self.rules if rule.experiment)
         tried = dict.fromkeys(name for experiment in experiments for name in experiment.models)
+        if self.learn and self.learn.shadow:
+            tried[self.learn.shadow.model] = None
         object.__setattr__(self, "experiments", experiments)
         object.__setattr__(self, "trial_models", tuple(name for name in tried if name not in self.models))
         object.__setattr__(self, "sticks", any(rule.sticks for rule in self.rules))

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType, field
 
+from router.difficulty.look import written
 from router.policy.condition import AllOf, AnyOf, Comparison, Condition, Named, Not
 from router.policy.decide import Decision, Route
 from router.policy.expression import Expression
@@ -97,6 +98,10 @@ def recorded_circumstances(policies: PolicySet, policy: Policy, facts: Facts, *,
         members["search_context"] = facts.search_context if facts.search_context in _CONTEXTS else UNKNOWN
     if facts.predicted_tokens:
         members["predicted_tokens"] = facts.predicted_tokens
+    if facts.explored_from is not None:
+        members["explored_from"] = facts.explored_from
+    if policy.learn and facts.reading:
+        members["look"] = written(facts.reading.look)
     return members
 
 

@@ -26,6 +26,8 @@ from router.ledger.contract import Output, Store
 from router.ledger.open import open_spool, open_store
 from router.ledger.writer import LedgerWriter
 from router.lifecycle.gauges import ExperimentGauges
+from router.lifecycle.grading import Grader
+from router.lifecycle.learning import Learning
 from router.lifecycle.rollout import Rollouts
 from router.lifecycle.shadow import Mirror
 from router.lifecycle.warmth import Warmth
@@ -44,6 +46,7 @@ from router.web.asgi import JSON, BodyTooSlow, CallerGone, Receive, Scope, Send,
 from router.web.chat import ChatEndpoint, request_ids
 from router.web.console import PATH as CONSOLE_PATH
 from router.web.console import Console
+from router.web.feedback import FeedbackEndpoint
 from router.web.idempotency.once import Once
 from router.web.idempotency.open import open_results
 from router.web.log import log_outcome
@@ -239,6 +242,7 @@ class App:
         rollouts = Rollouts(folder.current, store, ledger, clock, gauges.states)
         await rollouts.restore()
         warmth = Warmth(clock)
+        gauge = Gauge()
         traces = open_traces(os.environ)
 
         def observe(outcome: Outcome) -> None:
@@ -266,14 +270,20 @@ class App:
             escalated=metrics.escalated,
             clock=clock,
             usual_output_tokens=lengths.usual,
-            gauge=Gauge(),
+            gauge=gauge,
             pacing=Pacing(),
         )
         mirror = Mirror(parts, gauges.dropped)
+        learning = Learning(folder.current, store, gauge, clock, metrics.labelled)
+        await learning.restore()
+        grader = Grader(parts, learning.graded, gauges.dropped)
 
         def answered(answer: Answered) -> None:
             warmth.note(answer)
             mirror.offer(answer)
+            if answer.plan.policy.learn:
+                learning.note(answer)
+                grader.offer(answer)
 
         pipeline = Pipeline(replace(parts, warm_at=warmth.at, answered=answered))
         ops = Ops(folder.current, metrics, budgets, ledger, int(clock()))
@@ -288,6 +298,9 @@ class App:
                 settings.body_within_s,
                 once,
                 traced=traces is not None,
+            ),
+            ("POST", "/v1/feedback"): FeedbackEndpoint(
+                learning, ledger, rollouts.policies, settings.largest_body_bytes, settings.body_within_s
             ),
             ("GET", "/v1/models"): ops.models,
             ("GET", "/health/live"): ops.live,
@@ -307,12 +320,15 @@ class App:
                 tasks.create_task(_kept_up(budgets.work)),
                 tasks.create_task(_kept_up(rollouts.work)),
                 tasks.create_task(_kept_up(mirror.work)),
+                tasks.create_task(_kept_up(grader.work)),
+                tasks.create_task(_kept_up(learning.work)),
             ]
             try:
                 yield
             finally:
                 for task in background:
                     task.cancel()
+                await learning.flush()
         await lanes.aclose()
         if traces:
             await asyncio.to_thread(traces.close)

@@ -12,6 +12,7 @@ import msgspec
 from router.budgets.contract import Budgets
 from router.errors import StoreUnavailable
 from router.ledger.writer import LedgerWriter
+from router.lifecycle.grading import learning_scope
 from router.lifecycle.shadow import shadow_scope
 from router.metrics import Metrics
 from router.metrics.text import Encoder, encoder_for
@@ -108,6 +109,8 @@ def windowed_scopes(policies: PolicySet) -> list[Scope]:
     for task, policy in policies.policies.items():
         scopes += [Scope("task", task, window, limit) for window, limit in policy.budget.windows()]
         scopes += [shadow_scope(each, each.shadow) for each in policy.experiments if each.shadow]
+        if policy.learn and policy.learn.shadow:
+            scopes.append(learning_scope(policy, policy.learn.shadow))
     for name, account in policies.accounts.items():
         scopes += [Scope("account", name, window, limit) for window, limit in account.budget.windows()]
     return scopes

@@ -15,6 +15,7 @@ STATUS = {
     "request_budget_exceeded": 402,
     "budget_exceeded": 402,
     "model_not_found": 404,
+    "request_not_found": 404,
     "not_found": 404,
     "request_too_large": 413,
     "context_length_exceeded": 400,

@@ -1,0 +1,189 @@
+"""Second answers for learning: a share of a task's requests is asked of another model too, and both are graded.
+
+It happens behind the answer, under a budget of the day of its own, in a row of its own (`ID.l.s`, rule `learning`).
+What can't be graded teaches nothing. Texts are in memory only as long as it lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+from msgspec import structs
+
+from router.errors import FarthingError
+from router.ledger.contract import SHADOW_SUFFIX
+from router.lifecycle.behind import Behind
+from router.lifecycle.shadow import compared, mirrored, mirrored_plan, reason_of, whole
+from router.pipeline import Answered, Parts
+from router.pipeline.judging import grade_in, judging
+from router.pipeline.relay import SETTLE_WITHIN_S
+from router.pipeline.run import Run
+from router.policy.closed_answer import answers_agree
+from router.policy.experiment import point_of
+from router.policy.learn import LEARNING, LearnShadow, by_price, counterpart
+from router.policy.policy import Policy, Rule
+from router.policy.said import Said, Unreadable, said_in
+from router.policy.verify import Judge, Verify, failing
+from router.values import NUSD_PER_USD, Ending, Scope
+
+SECOND_SUFFIX = ".l" + SHADOW_SUFFIX
+"""What the id of a second answer ends in; the rest is its request's."""
+
+log = logging.getLogger("farthing.learning")
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A request whose answers by two models were graded, each from 0 to 1."""
+
+    answered: Answered
+    cheap: str
+    premium: str
+    cheap_grade: float
+    premium_grade: float
+    extra_usd: float
+    """How much more the premium model's answer cost."""
+    share: float
+    """How likely it was that this request was asked twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One of the two, as it is graded."""
+
+    model: str
+    text: str
+    said: tuple[Said, ...]
+    nusd: int
+
+
+class Grader:
+    """Takes answered requests by `offer`, and asks and grades in `work`."""
+
+    def __init__(self, parts: Parts, graded: Callable[[Graded], None], dropped: Callable[[str, str], None]) -> None:
+        """`graded` is told what came of each; `dropped` of each that was to be graded and was not, and why."""
+        self._parts = parts
+        self._graded = graded
+        self._dropped = dropped
+        self._behind = Behind(self._serve)
+        self.work = self._behind.work
+
+    def offer(self, answered: Answered) -> None:
+        """Take a request whose answer is complete; never waits, and keeps only the share that is graded."""
+        plan, routed = answered.plan, answered.outcome.routed_model
+        learn = plan.policy.learn
+        if learn is None or learn.shadow is None or plan.facts.reading is None or routed is None:
+            return
+        shadow = learn.shadow
+        if point_of(f"{plan.policy.task}:{shadow.model}:learn", answered.arrival.id) >= shadow.share:
+            return
+        # What is no text (a call of a tool) has nothing to be graded by.
+        if not answered.text or (shadow.grade == "verify" and plan.decision.rule.verify is None):
+            return
+        if not self._behind.take(answered):
+            self._dropped(_name(plan.policy), "queue_full")
+
+    async def _serve(self, answered: Answered) -> None:
+        policy = answered.plan.policy
+        assert policy.learn is not None, "it was offered for its learning"
+        assert policy.learn.shadow is not None, "it was offered for its shadow"
+        try:
+            await self._ask(answered, policy.learn.shadow)
+        except Exception:
+            self._dropped(_name(policy), "bug")
+            log.exception("The second answer of %s failed inside Farthing; this is a bug.", answered.arrival.id)
+
+    async def _ask(self, answered: Answered, shadow: LearnShadow) -> None:
+        """Ask the other model what was asked, grade both answers, and write down what that cost."""
+        if answered.committed is not None:
+            await answered.committed.wait()
+        policy, policies = answered.plan.policy, answered.plan.policies
+        routed = answered.outcome.routed_model
+        assert routed is not None, "it was offered with an answer"
+        other = shadow.model if routed != shadow.model else counterpart(policies, policy, shadow.model)
+        scope = learning_scope(policy, shadow)
+        plan = (
+            mirrored_plan(answered.plan, other, scope, Rule(name=LEARNING, use=(other,))) if other != routed else None
+        )
+        if plan is None:
+            self._dropped(_name(policy), "unfit")
+            return
+        run = Run(self._parts, mirrored(answered.arrival, self._parts.clock(), SECOND_SUFFIX), plan)
+        try:
+            answer, leg = await run.first_answer(await run.hold_first(), whole)
+            attempt = await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
+            second = _Answer(other, answer.text, _said(answer.body), attempt.charge_nusd)
+            first_nusd = answered.outcome.charged_nusd - answered.outcome.overhead_nusd
+            first = _Answer(routed, answered.text, (Said(text=answered.text, finish_reason="stop"),), first_nusd)
+            order = by_price(policies, policy, routed, other)
+            cheap, premium = sorted((first, second), key=lambda each: order.index(each.model))
+            grades = await self._grades(run, answered, shadow, cheap, premium)
+            if grades is not None:
+                run.record.notes["grades"] = {"cheap": grades[0], "premium": grades[1]}
+            await run.close(Ending.SHADOW)
+        except FarthingError as error:
+            if run.record.attempts:
+                await run.close(Ending.SHADOW, error=error)
+            self._dropped(_name(policy), reason_of(error))
+        except BaseException:
+            with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
+                await run.close(Ending.SHADOW)
+            raise
+        else:
+            if grades is None:
+                self._dropped(_name(policy), "ungraded")
+                return
+            extra_usd = (premium.nusd - cheap.nusd) / NUSD_PER_USD
+            self._graded(Graded(answered, cheap.model, premium.model, *grades, extra_usd, shadow.share))
+
+    async def _grades(
+        self, run: Run, answered: Answered, shadow: LearnShadow, cheap: _Answer, premium: _Answer
+    ) -> tuple[float, float] | None:
+        """Return both grades; None where one of them can't be told."""
+        if shadow.grade == "agree":
+            if shadow.by is None:
+                return await compared(cheap.text, premium.text), 1.0
+            return float(answers_agree(cheap.text, premium.text, shadow.by)), 1.0
+        grades = [await self._grade(run, answered, shadow, answer) for answer in (cheap, premium)]
+        return (grades[0], grades[1]) if grades[0] is not None and grades[1] is not None else None
+
+    async def _grade(self, run: Run, answered: Answered, shadow: LearnShadow, answer: _Answer) -> float | None:
+        chat = answered.arrival.body.chat
+        if shadow.grade == "verify":
+            verify = answered.plan.decision.rule.verify
+            assert verify is not None, "it was offered with checks"
+            verdict = await asyncio.to_thread(failing, _looking(verify), answer.said, chat)
+            return 0.0 if isinstance(verdict, str) else 1.0 if verdict is None else None
+        assert shadow.judge is not None, "a judge grades"
+        model = run.plan.policies.models[shadow.judge]
+        judge = Judge(shadow.judge, shadow.question, 0.0)
+        body, facts = await judging(judge, chat, answer.said, model, self._parts.counter)
+        said = await run.aside(model, facts, body, "judge")
+        return None if said is None else grade_in(said.text)
+
+
+def learning_scope(policy: Policy, shadow: LearnShadow) -> Scope:
+    """Return the budget that bounds a day's second answers of a task, judges included."""
+    return Scope("shadow", _name(policy), "day", shadow.per_day_nusd, on_exceeded="reject")
+
+
+def _looking(verify: Verify) -> Verify:
+    """Return the checks that look at the answer alone; how sure its tokens were is not known of both."""
+    fields = {name: getattr(verify, name) for name in Verify.__slots__}
+    return Verify(**(fields | {"logprob_gte": None, "own": None, "agree": None, "judge": None}))
+
+
+def _said(body: bytes) -> tuple[Said, ...]:
+    try:
+        # The first answer's end is not kept, and a second one must not be held to more.
+        return tuple(structs.replace(said, finish_reason="stop") for said in said_in(body)[:1])
+    except Unreadable:
+        return ()
+
+
+def _name(policy: Policy) -> str:
+    return f"{policy.task}/{LEARNING}"

@@ -1,0 +1,214 @@
+"""What each task learns from its traffic: labels go to the ledger, and come back from there to every replica alike.
+
+Nothing is learned that is not in the ledger, and all of it in the ledger's order, so that replicas and restarts know
+the same. Labels of grades and checks may be lost with a process, a second's worth at the most; a rating is in the
+ledger when its caller is told so. Lives on one event loop; learning itself is done in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from router.difficulty.gauge import Gauge
+from router.difficulty.lessons import Lessons, first_of
+from router.difficulty.scorer import Scorer
+from router.difficulty.weights import Weights, shipped_weights
+from router.errors import InvalidRequest, NotAllowed, RequestNotFound, StoreUnavailable
+from router.ledger.contract import SHADOW_SUFFIX, Store
+from router.ledger.labels import MOST_RATINGS, LabelRow
+from router.ledger.rows import time_text
+from router.lifecycle.grading import Graded
+from router.lifecycle.labels import NoLabel, lesson_of, of_check, of_grades, of_rating
+from router.pipeline import Answered
+from router.policy.policy import Account, Policy, PolicySet
+from router.policy.replay import Record
+
+READ_EVERY_S = 2.0
+"""How late a replica may learn what others wrote."""
+WRITE_WITHIN_S = 1.0
+MOST_WAITING = 10_000
+"""Labels that wait for the ledger; what comes then is dropped, for learning needs only some."""
+READ_AT_ONCE = 500
+
+_RECORD = "id, at, account, task, rule, requested_model, routed_model, kind, outcome, charged_nusd, attempts, facts"
+
+log = logging.getLogger("farthing.learning")
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What became of a rating."""
+
+    request_id: str
+    task: str
+    score: float
+    because: str | None = None
+    """Why nothing is learned from it; None where it is a label now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """What was learned of one task, and under which of its settings."""
+
+    feedback: str
+    lessons: Lessons | None = None
+
+
+class Learning:
+    """Writes labels, reads them back, and gives the gauge what they taught."""
+
+    def __init__(
+        self,
+        policies: Callable[[], PolicySet],
+        store: Store,
+        gauge: Gauge,
+        clock: Callable[[], float],
+        labelled: Callable[[str, str], None] = lambda task, source: None,
+        *,
+        weights: Weights | None = None,
+    ) -> None:
+        """`labelled` is told of every label of this process: its task and its source."""
+        self._policies = policies
+        self._store = store
+        self._gauge = gauge
+        self._clock = clock
+        self._labelled = labelled
+        self._weights = weights or shipped_weights()
+        self._waiting: list[LabelRow] = []
+        self._lessons: dict[str, _Learned] = {}
+        self._wanted = asyncio.Event()
+        self._away = False
+
+    def graded(self, graded: Graded) -> None:
+        """Take two answers that were graded."""
+        self._take(of_grades(graded, self._now()))
+
+    def note(self, answered: Answered) -> None:
+        """Take any answer; keeps what its rule's checks say."""
+        if (label := of_check(answered, self._now())) is not None:
+            self._take(label)
+
+    async def rate(self, account: Account | None, request_id: str, score: float) -> Rated:
+        """Take a caller's rating of an answer, 0 to 1; the last of several counts.
+
+        Raises:
+            RequestNotFound: no such request is in the ledger, or not of this account.
+            NotAllowed: the account may not use the request's task any more.
+            InvalidRequest: it had no answer, or was rated too often.
+            StoreUnavailable: the ledger can't be asked or written; nothing is known of the rating.
+        """
+        record = await asyncio.to_thread(self._record, request_id)
+        if record is None or record.account != (account.name if account else None):
+            raise RequestNotFound(f"There is no request '{request_id[:80]}' of this account.", param="request_id")
+        if account and account.tasks is not None and record.task not in account.tasks:
+            raise NotAllowed(f"The account '{account.name}' may not use the task '{record.task}'.")
+        if record.outcome == "held":
+            raise InvalidRequest("This request is still under way; rate it when it is answered.", param="request_id")
+        if record.outcome not in ("answered", "cut"):
+            raise InvalidRequest("This request had no answer that could be rated.", param="request_id")
+        try:
+            label = await asyncio.to_thread(of_rating, record, score, self._policies(), self._now())
+        except NoLabel as no:
+            return Rated(request_id, record.task, score, str(no))
+        if not await self._store.label([label]):
+            raise InvalidRequest(f"A request may be rated {MOST_RATINGS} times.", param="request_id")
+        self._labelled(label.task, label.source)
+        self._wanted.set()
+        return Rated(request_id, record.task, score)
+
+    async def restore(self) -> None:
+        """Learn what the ledger has; where it is away, that is left for later."""
+        await self._learn()
+
+    async def work(self) -> None:
+        """Write what was taken, and learn what is new in the ledger, until cancelled."""
+        loop = asyncio.get_running_loop()
+        due_s = 0.0
+        while True:
+            try:
+                async with asyncio.timeout(WRITE_WITHIN_S):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            is_wanted = self._wanted.is_set()
+            self._wanted.clear()
+            await self.flush()
+            if is_wanted or loop.time() >= due_s:
+                await self._learn()
+                due_s = loop.time() + READ_EVERY_S
+
+    async def flush(self) -> None:
+        """Write what was taken; where the ledger is away, it waits."""
+        if not self._waiting:
+            return
+        labels, self._waiting = self._waiting, []
+        try:
+            await self._store.label(labels)
+        except StoreUnavailable as error:
+            self._waiting = (labels + self._waiting)[:MOST_WAITING]
+            self._lost(error)
+        except BaseException:
+            self._waiting = labels + self._waiting
+            raise
+
+    def _take(self, label: LabelRow) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(label)
+            self._labelled(label.task, label.source)
+
+    async def _learn(self) -> None:
+        """Bring every task that learns up to what the ledger has; put others back to what they were."""
+        learning = {task: policy for task, policy in self._policies().policies.items() if policy.learn}
+        for task in self._lessons.keys() - learning.keys():
+            del self._lessons[task]
+            self._gauge.serve(task, Scorer(self._weights))
+        for task, policy in learning.items():
+            assert policy.learn is not None, "it learns"
+            known = self._lessons.get(task)
+            if known is None or known.feedback != policy.learn.feedback:
+                known = _Learned(policy.learn.feedback)
+            try:
+                lessons = await asyncio.to_thread(_taught, self._store, policy, known.lessons, self._weights)
+            except StoreUnavailable as error:
+                self._lost(error)
+                return
+            self._lessons[task] = _Learned(known.feedback, lessons)
+            if lessons.served.version != self._gauge.version(task):
+                log.info("The task %s is scored by what label %d taught.", task, lessons.served.version)
+                self._gauge.serve(task, lessons.served)
+        self._away = False
+
+    def _record(self, request_id: str) -> Record | None:
+        if request_id.endswith(SHADOW_SUFFIX):
+            return None
+        rows = self._store.ask(f"SELECT {_RECORD} FROM requests WHERE id = $1", [request_id])  # noqa: S608  names
+        return Record(*rows[0]) if rows else None
+
+    def _lost(self, error: StoreUnavailable) -> None:
+        if not self._away:
+            log.warning("Learning waits for the ledger: %s", error)
+        self._away = True
+
+    def _now(self) -> str:
+        return time_text(datetime.fromtimestamp(self._clock(), UTC))
+
+
+def lessons_in(store: Store, policy: Policy, weights: Weights) -> Lessons:
+    """Learn what the ledger has of a task, from the first label that matters; blocks.
+
+    Raises:
+        StoreUnavailable: the ledger can't be read.
+    """
+    return _taught(store, policy, None, weights)
+
+
+def _taught(store: Store, policy: Policy, known: Lessons | None, weights: Weights) -> Lessons:
+    lessons = known or Lessons(weights, first_of(store.newest_label(policy.task)))
+    while rows := store.labels(policy.task, lessons.seq, READ_AT_ONCE):
+        lessons.take([lesson for row in rows if (lesson := lesson_of(row, policy)) is not None])
+        lessons.seq = rows[-1].seq
+    return lessons

@@ -1,0 +1,78 @@
+"""POST /v1/feedback: an application's rating of an answer, from 0 to 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from router.errors import InvalidRequest
+from router.ledger.writer import LedgerWriter
+from router.lifecycle.learning import Learning
+from router.policy.policy import PolicySet
+from router.web.asgi import JSON, Receive, Scope, Send, read_body, respond
+from router.web.auth import account_of
+
+
+class _Rating(Struct, forbid_unknown_fields=True):
+    request_id: str
+    score: float
+
+
+class FeedbackEndpoint:
+    """Takes ratings; an account rates its own requests."""
+
+    def __init__(
+        self,
+        learning: Learning,
+        ledger: LedgerWriter,
+        policies: Callable[[], PolicySet],
+        largest_body_bytes: int,
+        body_within_s: float,
+    ) -> None:
+        self._learning = learning
+        self._ledger = ledger
+        self._policies = policies
+        self._largest_body_bytes = largest_body_bytes
+        self._body_within_s = body_within_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one rating.
+
+        Raises:
+            FarthingError: nothing has been sent yet; the caller of this writes the error.
+        """
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        account = account_of(self._policies(), headers)
+        rating = _rating(await read_body(scope, receive, self._largest_body_bytes, self._body_within_s))
+        # Whoever has the whole answer may rate it, though its row may still be on its way.
+        await self._ledger.flush()
+        rated = await self._learning.rate(account, rating.request_id, rating.score)
+        answer = {
+            "object": "feedback",
+            "request_id": rated.request_id,
+            "score": rated.score,
+            "task": rated.task,
+            "learned": rated.because is None,
+            "because": rated.because,
+        }
+        request_id = (b"x-farthing-request-id", scope["farthing_id"].encode())
+        await respond(send, 200, msgspec.json.encode(answer), [JSON, request_id])
+
+
+def _rating(raw: bytes) -> _Rating:
+    """Read a rating.
+
+    Raises:
+        InvalidRequest: it is no JSON object of a request_id and a score from 0 to 1.
+    """
+    try:
+        rating = msgspec.json.decode(raw, type=_Rating)
+    except (msgspec.DecodeError, RecursionError) as error:
+        said = f"The body must be {{request_id: text, score: 0 to 1}}: {error}."
+        raise InvalidRequest(said) from None
+    if not (math.isfinite(rating.score) and 0 <= rating.score <= 1):
+        raise InvalidRequest(f"score must be from 0 (bad) to 1 (good), not {rating.score:g}.", param="score")
+    return rating

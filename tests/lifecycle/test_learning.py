@@ -1,0 +1,275 @@
+"""Learning from traffic over a real socket: labels come of grades, checks and ratings, and routing follows them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from proxy import Calls, ServeProcess, eventually, running_provider, running_proxy
+
+from router.chat import Chat
+from router.difficulty.measure import Curve, Prompt
+from router.ledger.labels import LabelRow
+from router.ledger.open import open_store
+from router.providers.simulated import Simulation
+
+REQUESTS = int(os.environ.get("FARTHING_LEARN_REQUESTS", "2000"))
+SHARE = 0.05
+SEED = int(os.environ.get("FARTHING_LEARN_SEED", "11"))
+HARD = ("an invoice", "a refund", "a chargeback", "a tax form")
+EASY = ("a parcel", "an address", "a password", "a newsletter")
+CHEAP, PREMIUM = "gpt-4.1-nano", "gpt-4.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Answers "case 17 …" rightly or wrongly: the cheap model knows little of half of the subjects."""
+
+    def __call__(self, chat: Chat, model: str) -> str | None:
+        text = chat.last_user_text()
+        found = re.search(r"case (\d+)", text)
+        if found is None:
+            return None
+        return f"The answer is {int(found[1]) if self.is_right(model, text) else int(found[1]) + 1}."
+
+    def is_right(self, model: str, text: str) -> bool:
+        share = 0.97 if model == PREMIUM else 0.25 if any(word in text for word in HARD) else 0.95
+        digest = hashlib.blake2b(f"{model} {text}".encode(), digest_size=6).digest()
+        return int.from_bytes(digest) / 2**48 < share
+
+    def gain(self, text: str) -> float:
+        return float(self.is_right(PREMIUM, text)) - float(self.is_right(CHEAP, text))
+
+
+MIXTURE = Mixture()
+
+
+def texts(count: int, seed: int = SEED) -> list[str]:
+    dice = random.Random(seed)
+    found = []
+    for at in range(count):
+        about = dice.choice(HARD if dice.random() < 0.4 else EASY)
+        found.append(f"This is case {seed * 100_000 + at}. A customer writes about {about}. What should our reply be?")
+    return found
+
+
+def files(learn: str, *, route: str = "", url: str) -> dict[str, str]:
+    route = route or "  - {name: hard, when: {difficulty: {gte: 0.6}}, use: premium}\n  - {name: rest, use: cheap}\n"
+    return {
+        "models": f"models:\n  cheap: {{target: openai/{CHEAP}, base_url: {url}}}\n"
+        f"  premium: {{target: openai/{PREMIUM}, base_url: {url}}}\n",
+        "default": f"task: default\nlearn: {learn}\nroute:\n{route}",
+    }
+
+
+AGREE = (
+    "{{shadow: {{model: premium, share: {share}, budget_per_day_usd: 5, grade: agree, agree: {{by: number}}}}, "
+    "explore: {explore}, feedback: {feedback}}}"
+)
+
+
+def agree(share: float = 1, explore: float = 0, feedback: str = "checked") -> str:
+    return AGREE.format(share=share, explore=explore, feedback=feedback)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running_provider(Simulation(answerer=MIXTURE)) as provider:
+        yield provider.base_url
+
+
+def labels(proxy: Calls, task: str = "default") -> list[LabelRow]:
+    return open_store(f"sqlite:///{proxy.ledger}", read_only=True).labels(task, 0, 10_000)
+
+
+def rate(proxy: Calls, request_id: str, score: Any, **members: Any) -> httpx.Response:
+    return proxy.http.post("/v1/feedback", json={"request_id": request_id, "score": score}, **members)
+
+
+def asked(proxy: Calls, text: str) -> httpx.Response:
+    answer = proxy.ask(text, max_tokens=16)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def score(proxy: Calls, text: str) -> float:
+    """Return the score of a request, without a trace."""
+    told = proxy.ask(text, headers={"x-farthing-dry-run": "true"}).json()
+    return float(told["difficulty"]["score"])
+
+
+def recovered(proxy: Calls, unseen: list[str]) -> float:
+    prompts = [Prompt(score(proxy, text), 0.0, MIXTURE.gain(text), 0.0, 1.0) for text in unseen]
+    found = Curve(prompts).apgr(by_usd=False)
+    assert found is not None
+    return found
+
+
+def test_both_models_are_graded_behind_the_answer(url: str, tmp_path: Path) -> None:
+    with running_proxy(tmp_path, files(agree(), url=url)) as proxy:
+        sent = texts(20)
+        ids = {asked(proxy, text).headers["x-farthing-request-id"]: text for text in sent}
+        rows = eventually(lambda: found if len(found := labels(proxy)) == len(sent) else None, "a label of each")
+        for row in rows:
+            text = ids[row.request_id]
+            assert (row.source, row.cheap, row.premium, row.propensity) == ("shadow", "cheap", "premium", 1.0)
+            # The premium model is taken to be right: where both are wrong they agree.
+            assert row.gain == float(MIXTURE.is_right(CHEAP, text) != MIXTURE.is_right(PREMIUM, text))
+            assert row.cost_usd is not None
+            assert row.cost_usd > 0
+            assert not {"customer", "reply"} & set(re.findall(r"[a-z]+", row.look))
+        seconds = [row for row in proxy.rows() if row["outcome"] == "shadow"]
+        assert {row["rule"] for row in seconds} == {"learning"}
+        spent_usd = sum(row["charged_nusd"] for row in seconds) / 1e9
+        assert proxy.metric("farthing_budget_spent_usd", scope="shadow", name="default/learning") == pytest.approx(
+            spent_usd
+        )
+        assert proxy.metric("farthing_learning_labels_total", task="default", source="shadow") == len(sent)
+
+
+def test_learning_beats_a_random_mix_by_what_was_asked_for(url: str, tmp_path: Path) -> None:
+    unseen = texts(150, seed=SEED + 1)
+    with running_proxy(tmp_path, files(agree(SHARE, 0.01), url=url)) as proxy:
+        cold = recovered(proxy, unseen)
+        for text in texts(REQUESTS):
+            asked(proxy, text)
+        told = eventually(lambda: found if len(found := labels(proxy)) > 0.7 * SHARE * REQUESTS else None, "labels")
+        eventually(lambda: recovered(proxy, unseen) != cold, "a version that labels taught")
+        learned = recovered(proxy, unseen)
+    print(
+        f"seed {SEED}: after {REQUESTS} requests at {SHARE:.0%} shadow, {len(told)} labels: recovered {learned:.3f}, "
+        f"cold {cold:.3f}, random 0.500"
+    )
+    assert learned > cold
+    assert learned >= 0.65
+
+
+def test_flipped_ratings_are_not_taken_into_service(url: str, tmp_path: Path) -> None:
+    unseen = texts(100, seed=SEED + 1)
+    with running_proxy(tmp_path, files(agree(0.3), url=url)) as proxy:
+        for text in texts(300):
+            answer = asked(proxy, text)
+            flipped = 0.0 if MIXTURE.is_right(CHEAP, text) else 1.0
+            assert rate(proxy, answer.headers["x-farthing-request-id"], flipped).status_code == 200
+        eventually(lambda: recovered(proxy, unseen) >= 0.65, "learning in spite of the ratings")
+        ratings = sum(row.source == "feedback" for row in labels(proxy))
+        print(f"{ratings} flipped ratings, recovered {recovered(proxy, unseen):.3f}")
+        assert ratings > 100
+
+
+def test_a_failed_check_is_a_label_that_the_cheap_model_was_not_enough(url: str, tmp_path: Path) -> None:
+    verify = "{agree: {with: premium, by: number}, escalate_to: premium, buffer: true}"
+    route = f"  - {{name: all, use: cheap, verify: {verify}}}\n"
+    with running_proxy(tmp_path, files("{explore: 0}", route=route, url=url)) as proxy:
+        ids = {asked(proxy, text).headers["x-farthing-request-id"]: text for text in texts(20)}
+        rows = eventually(lambda: found if len(found := labels(proxy)) == 20 else None, "a label of each")
+        for row in rows:
+            same = MIXTURE.is_right(CHEAP, ids[row.request_id]) == MIXTURE.is_right(PREMIUM, ids[row.request_id])
+            assert (row.source, row.gain) == ("check", 0.0 if same else 1.0)
+        assert len({row.gain for row in rows}) == 2
+
+
+def test_a_rating_is_kept_and_the_last_one_counts(url: str, tmp_path: Path) -> None:
+    with running_proxy(tmp_path, files(agree(0, 0.1, "trusted"), url=url)) as proxy:
+        answer = next(
+            found for text in texts(30) if (found := asked(proxy, text)).headers["x-farthing-model"] == "cheap"
+        )
+        request_id = answer.headers["x-farthing-request-id"]
+        assert rate(proxy, request_id, 1).json()["learned"] is True
+        assert rate(proxy, request_id, 0.25).json() == {
+            "object": "feedback",
+            "request_id": request_id,
+            "score": 0.25,
+            "task": "default",
+            "learned": True,
+            "because": None,
+        }
+        assert [row.gain for row in labels(proxy)] == [0.0, 0.75]
+        assert all(0 < row.propensity < 1 for row in labels(proxy))
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"request_id": "x", "score": 2}, "score"),
+        ({"request_id": "x", "score": -0.1}, "score"),
+        ({"request_id": "x"}, None),
+        ({"request_id": 1, "score": 1}, None),
+        ({"request_id": "x", "score": 1, "note": "good"}, None),
+        ([], None),
+    ],
+)
+def test_what_is_no_rating_is_refused(url: str, tmp_path: Path, body: Any, param: str | None) -> None:
+    with running_proxy(tmp_path, files(agree(0), url=url)) as proxy:
+        refused = proxy.http.post("/v1/feedback", json=body)
+        assert refused.status_code == 400
+        assert (refused.json()["error"]["code"], refused.json()["error"]["param"]) == ("invalid_request", param)
+        unknown = rate(proxy, "no-such-request", 1)
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "request_not_found")
+
+
+KEYS = {"one": "sk-one", "two": "sk-two"}
+
+
+def test_an_account_rates_its_own_requests_only(url: str, tmp_path: Path) -> None:
+    digests = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in KEYS.items()}
+    accounts = "accounts:\n" + "".join(f'  {name}: {{keys: ["sha256:{digests[name]}"]}}\n' for name in KEYS)
+    with running_proxy(tmp_path, files(agree(0), url=url) | {"accounts": accounts}) as proxy:
+        own, other = ({"authorization": f"Bearer {key}"} for key in KEYS.values())
+        request_id = proxy.ask(headers=own).headers["x-farthing-request-id"]
+        assert rate(proxy, request_id, 1).status_code == 401
+        assert rate(proxy, request_id, 1, headers=other).status_code == 404
+        assert rate(proxy, request_id, 1, headers=own).status_code == 200
+
+
+def test_what_was_learned_is_kept_after_a_kill_and_equal_on_two_replicas(url: str, tmp_path: Path) -> None:
+    policies = files(agree(), url=url)
+    environ = {"OPENAI_API_KEY": "k"}
+    unseen = texts(10, seed=SEED + 1)
+    with (
+        ServeProcess(tmp_path, policies, environ=environ) as first,
+        ServeProcess(tmp_path, policies, environ=environ) as second,
+    ):
+        one, two = first.ready(), second.ready()
+        before = [score(one, text) for text in unseen]
+        for at, text in enumerate(texts(120)):
+            asked(one if at % 2 else two, text)
+        eventually(lambda: len(labels(one)) == 120, "a label of each")
+        eventually(lambda: [score(one, text) for text in unseen] != before, "learning")
+        eventually(lambda: [score(one, text) for text in unseen] == [score(two, text) for text in unseen], "the same")
+        learned = [score(one, text) for text in unseen]
+        first.kill()
+        second.kill()
+    with ServeProcess(tmp_path, policies, environ=environ) as again:
+        third = again.ready()
+        assert [score(third, text) for text in unseen] == learned
+
+
+def test_an_explored_request_says_so_in_the_ledger(url: str, tmp_path: Path) -> None:
+    with running_proxy(tmp_path, files(agree(0, 0.2), url=url)) as proxy:
+        for text in texts(60):
+            asked(proxy, text)
+        explored = [row for row in proxy.rows() if "explored_from" in row["facts"]]
+        assert 0 < len(explored) < 30
+        assert any(row["difficulty"] != row["facts"]["explored_from"] for row in explored)
+        dry = [proxy.ask(text, headers={"x-farthing-dry-run": "true"}).json() for text in texts(40)]
+        assert len({round(each["facts"]["difficulty"], 4) for each in dry}) <= 40
+
+
+def test_a_proxy_without_learn_writes_no_label(url: str, tmp_path: Path) -> None:
+    policies = files("{}", url=url)
+    policies["default"] = policies["default"].replace("learn: {}\n", "")
+    with running_proxy(tmp_path, policies) as proxy:
+        answer = asked(proxy, texts(1)[0])
+        told = rate(proxy, answer.headers["x-farthing-request-id"], 1)
+        assert (told.status_code, told.json()["learned"]) == (200, False)
+        assert labels(proxy) == []
+        assert "look" not in proxy.row_of(answer)["facts"]
