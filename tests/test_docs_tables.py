@@ -165,6 +165,7 @@ def every_metric() -> dict[str, tuple[str, set[str]]]:
     )
     metrics.record(_outcome(Ending.REFUSED, "budget_exceeded", attempt))
     metrics.escalated("support", "cheap", "premium", "json")
+    metrics.labelled("support", "shadow")
     metrics.breaker("cheap", "openai/x", True)
     metrics.store("redis", "hold", 0.001)
     metrics.policies("0123456789ab")
@@ -216,8 +217,10 @@ def test_the_endpoints_are_as_stated(proxy: Proxy) -> None:
     under_admin = proxy.http.get("/admin/nowhere", headers=ADMIN).json()["error"]["message"]
     names = under_admin.rpartition(": ")[2].rstrip(".").split(", ")
     assert {path for _, path in stated} == {*listed.split(", "), *("/admin/" + name for name in names)}
+    rating = {"request_id": proxy.ask(max_tokens=5).headers["x-farthing-request-id"], "score": 1}
     for (method, path), key in stated.items():
-        answer = proxy.http.request(method, path, headers=ADMIN, content=CHAT)
+        body = msgspec.json.encode(rating) if path == "/v1/feedback" else CHAT
+        answer = proxy.http.request(method, path, headers=ADMIN, content=body)
         assert answer.status_code == 200, (path, answer.text)
         assert (proxy.http.request(method, path).status_code == 401) == (key == "the admin key"), path
 

@@ -1,17 +1,28 @@
-"""`farthing difficulty`: what the difficulty score is made of, and weights of one's own."""
+"""`farthing difficulty`: what the difficulty score is made of, what a task learned, and weights of one's own."""
 
 from __future__ import annotations
 
+import asyncio
+import uuid
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router.cli.folder import JsonOption
+from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
 from router.cli.table import Column, plural, print_json, print_table
 
+if TYPE_CHECKING:
+    from router.lifecycle.learned import Learned
+    from router.policy.policy import Policy, PolicySet
+
+LedgerOption = Annotated[str, typer.Option("--ledger-url", envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")]
+DEFAULT_LEDGER = "sqlite:///farthing.db"
+
 difficulty = typer.Typer(
-    help="Train the weights of the difficulty score, or say what they are.\n\nExample: farthing difficulty show",
+    help="What the score is made of, and what tasks learned.\n\nExample: farthing difficulty show --task support",
     no_args_is_help=True,
 )
 
@@ -56,12 +67,100 @@ def train(
 @difficulty.command()
 def show(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Weights; default: the shipped ones.")] = None,
+    task: Annotated[str | None, typer.Option(help="Say what this task learned from its traffic instead.")] = None,
+    policies: FolderOption = DEFAULT_FOLDER,
+    ledger_url: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what weights were trained on, and how the score of unknown traffic is spread.
+    """Say what a task learned from its traffic and how good that is, or what weights were trained on.
 
-    Example: farthing difficulty show
+    Example: farthing difficulty show --task support
     """
+    if task is not None:
+        if file is not None:
+            raise typer.BadParameter("Name a task or a file of weights, not both.", param_hint="--task")
+        return _show_task(task, policies, ledger_url, as_json=as_json)
+    return _show_weights(file, as_json=as_json)
+
+
+@difficulty.command()
+def reset(
+    task: Annotated[str, typer.Option(help="The task that is to forget.")],
+    ledger_url: LedgerOption = DEFAULT_LEDGER,
+) -> None:
+    """Forget what a task learned: its labels leave the ledger, and every proxy scores as one that has just started.
+
+    It is safe beside running proxies, which follow within seconds. Learning goes on where the policy says so.
+
+    Example: farthing difficulty reset --task support
+    """
+    from router.ledger.labels import LabelRow
+    from router.ledger.open import open_store
+    from router.ledger.rows import time_text
+
+    with closing(open_store(ledger_url, read_only=True)) as store:
+        newest = store.newest_label(task)
+        labels = store.labels(task, 0, 1)
+    if not labels or (labels[0].source == "reset" and newest == labels[0].seq):
+        print(f"The task {task} has learned nothing.")
+        return
+    at = time_text(datetime.now(UTC))
+    marker = LabelRow(task, at, f"reset.{uuid.uuid4().hex}", "reset", "", "", 0.0, None, 1.0, "{}")
+
+    async def forget() -> None:
+        with closing(open_store(ledger_url)) as writing:
+            await writing.open()
+            await writing.reset_labels(marker)
+
+    asyncio.run(forget())
+    print(f"The task {task} has forgotten its labels up to number {newest}.")
+
+
+def _show_task(task: str, folder: Path, ledger_url: str, *, as_json: bool) -> None:
+    from router.ledger.open import open_store
+    from router.lifecycle.learned import learned
+
+    found = read_folder(folder).checked()
+    policy = _policy(task, found)
+    with closing(open_store(ledger_url, read_only=True)) as store:
+        told = learned(store, policy)
+    if as_json:
+        print_json(told.described())
+        return
+    print_table((Column("learning"), Column(task, prose=True)), _lines(told))
+
+
+def _policy(task: str, policies: PolicySet) -> Policy:
+    policy = policies.policies.get(task)
+    if policy is None:
+        known = ", ".join(policies.policies)
+        raise typer.BadParameter(f"There is no task '{task}'; there is: {known}.", param_hint="--task")
+    return policy
+
+
+def _lines(told: Learned) -> list[tuple[str, str]]:
+    """Return what was learned as a table's rows."""
+    sources = ", ".join(f"{source} {count:,}" for source, count in sorted(told.labels.items())) or "none"
+    served = "as Farthing came" if told.version == 0 else f"label {told.version} of {told.newest}"
+    rows = [("labels", sources), ("in service", served if told.learns else f"{served}; this task does not learn")]
+    for name, quality in (("now", told.served), ("without labels", told.cold)):
+        if quality is None:
+            continue
+        share = "-" if quality.recovered is None else f"{quality.recovered:.2f}"
+        rows.append((f"held back: recovered {name}", f"{share} (random 0.50) on {plural(quality.labels, 'label')}"))
+        rows.append((f"held back: error {name}", f"{quality.error:.3f}"))
+    rows += [
+        (f"share above {each.threshold:g}", f"{each.got:.1%} of {each.requests:,} requests, asked {each.asked:.1%}")
+        for each in told.shares
+    ]
+    if told.drift is not None:
+        drift = told.drift
+        rows.append(("drift: mean gain", f"{drift.gain_before:.2f} before, {drift.gain_now:.2f} now"))
+        rows.append(("drift: score", f"{drift.score_shift:+.2f} standard deviations"))
+    return rows
+
+
+def _show_weights(file: Path | None, *, as_json: bool) -> None:
     from router.difficulty.weights import read_weights, shipped_weights
 
     weights = shipped_weights() if file is None else read_weights(file)

@@ -24,14 +24,14 @@ from router.providers.simulated import Simulation
 REQUESTS = int(os.environ.get("FARTHING_LEARN_REQUESTS", "2000"))
 SHARE = 0.05
 SEED = int(os.environ.get("FARTHING_LEARN_SEED", "11"))
-HARD = ("an invoice", "a refund", "a chargeback", "a tax form")
-EASY = ("a parcel", "an address", "a password", "a newsletter")
+HARD = ("the tax on an invoice", "a refund of the tax", "an invoice after a refund", "interest on an invoice")
+EASY = ("the address of a parcel", "a parcel at the door", "a door code in the address", "the weight of a parcel")
 CHEAP, PREMIUM = "gpt-4.1-nano", "gpt-4.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Answers "case 17 …" rightly or wrongly: the cheap model knows little of half of the subjects."""
+    """Answers "case 17 …" rightly or wrongly: the cheap model knows little of money."""
 
     def __call__(self, chat: Chat, model: str) -> str | None:
         text = chat.last_user_text()
@@ -41,7 +41,7 @@ class Mixture:
         return f"The answer is {int(found[1]) if self.is_right(model, text) else int(found[1]) + 1}."
 
     def is_right(self, model: str, text: str) -> bool:
-        share = 0.97 if model == PREMIUM else 0.25 if any(word in text for word in HARD) else 0.95
+        share = 0.97 if model == PREMIUM else 0.15 if any(word in text for word in HARD) else 0.96
         digest = hashlib.blake2b(f"{model} {text}".encode(), digest_size=6).digest()
         return int.from_bytes(digest) / 2**48 < share
 

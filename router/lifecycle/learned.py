@@ -1,0 +1,144 @@
+"""What a task has learned, as an operator is told: labels, quality where it was not learned from, shares and drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from statistics import fmean, pstdev
+from typing import Any
+
+from router.difficulty.lessons import Quality, quality_of
+from router.difficulty.scorer import Label, Scorer
+from router.difficulty.weights import shipped_weights
+from router.ledger.contract import SHADOW_SUFFIX, Store
+from router.lifecycle.labels import lesson_of
+from router.lifecycle.learning import lessons_in
+from router.policy.condition import Comparison
+from router.policy.policy import Policy
+from router.policy.record import leaves_of
+
+RECENT = 1_000
+"""Requests that the shares are counted over."""
+FEWEST = 20
+"""Labels under which nothing is said of drift."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a threshold of the policy asked for, and what it got of the latest requests."""
+
+    threshold: float
+    asked: float
+    got: float
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How the newer half of the labels differs from the older one."""
+
+    gain_before: float
+    gain_now: float
+    score_shift: float
+    """Of the mean score as it was before any label, in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """One task's learning."""
+
+    task: str
+    learns: bool
+    """Whether its policy says so."""
+    version: int
+    """The number of the label that what serves was taken into service with; 0: as Farthing came."""
+    newest: int
+    labels: Mapping[str, int]
+    """How many count now, by source."""
+    served: Quality | None
+    cold: Quality | None
+    """What the score would be worth without any label, on the same held-back ones."""
+    shares: Sequence[Share]
+    drift: Drift | None
+
+    def described(self) -> dict[str, Any]:
+        """Return it as JSON's values."""
+        return {
+            **{name: getattr(self, name) for name in ("task", "learns", "version", "newest")},
+            "labels": dict(self.labels),
+            "held_back": {
+                "served": asdict(self.served) if self.served else None,
+                "cold": asdict(self.cold) if self.cold else None,
+            },
+            "shares": [asdict(share) for share in self.shares],
+            "drift": asdict(self.drift) if self.drift else None,
+        }
+
+
+def learned(store: Store, policy: Policy) -> Learned:
+    """Learn a task's labels once more and say what that came to; blocks, a second or two where there are thousands.
+
+    Raises:
+        StoreUnavailable: the ledger can't be read.
+    """
+    lessons = lessons_in(store, policy, shipped_weights())
+    judging = lessons.judging()
+    return Learned(
+        task=policy.task,
+        learns=policy.learn is not None,
+        version=lessons.served.version,
+        newest=lessons.seq,
+        labels=dict(lessons.sources),
+        served=quality_of(lessons.served, judging),
+        cold=quality_of(lessons.cold, judging),
+        shares=[*_shares(store, policy)],
+        drift=_drift(_labels(store, policy, lessons.begin), lessons.cold),
+    )
+
+
+def thresholds(policy: Policy) -> list[float]:
+    """Return every threshold that a policy's rules set on difficulty, ascending."""
+    leaves = (leaf for rule in policy.rules for leaf in leaves_of(rule.when))
+    found = {
+        float(leaf.operand)
+        for leaf in leaves
+        if isinstance(leaf, Comparison)
+        and leaf.needs() == {"difficulty"}
+        and leaf.operator in ("gt", "gte", "lt", "lte")
+        and isinstance(leaf.operand, int | float | Decimal)
+    }
+    return sorted(found)
+
+
+def _shares(store: Store, policy: Policy) -> Iterable[Share]:
+    rows = store.ask(
+        "SELECT difficulty FROM requests WHERE task = $1 AND difficulty IS NOT NULL AND outcome <> 'held' "
+        "AND id NOT LIKE $2 ORDER BY at DESC LIMIT $3",
+        [policy.task, f"%{SHADOW_SUFFIX}", RECENT],
+    )
+    for threshold in thresholds(policy) if rows else ():
+        above = sum(difficulty >= threshold for (difficulty,) in rows)
+        yield Share(threshold, 1 - threshold, above / len(rows), len(rows))
+
+
+def _labels(store: Store, policy: Policy, begin: int) -> list[Label]:
+    """Return the labels that the proxy graded itself, oldest first: the shadows where there are any."""
+    rows = store.labels(policy.task, begin, 1_000_000)
+    own = [row for row in rows if row.source == "shadow"] or [row for row in rows if row.source == "check"]
+    lessons = (lesson_of(row, policy) for row in own)
+    return [lesson.label for lesson in lessons if lesson is not None and lesson.label is not None]
+
+
+def _drift(labels: Sequence[Label], cold: Scorer) -> Drift | None:
+    if len(labels) < FEWEST:
+        return None
+    before, now = labels[: len(labels) // 2], labels[len(labels) // 2 :]
+    scores = [cold.score(label.look).value for label in labels]
+    spread = pstdev(scores)
+    shift = fmean(scores[len(before) :]) - fmean(scores[: len(before)])
+    return Drift(
+        fmean(label.gain for label in before),
+        fmean(label.gain for label in now),
+        shift / spread if spread else 0.0,
+    )

@@ -1,0 +1,84 @@
+"""`farthing difficulty show --task` says what a ledger's labels taught, and `reset` forgets it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cli.running import Run
+from router.difficulty.cues import Shape
+from router.difficulty.look import look_at, written
+from router.ledger.labels import LabelRow, Source
+from router.ledger.open import open_store
+
+HARD, EASY = ("an invoice", "a refund", "a tax form"), ("a parcel", "an address", "a password")
+TASK = """version: 1
+task: default
+learn: {}
+route:
+  - {name: hard, when: {difficulty: {gte: 0.7}}, use: premium}
+  - use: cheap
+"""
+MODELS = "version: 1\nmodels:\n  cheap: {target: openai/gpt-4.1-nano}\n  premium: {target: openai/gpt-4.1}\n"
+
+
+def label(at: int, source: Source) -> LabelRow:
+    dice = random.Random(at)
+    is_hard = dice.random() < 0.4
+    about = dice.choice(HARD if is_hard else EASY)
+    look = look_at(f"Customer {at} writes about {about}. What should our reply be?", Shape())
+    gain = float(dice.random() < (0.7 if is_hard else 0.1))
+    said = msgspec.json.encode(written(look)).decode()
+    return LabelRow("default", "2026-11-22", f"{at}", source, "cheap", "premium", gain, 0.001, 0.05, said)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> tuple[str, ...]:
+    """What names a folder of policies and a ledger with labels."""
+    (tmp_path / "models.yaml").write_text(MODELS)
+    (tmp_path / "default.yaml").write_text(TASK)
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+
+    async def fill() -> None:
+        store = open_store(url)
+        labels = [label(at, "feedback" if at % 10 == 0 else "shadow") for at in range(400)]
+        await store.label(labels)
+        store.close()
+
+    asyncio.run(fill())
+    return ("--task", "default", "--ledger-url", url)
+
+
+def test_show_tells_labels_quality_and_version(farthing: Run, options: tuple[str, ...], tmp_path: Path) -> None:
+    told = farthing("difficulty", "show", *options, "--policies", tmp_path, "--json").json
+    assert told["labels"] == {"shadow": 360, "feedback": 40}
+    assert 0 < told["version"] <= told["newest"] == 400
+    held_back = told["held_back"]
+    assert held_back["served"]["error"] < held_back["cold"]["error"]
+    assert held_back["served"]["recovered"] > held_back["cold"]["recovered"]
+    assert told["drift"]["gain_before"] == pytest.approx(told["drift"]["gain_now"], abs=0.15)
+    table = farthing("difficulty", "show", *options, "--policies", tmp_path).out
+    assert "shadow 360" in table
+    assert "random 0.50" in table
+
+
+def test_a_reset_leaves_nothing_but_its_number(farthing: Run, options: tuple[str, ...], tmp_path: Path) -> None:
+    assert "forgotten" in farthing("difficulty", "reset", *options).out
+    told = farthing("difficulty", "show", *options, "--policies", tmp_path, "--json").json
+    assert (told["labels"], told["version"], told["newest"]) == ({}, 0, 401)
+    assert "has learned nothing" in farthing("difficulty", "reset", *options).out
+
+
+def test_what_is_not_there_is_said(farthing: Run, options: tuple[str, ...], tmp_path: Path) -> None:
+    unknown = farthing("difficulty", "show", "--task", "none", *options[2:], "--policies", tmp_path)
+    assert unknown.status == 2
+    assert "there is: default" in unknown.err
+    missing = farthing(
+        "difficulty", "show", "--task", "default", "--ledger-url", "sqlite:///no.db", "--policies", tmp_path
+    )
+    assert missing.status != 0
+    assert "Traceback" not in missing.err
