@@ -10,8 +10,8 @@ from router.policy.schema import LearnShadowShape, LearnShape
 from router.policy.verify import NAMES
 from router.values import nusd_limit
 
-ASKING = ("python", "agree", "judge")
-"""Checks that look at more than the answer, and grade no second one."""
+NOT_GRADING = ("python", "agree", "judge", "logprob", "not_truncated")
+"""Checks that look at more than the texts of two answers, which is all that is kept of them."""
 SHADOW = ("learn", "shadow")
 
 
@@ -61,7 +61,7 @@ def _shadow(shape: LearnShadowShape | None) -> LearnShadow | None:
 
 def _checks(rule: Node) -> bool:
     checks = entries_at(rule, "verify")
-    return any(name in checks for name in NAMES if name not in ASKING)
+    return any(name in checks for name in NAMES if name not in NOT_GRADING)
 
 
 def _models(root: Table) -> set[str]:
