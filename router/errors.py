@@ -3,6 +3,7 @@
 FarthingError
 ├── RequestError                 the caller can mend it
 │   ├── InvalidRequest           invalid_request
+│   │   └── NoSuchEndpoint       not_found
 │   ├── InvalidApiKey            invalid_api_key
 │   ├── NotAllowed               not_allowed
 │   ├── ModelNotFound            model_not_found
@@ -64,6 +65,12 @@ class RequestError(FarthingError):
 
 class InvalidRequest(RequestError):
     code = "invalid_request"
+
+
+class NoSuchEndpoint(InvalidRequest):
+    """A path or a method that there is not."""
+
+    code = "not_found"
 
 
 class InvalidApiKey(RequestError):

@@ -50,7 +50,10 @@ def print_table(
 
     rows = list(rows)
     out = console()
-    shown = columns_within(columns, [*rows, total] if total else rows, out.width)
+    every = [*rows, total] if total else rows
+    shown = columns_within(columns, every, out.width)
+    # A table that is wider than the terminal all the same is broken by it, and none of its figures is cut.
+    out.width = max(out.width, sum(width_of(columns[index], index, every) for index in shown))
     table = Table(box=SIMPLE, show_footer=total is not None, show_edge=False, padding=(0, 1, 0, 0))
     for index in shown:
         column = columns[index]
@@ -64,27 +67,28 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(row[index]) for index in shown))
     out.print(table)
-    out.print()
     if left_out := [column.heading for index, column in enumerate(columns) if index not in shown]:
         out.print(f"Left out for want of room: {', '.join(left_out)}.")
+    out.print()
 
 
 def columns_within(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Return the places of the columns that fit into `width`, without the last spare ones where needed."""
-    from rich.cells import cell_len
-
-    def needed(index: int) -> int:
-        column = columns[index]
-        widest = max(map(cell_len, (column.heading, *(row[index] for row in rows))))
-        return GAP + (min(widest, NARROWEST_PROSE) if column.prose else widest)
-
     shown = list(range(len(columns)))
-    while sum(map(needed, shown)) > width:
+    while sum(width_of(columns[index], index, rows) for index in shown) > width:
         spare = [index for index in shown if columns[index].spare]
         if not spare:
             break
         shown.remove(spare[-1])
     return shown
+
+
+def width_of(column: Column, index: int, rows: Sequence[Sequence[str]]) -> int:
+    """Return the least width in which a column says all it has to say, the gap after it included."""
+    from rich.cells import cell_len
+
+    widest = max(map(cell_len, (column.heading, *(row[index] for row in rows))))
+    return GAP + (min(widest, NARROWEST_PROSE) if column.prose else widest)
 
 
 def print_json(value: object) -> None:

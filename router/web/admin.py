@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 
 from router.budgets.contract import Budgets
 from router.chat import ChatBody
-from router.errors import FarthingError, InvalidRequest, NotAllowed
+from router.errors import FarthingError, InvalidRequest, NoSuchEndpoint
 from router.ledger.contract import Store
 from router.ledger.open import open_store
 from router.ledger.recent import recent
@@ -124,7 +124,7 @@ def admin_app(
 
     @app.api_route("/admin/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
     async def nothing_here(path: str) -> None:
-        raise NotAllowed(
+        raise NoSuchEndpoint(
             f"There is no /admin/{path[:100]}; there is: explain, spend, requests, budgets, policies, experiments."
         )
 

@@ -21,7 +21,7 @@ from router.budgets.lengths import Lengths
 from router.budgets.open import MEMORY_URL, open_budgets
 from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
-from router.errors import FarthingError, InvalidRequest, PolicyFaults, StoreUnavailable
+from router.errors import FarthingError, NoSuchEndpoint, PolicyFaults, StoreUnavailable
 from router.ledger.contract import Output, Store
 from router.ledger.open import open_spool, open_store
 from router.ledger.writer import LedgerWriter
@@ -412,12 +412,6 @@ class App:
         assert self.folder is not None
         with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
             return spent_and_held(store, windowed_scopes(self.folder.current()), self._clock(), HOLD_TTL_S)
-
-
-class NoSuchEndpoint(InvalidRequest):
-    """A path or a method that there is not."""
-
-    code = "not_found"
 
 
 def _admin(

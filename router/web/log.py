@@ -11,6 +11,7 @@ import msgspec
 from router.values import Ending, Outcome, usd_text
 
 outcomes = logging.getLogger("farthing.outcome")
+STARTUP_FAILED = "Application startup failed. Exiting."
 
 
 class JsonLines(logging.Formatter):
@@ -36,6 +37,8 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # Why a start failed has been said by then, better than its server can.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != STARTUP_FAILED)
     logging.getLogger("farthing").setLevel(level.upper())
 
 

@@ -96,13 +96,14 @@ class PolicyFolder:
             if not changes and self._seen == await asyncio.to_thread(_state, self._path):
                 continue
             await self._settled()
+            mended = self._rejected_s is not None
             try:
                 policies = await asyncio.to_thread(self.read)
             except PolicyFaults as error:
                 for fault in error.faults:
                     log.error("Policy edit rejected: %s", fault)
                 continue
-            log.info("Policies %s are in force.", policies.revision)
+            log.log(logging.WARNING if mended else logging.INFO, "Policies %s are in force.", policies.revision)
             changed(policies)
 
     async def _settled(self) -> None:

@@ -130,8 +130,10 @@ def _listen(settings: Settings) -> socket.socket:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
+        # Python adds the address to the reason, which says it twice.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise AddressInUse(
-            f"Can't listen on {settings.host}:{settings.port}: {error.strerror or error}. Choose another --port."
+            f"Can't listen on {settings.host}:{settings.port}: {reason}. Choose another --port."
         ) from error
 
 
