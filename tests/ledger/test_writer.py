@@ -14,6 +14,7 @@ from ledger.outcomes import answered, held
 from ledger.server import PostgresServer
 from router.errors import StoreUnavailable
 from router.ledger.contract import Store
+from router.ledger.labels import Change
 from router.ledger.open import open_store
 from router.ledger.postgres import WRITE_WITHIN_S
 from router.ledger.rows import Row
@@ -43,6 +44,9 @@ class Gate(Store):
         if self.away:
             raise StoreUnavailable("It is away.")
         return await self.store.write(rows)
+
+    async def change(self, changes: Sequence[Change]) -> int:
+        return await self.store.change(changes)
 
     def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         return self.store.ask(query, values)
