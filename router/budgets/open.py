@@ -50,7 +50,7 @@ def open_budgets(  # noqa: PLR0913  all but the first two are options, given by 
             + "."
         )
     # redis-py takes 0.1 s to import, which a proxy with budgets in memory need not wait for.
-    from router.budgets.redis import Outage, RedisBudgets  # noqa: PLC0415
+    from router.budgets.redis import Outage, RedisBudgets  # noqa: PLC0415  see above
 
     return RedisBudgets(
         url,

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from msgspec import Struct, structs
@@ -317,7 +318,7 @@ class RedisBudgets:
                 int(settlement.void),
             )
             reply: asyncio.Future[Any] = loop.create_future()
-            reply.add_done_callback(lambda done, settlement=settlement: self._settled(settlement, done))  # type: ignore[misc]
+            reply.add_done_callback(partial(self._settled, settlement))
             commands.append(Command("settle", args, reply))
         return commands
 

@@ -172,7 +172,7 @@ def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Any:
     ]
     asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     secure: dict[str, Any] = {"ssl": True, **asked} if tls else asked
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves its constructor untyped
         addresses,
         sentinel_kwargs={**options, **secure},
         **options,

@@ -23,7 +23,7 @@ def drawable(file: Path) -> None:
         raise typer.BadParameter(f"{file} should end in .svg or .png.", param_hint="--plot")
     if file.suffix == ".png":
         try:
-            import matplotlib as mpl  # noqa: F401
+            import matplotlib as mpl  # noqa: F401  to see whether it is there
         except ImportError:
             raise typer.BadParameter(
                 "A PNG needs matplotlib: pip install 'farthing[plot]', or name an .svg.", param_hint="--plot"
