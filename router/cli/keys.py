@@ -37,7 +37,7 @@ def new(
 
     Example: farthing keys new --account search-team
     """
-    from router.policy.schema import NAME
+    from router.policy.schema.kinds import NAME
 
     if not re.fullmatch(NAME, account):
         raise typer.BadParameter(

@@ -12,6 +12,6 @@ def schema() -> None:
 
     Example: farthing schema > policies/schema.json
     """
-    from router.policy.schema import json_schema
+    from router.policy.schema.editor import json_schema
 
     print_json(json_schema())

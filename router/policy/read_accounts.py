@@ -11,7 +11,8 @@ from router.policy.environment import report_strays
 from router.policy.fault import Place, Report, did_you_mean, nearest, shown
 from router.policy.names import Names, check_name, check_version
 from router.policy.policy import Account, Budget
-from router.policy.schema import AccountsFile, AccountShape, BudgetShape, TaskBudgetShape
+from router.policy.schema.accounts import AccountsFile, AccountShape
+from router.policy.schema.money import BudgetShape, TaskBudgetShape
 from router.policy.shape import read_shape
 from router.values import nusd_limit
 

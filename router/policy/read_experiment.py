@@ -9,7 +9,8 @@ from router.policy.document import Node, Table, at, entries_at, key_place, text_
 from router.policy.experiment import HEADER, Canary, Experiment, Guard, Guards, Measure, Shadow, Sign
 from router.policy.fault import Report
 from router.policy.names import Names, check_name
-from router.policy.schema import CanaryShape, ExperimentShape, GuardsShape, RuleShape, ShadowShape
+from router.policy.schema.rollout import CanaryShape, ExperimentShape, GuardsShape, ShadowShape
+from router.policy.schema.task import RuleShape
 from router.policy.shape import strange_keys
 from router.values import nusd_limit
 

@@ -6,7 +6,7 @@ from router.policy.document import Node, Table, at, entries_at, items_at, key_pl
 from router.policy.fault import Report
 from router.policy.learn import Learn, LearnShadow
 from router.policy.names import Names, check_name
-from router.policy.schema import LearnShadowShape, LearnShape
+from router.policy.schema.rollout import LearnShadowShape, LearnShape
 from router.policy.verify import NAMES
 from router.values import nusd_limit
 

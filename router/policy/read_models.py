@@ -12,7 +12,8 @@ from router.policy.document import Node, Table, at, entries_at, items_at, key_pl
 from router.policy.environment import VARIABLE, filled, report_strays, unset_in
 from router.policy.fault import Place, Report
 from router.policy.names import AUTO, check_version
-from router.policy.schema import FREE, DeadlinesShape, ModelsFile, ModelShape, PriceShape, TargetShape
+from router.policy.schema.money import FREE, PriceShape
+from router.policy.schema.targets import DeadlinesShape, ModelsFile, ModelShape, TargetShape
 from router.policy.shape import read_shape, strange_keys
 from router.policy.target import UNKNOWN_OUTPUT_LIMIT, Deadlines, Model, Target
 from router.pricing import Catalogue, Price, PriceOverride, TierOverride, override_price

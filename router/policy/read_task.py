@@ -32,7 +32,7 @@ from router.policy.read_learn import check_learn, learn_of
 from router.policy.read_money import check_money
 from router.policy.read_tests import check_tests, read_tests
 from router.policy.read_verify import check_verify, verify_of
-from router.policy.schema import MatchShape, RuleShape, TaskFile
+from router.policy.schema.task import MatchShape, RuleShape, TaskFile
 from router.policy.shape import read_shape, strange_keys
 from router.policy.sharing import Scope
 from router.policy.when import WhenCompiler

@@ -25,7 +25,8 @@ from router.policy.expectation import Bounds, Expected, Given, PolicyTest
 from router.policy.facts import Facts
 from router.policy.fault import Report, did_you_mean
 from router.policy.names import AUTO, Names, check_name
-from router.policy.schema import BoundsShape, ExpectShape, FactsShape, GivenShape, TaskFile, TestShape
+from router.policy.schema.task import TaskFile
+from router.policy.schema.tests import BoundsShape, ExpectShape, FactsShape, GivenShape, TestShape
 from router.policy.shape import strange_keys
 
 _STEP = re.compile(r"\[([0-9]{1,9})\]|([^.\[\]]+)")

@@ -10,7 +10,7 @@ from router.policy.fault import Report
 from router.policy.json_schema import BadSchema, Schema
 from router.policy.names import Names, check_name
 from router.policy.pattern import BadPattern, Pattern
-from router.policy.schema import VerifyShape
+from router.policy.schema.checks import VerifyShape
 from router.policy.verify import Agree, Judge, OwnCheck, Verify
 
 _NOT_CHECKS = ("escalate_to", "buffer")

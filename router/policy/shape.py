@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from router.policy.document import Items, Leaf, Node, Path, Step, Table, entries_at, is_empty, key_place, place_of
 from router.policy.fault import Report, did_you_mean, nearest, shown
-from router.policy.schema import DIGEST, HEADER, MODEL_NAME, NAME, OWN_CHECK, STICKY, TARGET, Shape
+from router.policy.schema.kinds import DIGEST, HEADER, MODEL_NAME, NAME, OWN_CHECK, STICKY, TARGET, Shape
 
 ShapeT = TypeVar("ShapeT", bound=Shape)
 

@@ -15,7 +15,7 @@ from router.policy.document import Node, Table, entries_at, is_empty, key_place,
 from router.policy.environment import report_strays
 from router.policy.fault import START, Place, Report, did_you_mean, shown
 from router.policy.names import Names, check_name, check_version
-from router.policy.schema import FragmentFile
+from router.policy.schema.task import FragmentFile
 from router.policy.shape import read_shape
 from router.policy.when import WhenCompiler
 

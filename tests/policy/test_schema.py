@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from router.policy.document import read_document
 from router.policy.fault import Report
 from router.policy.load import load_files
-from router.policy.schema import json_schema
+from router.policy.schema.editor import json_schema
 from router.policy.vocabulary import FACTS, TAKES
 from router.pricing import Catalogue
 
