@@ -130,7 +130,7 @@ class SqliteStore(Store):
             return None
         try:
             written = self._at_once.execute(_upsert(len(rows)), [value for row in rows for value in row]).rowcount
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             written = None
         if (ended := time.perf_counter()) - started > self._slow_s:
             self._at_once_from = ended + SHUNNED_S
