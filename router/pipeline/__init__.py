@@ -15,9 +15,10 @@ import anyio
 from router.errors import FarthingError
 from router.pipeline.cascade import Cascade
 from router.pipeline.held_back import CheckedStream, read_all
+from router.pipeline.parts import Answered, Parts
 from router.pipeline.plan import Arrival, Plan, plan_for
 from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
-from router.pipeline.run import Answered, Parts, Run
+from router.pipeline.run import Run
 from router.policy.decide import Route
 from router.policy.verify import Verify
 from router.providers.contract import Answer, Call, Provider

@@ -23,7 +23,8 @@ from router.pipeline.held_back import HeldBack
 from router.pipeline.judging import grade_in, judging
 from router.pipeline.leg import Leg
 from router.pipeline.logprobs import with_logprobs, without_logprobs
-from router.pipeline.run import Parts, Run
+from router.pipeline.parts import Parts
+from router.pipeline.run import Run
 from router.policy.closed_answer import answers_agree
 from router.policy.decide import Route
 from router.policy.said import Said, Unreadable, said_in

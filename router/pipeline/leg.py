@@ -1,4 +1,4 @@
-"""One candidate being tried at one target: what it may cost, and the body that is sent there."""
+"""One candidate being tried at one target: what it may cost, the body that is sent there, and what it used."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import functools
 import re
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from router.chat import ChatBody
 from router.policy.decide import Candidate
 from router.policy.target import Model, Target
 from router.pricing import Ask
+from router.tokens import Counter
+from router.values import Certainty, Usage
+
+MOST_TOKENS = 1_000_000_000
+"""No request uses more of a kind; where a provider reports it, we count for ourselves."""
 
 _encode = msgspec.json.Encoder().encode
 _SYSTEM_ROLES = (b'"system"', b'"developer"')
@@ -56,6 +61,23 @@ def body_for(leg: Leg, body: ChatBody, prompt: str | None) -> bytes:
         others = [message for message in messages if bytes(message["role"]) not in _SYSTEM_ROLES]
         changes["messages"] = _encode([{"role": "system", "content": prompt}, *others])
     return body.rewritten(changes)
+
+
+def used_by(leg: Leg, usage: Usage | None, text: str, counter: Counter) -> tuple[Usage, Certainty]:
+    """Return what was reported, or, where nothing credible was, what we count: the input, and what text arrived."""
+    if usage is not None and max(usage.input_tokens, usage.output_tokens, usage.searches) <= MOST_TOKENS:
+        if leg.target.price.always_searches and not usage.searches:
+            # These models bill a search for each answer, and OpenAI's usage does not tell of it.
+            context = leg.ask.search_context or usage.search_context
+            usage = structs.replace(usage, searches=leg.ask.choices, search_context=context)
+        return usage, Certainty.REPORTED
+    rules = leg.target.token_rules
+    counted = counter.count_text(text, rules) if text else 0
+    if rules.factor > 1:
+        # Our count errs high, and a provider that kept the limit is not charged for more than the limit.
+        most = leg.candidate.max_output_tokens * leg.ask.choices + leg.ask.predicted_tokens
+        counted = min(counted, max(most, int(counted / rules.factor**2)))
+    return Usage(input_tokens=leg.candidate.input_tokens, output_tokens=counted), Certainty.COUNTED
 
 
 def _limit_name(target: Target) -> str:

@@ -10,17 +10,13 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
-import msgspec
 from msgspec import structs
 
-from router.budgets.contract import Answer as HoldAnswer
-from router.budgets.contract import Budgets, Draw, Held, Hold, Limited, Short
+from router.budgets.contract import Limited, Short
 from router.chat import ChatBody
-from router.difficulty.gauge import Gauge
-from router.difficulty.pacing import Pacing
 from router.errors import (
     BudgetExceeded,
     FarthingError,
@@ -29,16 +25,15 @@ from router.errors import (
     StoreUnavailable,
 )
 from router.pipeline.failure import every_failed, refused
-from router.pipeline.leg import Leg, body_for
-from router.pipeline.plan import Arrival, Plan, WarmAt, cold, rates_of
+from router.pipeline.holds import Holds
+from router.pipeline.leg import Leg, body_for, used_by
+from router.pipeline.parts import Answered, Commit, Parts
+from router.pipeline.plan import Arrival, Plan
 from router.pipeline.record import Record
-from router.policy.decide import Candidate, Purse, Refusal, Route, ask_of, consider
+from router.policy.decide import Candidate, Refusal, Route, ask_of, consider
 from router.policy.facts import Facts
-from router.policy.policy import PolicySet
 from router.policy.target import Model, Target
-from router.providers.breaker import Breakers
 from router.providers.contract import Answer, Call, Provider
-from router.tokens import Counter
 from router.values import EXACT_NUSD, Attempt, Certainty, Ending, Outcome, Usage
 
 LONGEST_WAIT_S = 10.0
@@ -46,71 +41,10 @@ LONGEST_WAIT_S = 10.0
 FIRST_BACKOFF_S = 0.1
 LEAST_S = 0.001
 """A deadline is never less, for 0 may be read as none."""
-MOST_TOKENS = 1_000_000_000
-"""No request uses more of a kind; where a provider reports it, we count for ourselves."""
 MOST_DECISIONS = 5
 """How often it is decided anew because others took the money meanwhile."""
 
 T = TypeVar("T")
-
-
-class Commit(Protocol):
-    """What a run waits for before its answer's end goes out."""
-
-    async def wait(self) -> None: ...
-
-
-class Ledger(Protocol):
-    """What a run needs of the ledger's writer."""
-
-    @property
-    def not_ready(self) -> str | None: ...
-
-    def record(self, outcome: Outcome) -> Commit: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A request whose answer is complete, with its texts, for what is done behind it. Never kept longer than that."""
-
-    arrival: Arrival
-    plan: Plan
-    outcome: Outcome
-    text: str
-    """All that was generated and can be seen."""
-    committed: Commit | None
-    """Set when nothing holds the answer's last byte back any more; None where nothing does."""
-
-
-def _unheard(answered: Answered) -> None:
-    """Do nothing behind an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What requests are carried with; the composition root makes each part once."""
-
-    policies: Callable[[], PolicySet]
-    counter: Counter
-    budgets: Budgets
-    ledger: Ledger
-    lane: Callable[[Target], Provider]
-    breakers: Breakers
-    observe: Callable[[Outcome], None]
-    """Told of every outcome, once: metrics and the log."""
-    escalated: Callable[[str, str, str, str], None]
-    """Told of every escalation: task, from which model, to which, and the check that failed."""
-    clock: Callable[[], float]
-    """Seconds since the epoch."""
-    usual_output_tokens: Callable[[str, str], int | None] = lambda task, model: None
-    """How long an answer of this task and model usually is at the most; None while that is not known."""
-    gauge: Gauge | None = None
-    """What is known of the difficulty of each task's traffic."""
-    pacing: Pacing | None = None
-    """How freely tasks may spend."""
-    warm_at: WarmAt = cold
-    answered: Callable[[Answered], None] = _unheard
-    """Told of every answer that is complete, when it is recorded; must not wait."""
 
 
 class Run:
@@ -127,10 +61,8 @@ class Run:
         self._parts = parts
         self._open: dict[str, Leg] = {}
         """By hold: the one that is to give the answer, and what is asked beside it."""
-        self._ceilings_nusd: dict[str, int] = {}
-        """By hold: what it may come to, of every hold that is not settled."""
+        self._holds = Holds(parts, self.record)
         self._legs = 0
-        self._holds = 0
         self._unopened: str | None = None
         """The hold of a leg that is to be opened next."""
         self._candidate: Candidate | None = None
@@ -165,7 +97,7 @@ class Run:
 
     async def escalate(self, model: Model, call: Callable[[Provider, Call], Awaitable[T]]) -> tuple[T, Leg] | None:
         """Ask `model` as well, within what is left of the allowance; None where that does not suffice or it fails."""
-        candidate = consider(model, self.plan.policy, self.plan.facts, self._purse_left())
+        candidate = consider(model, self.plan.policy, self.plan.facts, self._holds.purse_left())
         if not candidate.fits:
             return None
         tried = await self._try(candidate, call)
@@ -179,9 +111,9 @@ class Run:
         It is charged to the same allowance under a hold of its own, and is overhead by the name of `reason`.
         """
         breakers = self._parts.breakers
-        candidate = consider(model, self.plan.policy, facts, self._purse_left())
+        candidate = consider(model, self.plan.policy, facts, self._holds.purse_left())
         try:
-            hold_id = await self._take(candidate, facts) if candidate.fits else None
+            hold_id = await self._holds.take(candidate, facts) if candidate.fits else None
         except StoreUnavailable:
             hold_id = None
         if not isinstance(hold_id, str):
@@ -268,7 +200,7 @@ class Run:
         limited: list[Limited] = []
         route = self._parts.breakers.well_first(route)
         for number, candidate in enumerate(route.candidates):
-            answer = await self._take(candidate, self.plan.facts)
+            answer = await self._holds.take(candidate, self.plan.facts)
             if isinstance(answer, str):
                 self._hold_for(candidate, answer)
                 return structs.replace(route, candidates=route.candidates[number:]) if number else route
@@ -285,30 +217,6 @@ class Run:
             retry_after_s=soonest.wait_s,
         )
 
-    async def _take(self, candidate: Candidate, facts: Facts) -> str | Limited | Short:
-        """Hold for a leg, in every budget and rate at once; return the hold's id, or what has no room."""
-        hold_id = f"{self.arrival.id}/{self._holds}"
-        self._holds += 1
-        amount_nusd = self._amount_nusd(candidate, facts)
-        draws: tuple[Draw, ...] = ()
-        if rates := rates_of(self.arrival.account, candidate.model):
-            output_tokens = min(facts.expected_output_tokens, candidate.max_output_tokens)
-            tokens = candidate.input_tokens + facts.n * output_tokens
-            draws = tuple(
-                Draw(rate, tokens if rate.unit == "tokens" else 1)
-                for rate in rates
-                # A request counts once with its account, however many legs it takes.
-                if not (self._candidate and rate.kind == "account" and rate.unit == "requests")
-            )
-        hold = Hold(hold_id, self.plan.scopes, amount_nusd, candidate.ceiling_nusd, draws)
-        answer: HoldAnswer = await self._parts.budgets.hold(hold)
-        if not isinstance(answer, Held):
-            return answer
-        self.record.held_nusd += amount_nusd
-        self.record.warnings = answer.over or self.record.warnings
-        self._ceilings_nusd[hold_id] = candidate.ceiling_nusd
-        return hold_id
-
     def _hold_for(self, candidate: Candidate, hold_id: str) -> None:
         """Note that the next leg is to be of `candidate`, under this hold."""
         self._unopened, self._candidate = hold_id, candidate
@@ -317,30 +225,20 @@ class Run:
     def _record_held(self) -> None:
         """Write down the most that the request may come to now, which is what a crash from here on must leave."""
         assert self._candidate is not None, "the leg that gives the answer is held first"
-        held = self.record.held(self._candidate, sum(self._ceilings_nusd.values()))
+        held = self.record.held(self._candidate, self._holds.open_nusd)
         self._committed = self._parts.ledger.record(held)
-
-    def _amount_nusd(self, candidate: Candidate, facts: Facts) -> int:
-        """Return what is set aside: the ceiling, or what this task's answers usually cost there."""
-        if self.plan.policy.budget.hold == "ceiling":
-            return candidate.ceiling_nusd
-        usual_tokens = self._parts.usual_output_tokens(self.plan.policy.task, candidate.model.name)
-        if usual_tokens is None or usual_tokens >= candidate.max_output_tokens:
-            return candidate.ceiling_nusd
-        ask = ask_of(facts, candidate.input_tokens)
-        return max(target.price.ceiling_nusd(ask, usual_tokens) for target in candidate.model.targets)
 
     async def _hold(self, candidate: Candidate, target: Target) -> Leg | None:
         """Open a leg under its hold; None where the money left does not suffice any more."""
         if self._legs == 0:
             purse_nusd = self.plan.purse.nusd if self.plan.purse else None
         else:
-            purse = self._purse_left()
+            purse = self._holds.purse_left()
             candidate = consider(candidate.model, self.plan.policy, self.plan.facts, purse)
             if not candidate.fits:
                 return None
             try:
-                hold_id = await self._take(candidate, self.plan.facts)
+                hold_id = await self._holds.take(candidate, self.plan.facts)
             except StoreUnavailable:
                 return None
             if not isinstance(hold_id, str):
@@ -361,12 +259,6 @@ class Run:
         self._legs += 1
         return leg
 
-    def _purse_left(self) -> Purse | None:
-        purse = self.plan.purse
-        if purse is None:
-            return None
-        return replace(purse, nusd=purse.nusd - self.record.spent_nusd - sum(self._ceilings_nusd.values()))
-
     def _left_s(self, model: Model) -> float:
         return self.arrival.started + model.deadlines.total_s - time.perf_counter()
 
@@ -383,29 +275,13 @@ class Run:
 
     # -- how a leg ends ----------------------------------------------------------------------------------------------
 
-    def measured(self, leg: Leg, usage: Usage | None, text: str) -> tuple[Usage, Certainty]:
-        """Return what was reported, or, where nothing credible was, what we count: the input, and what text arrived."""
-        if usage is not None and max(usage.input_tokens, usage.output_tokens, usage.searches) <= MOST_TOKENS:
-            if leg.target.price.always_searches and not usage.searches:
-                # These models bill a search for each answer, and OpenAI's usage does not tell of it.
-                context = leg.ask.search_context or usage.search_context
-                usage = msgspec.structs.replace(usage, searches=leg.ask.choices, search_context=context)
-            return usage, Certainty.REPORTED
-        rules = leg.target.token_rules
-        counted = self._parts.counter.count_text(text, rules) if text else 0
-        if rules.factor > 1:
-            # Our count errs high, and a provider that kept the limit is not charged for more than the limit.
-            most = leg.candidate.max_output_tokens * leg.ask.choices + leg.ask.predicted_tokens
-            counted = min(counted, max(most, int(counted / rules.factor**2)))
-        return Usage(input_tokens=leg.candidate.input_tokens, output_tokens=counted), Certainty.COUNTED
-
     async def ended(
         self, leg: Leg, reason: str, usage: Usage | None, text: str = "", *, reported_model: str | None = None
     ) -> Attempt:
         """Close a leg that used something: charge it, settle its hold."""
         self._texts[leg.hold_id] = text
-        measured, certainty = self.measured(leg, usage, text)
-        charge_nusd = min(leg.target.price.charge_nusd(measured), EXACT_NUSD)
+        used, certainty = used_by(leg, usage, text, self._parts.counter)
+        charge_nusd = min(leg.target.price.charge_nusd(used), EXACT_NUSD)
         return await self._settle(
             leg,
             Attempt(
@@ -413,7 +289,7 @@ class Run:
                 target=leg.target.name,
                 reason=reason,
                 status=200,
-                usage=measured,
+                usage=used,
                 charge_nusd=charge_nusd,
                 certainty=certainty,
                 duration_s=time.perf_counter() - leg.started,
@@ -444,10 +320,8 @@ class Run:
 
     async def _settle(self, leg: Leg, attempt: Attempt) -> Attempt:
         self.record.add(leg, attempt)
-        del self._open[leg.hold_id], self._ceilings_nusd[leg.hold_id]
-        usage = attempt.usage
-        used_tokens = usage.input_tokens + usage.output_tokens if usage else 0
-        await self._parts.budgets.settle(leg.hold_id, attempt.charge_nusd, used_tokens)
+        del self._open[leg.hold_id]
+        await self._holds.settle(leg.hold_id, attempt)
         return attempt
 
     @property
@@ -475,9 +349,7 @@ class Run:
         for open_leg in tuple(self._open.values()):
             text = "".join(self.heard) if open_leg is self.record.last else ""
             await self.ended(open_leg, "cancelled", None, text)
-        for hold_id in tuple(self._ceilings_nusd):
-            del self._ceilings_nusd[hold_id]
-            await self._parts.budgets.settle(hold_id, 0, 0)
+        await self._holds.release()
         outcome = self.outcome = self.record.ended(ending, leg, error)
         if self._committed is not None or not isinstance(error, StoreUnavailable):
             self._parts.ledger.record(outcome)
