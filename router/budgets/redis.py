@@ -13,13 +13,14 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any
 
 from msgspec import Struct, structs
 
+from router.budgets.arguments import Arguments
 from router.budgets.contract import (
     HELD,
     HOLD_TTL_S,
@@ -28,14 +29,11 @@ from router.budgets.contract import (
     Answer,
     Hold,
     Limited,
-    OpenHold,
     Short,
     Spending,
     Timed,
     Verb,
     over_of,
-    rate_key,
-    scope_key,
 )
 from router.budgets.share import Share
 from router.budgets.wire import Command, Wire
@@ -145,7 +143,7 @@ class RedisBudgets:
         self._claim = ""
         self._told_epoch = ""
         """In which Redis has all that this process holds."""
-        self._tallies: dict[int, tuple[int, Sequence[Scope], tuple[str | int, ...]]] = {}
+        self._arguments = Arguments(hold_ttl_s)
 
     @property
     def unsettled(self) -> int:
@@ -159,7 +157,7 @@ class RedisBudgets:
             return await self._hold_here(hold)
         live = _Live(hold, hold.id, self._clock())
         try:
-            reply = await self._ask("hold", self._hold_args(live))
+            reply = await self._ask("hold", self._arguments.of_hold(live.hold, live.id, live.at_s))
         except StoreUnavailable as error:
             if not isinstance(error, _NotAsked):
                 self._void(live)
@@ -201,14 +199,14 @@ class RedisBudgets:
     async def levels(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:
         if not scopes:
             return ()
-        names = self._tally_args(scopes, self._clock())[::3]
+        names = self._arguments.of_tallies(scopes, self._clock())[::3]
         levels = _levels(scopes, await self._ask("levels", names))
         if self._share:
             self._share.saw(levels)
         return levels
 
     async def restore(self, spent: Mapping[Scope, int]) -> None:
-        await self._ask("restore", self._restore_args("lift", spent))
+        await self._ask("restore", self._arguments.of_restoring("lift", spent, self._clock()))
 
     async def work(self) -> None:
         """Send what is queued; find out when Redis is back, and settle what waits. Until cancelled."""
@@ -307,7 +305,8 @@ class RedisBudgets:
             settlement.sent = True
             loop = asyncio.get_running_loop()
             if settlement.live.here:
-                told = (*self._now(), *self._hold_args(settlement.live, forced=True))
+                live = settlement.live
+                told = (*self._now(), *self._arguments.of_hold(live.hold, live.id, live.at_s, forced=True))
                 commands.append(Command("hold", told, loop.create_future()))
             used = settlement.used_tokens
             args = (
@@ -382,7 +381,7 @@ class RedisBudgets:
         if anew:
             self._start_anew()
         for live in [live for live in self._live.values() if anew or live.here]:
-            await self._directly("hold", self._hold_args(live, forced=True))
+            await self._directly("hold", self._arguments.of_hold(live.hold, live.id, live.at_s, forced=True))
             if live.here:
                 self._live[live.hold.id] = structs.replace(live, here=False)
         self._told_epoch, self._late_rows_before = self._epoch, late_rows
@@ -429,8 +428,8 @@ class RedisBudgets:
                 spent = await self._spending()
         except TimeoutError:
             raise StoreUnavailable("The ledger did not say in time what was spent.") from None
-        args = self._restore_args("lost" if lost else "claimed", spent.by_scope)
-        if not await self._directly("restore", args + self._open_args(spent.open)):
+        args = self._arguments.of_restoring("lost" if lost else "claimed", spent.by_scope, self._clock())
+        if not await self._directly("restore", args + self._arguments.of_open_holds(spent.open)):
             raise _BeingFilled(REBUILT)
         if lost and not first:
             log.error("Redis had lost its budgets; %d were rebuilt from the ledger.", len(spent.by_scope))
@@ -457,58 +456,8 @@ class RedisBudgets:
         for hold_id in [hold_id for hold_id, live in self._live.items() if live.at_s < oldest_s]:
             del self._live[hold_id]
 
-    # -- arguments of scripts ------------------------------------------------------------------------------------------
-
     def _now(self) -> tuple[int, str]:
         return int(self._clock() * 1000), self._epoch
-
-    def _hold_args(self, live: _Live, *, forced: bool = False) -> tuple[str | int, ...]:
-        hold = live.hold
-        args = (
-            live.id,
-            int((live.at_s + self._hold_ttl_s) * 1000),
-            hold.amount_nusd,
-            hold.lost_nusd,
-            int(forced),
-            len(hold.scopes),
-            len(hold.draws),
-            *self._tally_args(hold.scopes, live.at_s),
-        )
-        if not hold.draws:
-            return args
-        return args + tuple(
-            arg for draw in hold.draws for arg in (rate_key(draw.rate), draw.count, draw.rate.per_minute)
-        )
-
-    def _tally_args(self, scopes: Sequence[Scope], now_s: float) -> tuple[str | int, ...]:
-        """Return name, limit and time to forget of each tally, worked out once an hour for the same scopes."""
-        hour = int(now_s) // 3600
-        found = self._tallies.get(id(scopes))
-        if found is None or found[0] != hour or found[1] is not scopes:
-            if len(self._tallies) >= MOST_REMEMBERED:
-                self._tallies.clear()
-            args: list[str | int] = []
-            for scope in scopes:
-                args += [
-                    scope_key(scope, now_s),
-                    "-" if scope.is_soft else scope.limit_nusd,
-                    int((scope.ends_s(now_s) + self._hold_ttl_s + LATE_S) * 1000),
-                ]
-            found = self._tallies[id(scopes)] = hour, scopes, tuple(args)
-        return found[2]
-
-    def _restore_args(self, how: str, spent: Mapping[Scope, int]) -> tuple[str | int, ...]:
-        scopes = [replace(scope, limit_nusd=nusd, on_exceeded="reject") for scope, nusd in spent.items()]
-        assert all(nusd <= EXACT_NUSD for nusd in spent.values()), "Lua counts exactly up to 2^53"
-        return (secrets.token_hex(8), how, len(scopes), *self._tally_args(scopes, self._clock()))
-
-    def _open_args(self, opened: Sequence[OpenHold]) -> tuple[str | int, ...]:
-        args: list[str | int] = []
-        for each in opened:
-            hold, expires_ms = each.hold, int((each.at_s + self._hold_ttl_s) * 1000)
-            names = " ".join(scope_key(scope, each.at_s) for scope in hold.scopes)
-            args += [hold.id, expires_ms, hold.amount_nusd, hold.lost_nusd, names]
-        return tuple(args)
 
 
 def _is_lost(reply: object) -> bool:
