@@ -9,44 +9,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType, TracebackType
-from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from router.errors import (
     AnswerBroken,
     ProviderDenied,
     ProviderError,
     ProviderFailed,
-    ProviderOverloaded,
-    ProviderRefused,
     ProviderTimedOut,
-    ProviderUnreachable,
 )
 from router.policy.target import Target
 from router.providers.contract import Answer, Call, Chunk
 from router.providers.http1 import (
     AnswerTooLarge,
-    Broken,
-    Dropped,
     Endpoint,
     HttpClient,
     HttpError,
     InvalidEndpoint,
-    NotConnected,
     Response,
 )
+from router.providers.openai_errors import refusal_of, told_in, unanswered
+from router.providers.openai_shapes import Body
 from router.providers.sse import EventCutter, EventTooLarge, payload
 from router.providers.usage import usage_from
 from router.values import Usage
 
 LARGEST_ANSWER_BYTES = 128 * 1024 * 1024
 LARGEST_ERROR_BYTES = 64 * 1024
-LONGEST_RETRY_AFTER_S = 86_400.0
-"""What a longer one is read as, infinity included."""
 
 BASE_URLS = MappingProxyType(
     {
@@ -68,80 +60,7 @@ BASE_URLS = MappingProxyType(
 """Where the providers that speak OpenAI's format are, as their documentation says (2026-11)."""
 
 
-class FunctionText(Struct, frozen=True):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class CustomText(Struct, frozen=True):
-    name: str | None = None
-    input: str | None = None
-
-
-class ToolText(Struct, frozen=True):
-    function: FunctionText | None = None
-    custom: CustomText | None = None
-
-
-class Said(Struct, frozen=True):
-    """A message or a delta: the members that hold generated text."""
-
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: Any = None
-    """The same under the name that OpenRouter, Groq and newer vLLM give it."""
-    tool_calls: list[ToolText] | None = None
-    function_call: FunctionText | None = None
-
-    def text(self) -> str:
-        reasoning = self.reasoning_content or (self.reasoning if isinstance(self.reasoning, str) else None)
-        if self.tool_calls is None and self.function_call is None and not reasoning:
-            return self.content or self.refusal or ""
-        texts = [reasoning, self.content, self.refusal]
-        for tool in self.tool_calls or ():
-            if tool.function:
-                texts += (tool.function.name, tool.function.arguments)
-            if tool.custom:
-                texts += (tool.custom.name, tool.custom.input)
-        if self.function_call:
-            texts += (self.function_call.name, self.function_call.arguments)
-        return "".join(text for text in texts if text)
-
-
-_NOTHING_SAID = Said()
-
-
-class Choice(Struct, frozen=True):
-    message: Said | None = None
-    delta: Said | None = None
-    finish_reason: str | None = None
-
-
-class Body(Struct, frozen=True):
-    """What we read of a chat.completion or a chat.completion.chunk; the rest passes through."""
-
-    id: str | None = None
-    created: int | None = None
-    model: str | None = None
-    choices: list[Choice] = []
-    usage: Raw = Raw()
-    service_tier: str | None = None
-    error: Raw = Raw()
-
-
-class ErrorDetail(Struct, frozen=True):
-    message: str = ""
-    code: str | int | None = None
-    param: str | None = None
-
-
-class ErrorBody(Struct, frozen=True):
-    error: ErrorDetail | str
-
-
 _body = msgspec.json.Decoder(Body)
-_error = msgspec.json.Decoder(ErrorBody)
 
 
 class OpenAIWire:
@@ -196,7 +115,7 @@ class OpenAIWire:
         try:
             response = await self._http.post(endpoint, call.body, connect_s=call.deadlines.connect_s)
         except HttpError as error:
-            raise _unanswered(error, call.target) from error
+            raise unanswered(error, call.target) from error
         is_readable = response.header("content-encoding") in (None, "identity")
         if response.status == 200 and is_readable:
             return response
@@ -306,7 +225,7 @@ class OpenAIStream:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise AnswerBroken("The stream sent an event that is not a chat completion chunk.") from error
         if _is_set(body.error):
-            said = f"The provider ended the stream with an error{_told(data, self._target)}"
+            said = f"The provider ended the stream with an error{told_in(data, self._target)}"
             raise AnswerBroken(said) if self._begun else ProviderFailed(said)
         self._begun = True
         return body
@@ -370,7 +289,7 @@ def _completion(raw: bytes, target: Target) -> Body:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AnswerBroken("The provider's answer is not a chat completion.") from error
     if _is_set(body.error) and not body.choices:
-        raise ProviderFailed(f"The provider answered 200 with an error{_told(raw, target)}")
+        raise ProviderFailed(f"The provider answered 200 with an error{told_in(raw, target)}")
     if not body.choices:
         raise AnswerBroken("The provider's answer holds no choice.")
     return body
@@ -413,68 +332,3 @@ class _deadline:  # noqa: N801  reads as the verb it is
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError as passed:
             raise ProviderTimedOut(f"{self._call.target.name} gave no {self._what} in time.") from passed
-
-
-def _unanswered(error: HttpError, target: Target) -> ProviderError:
-    """Turn what happened instead of an answer into our error."""
-    match error:
-        case NotConnected():
-            return ProviderUnreachable(f"{target.name} can't be reached: {error}.")
-        case Dropped():
-            # As a rule an idle connection, closed at the moment we used it again.
-            return ProviderUnreachable(f"{target.name} closed the connection before it answered.")
-        case Broken():
-            return AnswerBroken(f"{target.name} closed the connection at the start of its answer.")
-    return ProviderFailed(f"{target.name} gave no valid HTTP answer: {error}.")
-
-
-def refusal_of(status: int, retry_after: str | None, raw: bytes, target: Target) -> ProviderError:
-    """Turn an HTTP refusal into our error. A 401 or 403 keeps its message to itself, for it may quote a key."""
-    said = _told(raw, target)
-    if status in (401, 403, 404):
-        what = "there is no such model or URL" if status == 404 else "it does not accept our API key"
-        return ProviderDenied(f"{target.name} answered {status}: {what}.", status=status)
-    if status < 400 or status in (402, 405, 410) or _detail(raw).code == "insufficient_quota":
-        return ProviderDenied(f"{target.name} answered {status}: it does not serve us there.", status=status)
-    if status in (429, 503, 529):
-        return ProviderOverloaded(
-            f"{target.name} answered {status}{said}", status=status, retry_after_s=_seconds(retry_after)
-        )
-    if status in (400, 413, 422):
-        detail = _detail(raw)
-        too_long = status == 413 or detail.code == "context_length_exceeded" or "context length" in detail.message
-        return ProviderRefused(
-            f"{target.name} answered {status}{said}", status=status, param=detail.param, too_long=too_long
-        )
-    return ProviderFailed(f"{target.name} answered {status}{said}", status=status, retry_after_s=_seconds(retry_after))
-
-
-def _detail(raw: bytes) -> ErrorDetail:
-    try:
-        error = _error.decode(raw).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ErrorDetail()
-    return ErrorDetail(message=error) if isinstance(error, str) else error
-
-
-def _told(raw: bytes, target: Target) -> str:
-    """Return ": message" of an error's body without our key, or "." where there is none or it is about a key."""
-    detail = _detail(raw)
-    if str(detail.code) in ("401", "403", "invalid_api_key") or "api key" in detail.message.lower():
-        return "."
-    message = detail.message.replace(target.api_key, "***") if target.api_key else detail.message
-    return f": {message[:500]}" if message else "."
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header: seconds, or a date."""
-    if retry_after is None:
-        return None
-    try:
-        wait_s = float(retry_after)
-    except ValueError:
-        try:
-            wait_s = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(0.0, wait_s), LONGEST_RETRY_AFTER_S)
