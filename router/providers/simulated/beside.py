@@ -7,42 +7,28 @@ from types import TracebackType
 from typing import Self
 
 from router.providers.child import LOOPBACK, ChildProcess
+from router.providers.simulated.address import Address
 from router.providers.simulated.question import Simulation
 
 
-class SimulatedProcess:
+class SimulatedProcess(Address):
     """Simulated providers in a child process: `with SimulatedProcess() as process: process.base_url`.
 
     The URL is good at once: the socket listens before the child is started, and the first callers wait in
     its queue for the second that the child needs. Only pace, port, key and the mean length go along: for an
-    `answerer`, `models` or figures by model use a `SimulatedProvider`.
+    `answerer`, `models` or figures by model use a `SimulatedProvider`. The port is known once it was entered.
     """
 
     def __init__(self, simulation: Simulation | None = None, *, instant: bool = False) -> None:
         self._simulation = simulation or Simulation()
         self._instant = instant
         self._child: ChildProcess | None = None
-        self._port = 0
-
-    @property
-    def root_url(self) -> str:
-        """Where Anthropic's clients start. Of use once the process was entered, as are the other two."""
-        return f"http://{LOOPBACK}:{self._port}"
-
-    @property
-    def base_url(self) -> str:
-        """Where OpenAI's clients start."""
-        return f"{self.root_url}/v1"
-
-    @property
-    def gemini_url(self) -> str:
-        """Where Gemini's clients start."""
-        return f"{self.root_url}/v1beta"
+        self.port = 0
 
     def __enter__(self) -> Self:
         # Were it left open here, callers of a dead child would wait instead of being refused.
         with socket.create_server((LOOPBACK, self._simulation.port), backlog=1_024) as listening:
-            self._port = listening.getsockname()[1]
+            self.port = listening.getsockname()[1]
             fd = listening.fileno()
             self._child = ChildProcess("router.providers.simulated", self._options(fd), pass_fds=(fd,))
         return self

@@ -22,6 +22,7 @@ from aiohttp import web
 from msgspec import structs
 
 from router.providers.child import LOOPBACK
+from router.providers.simulated.address import Address
 from router.providers.simulated.anthropic import Anthropic
 from router.providers.simulated.compose import Composer
 from router.providers.simulated.fault import NO_FAULT, Fault, Faults, parse_fault
@@ -82,7 +83,7 @@ class ReceivedCall:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class SimulatedProvider:
+class SimulatedProvider(Address):
     """Three providers on one port: `async with SimulatedProvider() as provider: provider.base_url`.
 
     `faults` strikes calls by model; `calls` holds what was received, the newest last, and forgets the oldest.
@@ -94,24 +95,9 @@ class SimulatedProvider:
         self._listening = listening or socket.create_server((LOOPBACK, self._simulation.port))
         self._runner: web.AppRunner | None = None
         self._closing = False
-        self.port: int = self._listening.getsockname()[1]
+        self.port = self._listening.getsockname()[1]
         self.faults = Faults()
         self.calls: deque[ReceivedCall] = deque(maxlen=self._simulation.calls_kept)
-
-    @property
-    def root_url(self) -> str:
-        """Where Anthropic's clients start: they add `/v1/messages`."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    @property
-    def base_url(self) -> str:
-        """Where OpenAI's clients start: they add `/chat/completions`."""
-        return f"{self.root_url}/v1"
-
-    @property
-    def gemini_url(self) -> str:
-        """Where Gemini's clients start: they add `/models/NAME:generateContent`."""
-        return f"{self.root_url}/v1beta"
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=LARGEST_BODY_BYTES)
