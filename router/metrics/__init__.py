@@ -11,33 +11,16 @@ from its function by `refresh`.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
 
 from router.metrics import families
+from router.metrics.children import MOST_TASKS, Children
 from router.metrics.collectors import BudgetsCollector, WorkersCollector
-from router.metrics.families import (
-    ANSWER_COST,
-    CACHED,
-    CHECKED,
-    COST,
-    DIFFICULTY,
-    DURATION,
-    ESCALATED,
-    FIRST_TOKEN,
-    LABELLED,
-    REFUSED,
-    REQUESTS,
-    TASK_DURATION,
-    TOKENS,
-    WARNINGS,
-    Family,
-)
+from router.metrics.exemplars import Exemplars
+from router.metrics.families import CHECKED, ESCALATED, LABELLED, REFUSED, WARNINGS
 from router.metrics.room import Names, Room
 from router.metrics.words import (
     CHECKS,
@@ -51,51 +34,10 @@ from router.metrics.words import (
     StoreVerb,
     word,
 )
-from router.policy.decide import PINNED
-from router.policy.policy import Policy, PolicySet, Rule
+from router.policy.policy import PolicySet
 from router.values import NUSD_PER_USD, Certainty, Ending, Level, Outcome
 
 __all__ = ["NONE", "OTHER", "Metrics", "StoreName", "StoreVerb"]
-
-MOST_TASKS = 200
-MOST_MODELS = 60
-MOST_ACCOUNTS = 100
-MOST_SERIES = 10_000
-"""Combinations whose children are remembered; others are looked up each time."""
-NOT_ANSWERED_BYTES = 16_000
-"""For the durations of requests that were not answered; they must not take the room of those that were."""
-NOT_ANSWERED_BY_TASK_BYTES = 25_000
-"""For counts of the same where nothing but the task is told of them."""
-EXPECTED_SHARE = 0.5
-"""The part of its room that a metric gives to series that were not needed yet."""
-
-EXEMPLAR_EVERY_S = 0.01
-"""Two requests within that time leave one exemplar; files that workers share hold none."""
-MOST_EXEMPLARS = 400
-"""Buckets, about, that have one, at 80 bytes each."""
-
-
-@dataclass(slots=True)
-class _Series:
-    """The children that one (task, rule, model, provider, kind, outcome, account) touches, each looked up once."""
-
-    task: str
-    rule: str
-    model: str
-    provider: str
-    kind: str
-    account: tuple[str, ...]
-    requests: Counter
-    duration: Histogram
-    baseline: Counter
-    cost: Counter | None = None
-    input_tokens: Histogram | None = None
-    output_tokens: Histogram | None = None
-    first_token: Histogram | None = None
-    answer_cost: Histogram | None = None
-    task_duration: Histogram | None = None
-    difficulty: Histogram | None = None
-    cached: Counter | None = None
 
 
 def overhead_by_reason(outcome: Outcome) -> dict[Overhead, int]:
@@ -128,33 +70,16 @@ class Metrics:
         self._shared = shared is not None
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._revision: str | None = None
-        self._next_exemplar_s = 0.0
-        self._exemplars: set[tuple[int, int]] = set()
+        self._exemplars = Exemplars() if shared is None else None
         self.budgets: Sequence[Level] = ()
         """Set before a scrape, for a store is read asynchronously and a registry is not."""
         self.registry.register(BudgetsCollector(lambda: self.budgets))
-        self._series: dict[tuple[str | None, ...], _Series] = {}
-        self._account_label = account_label
-        self._task, self._model, self._account = Names(MOST_TASKS), Names(MOST_MODELS), Names(MOST_ACCOUNTS)
+        self._children = Children(registry, account_label=account_label)
+        self._task, self._model = self._children.task, self._children.model
         self._warned = Names(MOST_TASKS)
-        cost, requests = (family.with_label("account") if account_label else family for family in (COST, REQUESTS))
-        self._rooms = {
-            family.name: Room(family)
-            for family in (
-                *(cost, requests, REFUSED, ESCALATED, CHECKED, LABELLED, CACHED, WARNINGS),
-                *(TOKENS, DURATION, FIRST_TOKEN, ANSWER_COST, TASK_DURATION, DIFFICULTY),
-            )
-        }
-        self._not_answered = Room(DURATION, NOT_ANSWERED_BYTES)
-        self._not_answered_by_task = Room(requests, NOT_ANSWERED_BY_TASK_BYTES)
+        self._rooms = {family.name: Room(family) for family in (REFUSED, ESCALATED, CHECKED, LABELLED)}
 
-        self._tokens = TOKENS.histogram(registry)
-        self._duration = DURATION.histogram(registry)
-        self._first_token = FIRST_TOKEN.histogram(registry)
-        self._cost = cost.counter(registry)
-        self._baseline = families.BASELINE.counter(registry)
         self._overhead_cost = families.OVERHEAD_COST.counter(registry)
-        self._requests = requests.counter(registry)
         self._refusals = REFUSED.counter(registry)
         self._escalations = ESCALATED.counter(registry)
         self._breakers = families.BREAKERS.gauge(registry)
@@ -162,10 +87,6 @@ class Metrics:
         self._labelled = LABELLED.counter(registry)
         self._attempt_failures = families.ATTEMPT_FAILURES.counter(registry)
         self._unreported = families.UNREPORTED.counter(registry)
-        self._cached_tokens = CACHED.counter(registry)
-        self._answer_cost = ANSWER_COST.histogram(registry)
-        self._task_duration = TASK_DURATION.histogram(registry)
-        self._difficulty = DIFFICULTY.histogram(registry)
         self._ratio = families.RATIO.histogram(registry)
         self._over_budget = families.OVER_BUDGET.counter(registry)
         self._own = families.OWN.histogram(registry)
@@ -189,64 +110,48 @@ class Metrics:
         if outcome.ending is Ending.SHADOW:
             self._record_shadow(outcome)
             return
-        series = self._series_of(outcome)
+        children = self._children
+        series = children.of(outcome)
         series.requests.inc()
         seen = [(series.duration, outcome.latency_s), (self._own, outcome.own_s)]
         if outcome.difficulty is not None:
-            seen.append((series.difficulty or self._difficulty_of(series), outcome.difficulty))
+            seen.append((series.difficulty or children.difficulty_of(series), outcome.difficulty))
         if outcome.refusal and outcome.ending is Ending.REFUSED:
             self._observe(seen, outcome)
             self.refused(outcome.task, outcome.refusal)
             return
         cost_usd = outcome.charged_nusd / NUSD_PER_USD
         if cost_usd:
-            (series.cost or self._cost_of(series)).inc(cost_usd)
+            (series.cost or children.cost_of(series)).inc(cost_usd)
         if outcome.baseline_nusd:
             series.baseline.inc(outcome.baseline_nusd / NUSD_PER_USD)
         usage = outcome.usage
         if usage:
-            seen.append((series.input_tokens or self._tokens_of(series, "input"), usage.input_tokens))
-            seen.append((series.output_tokens or self._tokens_of(series, "output"), usage.output_tokens))
+            seen.append((series.input_tokens or children.tokens_of(series, "input"), usage.input_tokens))
+            seen.append((series.output_tokens or children.tokens_of(series, "output"), usage.output_tokens))
             if usage.cached_tokens:
-                (series.cached or self._cached_of(series)).inc(usage.cached_tokens)
+                (series.cached or children.cached_of(series)).inc(usage.cached_tokens)
         if outcome.first_token_s is not None:
-            seen.append((series.first_token or self._first_token_of(series), outcome.first_token_s))
+            seen.append((series.first_token or children.first_token_of(series), outcome.first_token_s))
         if outcome.ending in _ANSWERS:
-            seen.append((series.answer_cost or self._answer_cost_of(series), cost_usd))
-            seen.append((series.task_duration or self._task_duration_of(series), outcome.latency_s))
+            seen.append((series.answer_cost or children.answer_cost_of(series), cost_usd))
+            seen.append((series.task_duration or children.task_duration_of(series), outcome.latency_s))
         if outcome.held_nusd:
             seen.append((self._ratio, outcome.charged_nusd / outcome.held_nusd))
         self._observe(seen, outcome)
         self._record_rare(outcome)
 
     def _observe(self, seen: list[tuple[Histogram, float]], outcome: Outcome) -> None:
-        """Put values into their buckets; now and then with the request's id, which takes longer than all the rest."""
-        now_s = time.monotonic()
-        if self._shared or now_s < self._next_exemplar_s:
-            for histogram, value in seen:
-                histogram.observe(value)
+        if self._exemplars is not None:
+            self._exemplars.observe(seen, outcome)
             return
-        self._next_exemplar_s = now_s + EXEMPLAR_EVERY_S
-        exemplar = {"request_id": outcome.id}
-        if outcome.trace:
-            exemplar["trace_id"] = outcome.trace.trace_id
         for histogram, value in seen:
-            histogram.observe(value, exemplar if self._has_exemplar(histogram, value) else None)
-
-    def _has_exemplar(self, histogram: Histogram, value: float) -> bool:
-        """Say whether this bucket bears exemplars; powers of two stand for buckets, which are no wider."""
-        bucket = (id(histogram), math.frexp(value)[1])
-        if bucket in self._exemplars:
-            return True
-        if len(self._exemplars) == MOST_EXEMPLARS:
-            return False
-        self._exemplars.add(bucket)
-        return True
+            histogram.observe(value)
 
     def _record_rare(self, outcome: Outcome) -> None:
         """Count what most requests have none of."""
         if outcome.certainty is not Certainty.REPORTED and outcome.charged_nusd:
-            labels = self._model_of(outcome), outcome.certainty.value
+            labels = self._children.model_of(outcome), outcome.certainty.value
             self._unreported.labels(*labels).inc(outcome.charged_nusd / NUSD_PER_USD)
         for level in outcome.warnings:
             name = self._warned(level.scope.name)
@@ -271,10 +176,7 @@ class Metrics:
     def _record_shadow(self, outcome: Outcome) -> None:
         """Count what a shadow cost, all of which bought no answer; it is nobody's request."""
         cost_usd = outcome.charged_nusd / NUSD_PER_USD
-        task, provider, kind = self._task(outcome.task), outcome.provider or NONE, outcome.kind or NONE
-        rule = OTHER if task == OTHER else outcome.rule
-        labels = (task, rule, self._model_of(outcome), provider, kind, *self._account_of(outcome))
-        self._cost_labelled(labels).inc(cost_usd)
+        self._children.shadow_cost_of(outcome).inc(cost_usd)
         self._overhead_cost.labels(self._task(outcome.task), Overhead.SHADOW.value).inc(cost_usd)
         if outcome.over_budget_nusd:
             self._over_budget.inc(outcome.over_budget_nusd / NUSD_PER_USD)
@@ -330,45 +232,9 @@ class Metrics:
         begins at 1 the first request would be missing. What may never come takes half of the room at the most.
         """
         for task in policies.policies:
-            self._baseline.labels(self._task(task))
             for reason in Overhead:
                 self._overhead_cost.labels(self._task(task), reason.value)
-        rules = [(rule, policy) for policy in policies.policies.values() for rule in policy.rules]
-        usual = [(rule.name, _models_of(rule), policy) for rule, policy in rules]
-        for ending in (Ending.ANSWERED, Ending.FAILED, Ending.CUT, Ending.CANCELLED):
-            self._expect(policies, ending, usual)
-        pinned = [(PINNED, tuple(policies.models), policy) for policy in policies.policies.values()]
-        # Where none of a rule's models fits, every other one of the policy is tried.
-        unusual = [(rule.name, policy.models, policy) for rule, policy in rules]
-        self._expect(policies, Ending.ANSWERED, [*pinned, *unusual])
-
-    def _expect(self, policies: PolicySet, ending: Ending, ways: Iterable[tuple[str, Sequence[str], Policy]]) -> None:
-        """Begin the series of each way's rule and models, the first models of all ways before the second ones."""
-        found = [(place, rule, name, policy.task) for rule, names, policy in ways for place, name in enumerate(names)]
-        for _, rule, name, task in sorted(found, key=lambda way: way[0]):
-            model = policies.models[name]
-            for account in self._accounts(policies, task):
-                labels = self._task(task), rule, self._model(name)
-                if OTHER in labels:
-                    return
-                requests = (*labels, ending.value, *account)
-                if not self._rooms[REQUESTS.name].admits(*requests, share=EXPECTED_SHARE):
-                    return
-                self._requests.labels(*requests)
-                for provider in dict.fromkeys(target.provider for target in model.targets):
-                    cost = (*labels, provider, model.kind, *account)
-                    if self._rooms[COST.name].admits(*cost, share=EXPECTED_SHARE):
-                        self._cost.labels(*cost)
-
-    def _accounts(self, policies: PolicySet, task: str) -> Iterator[tuple[str, ...]]:
-        if not self._account_label:
-            yield ()
-        elif not policies.accounts:
-            yield (NONE,)
-        else:
-            for name, account in policies.accounts.items():
-                if account.tasks is None or task in account.tasks:
-                    yield (self._account(name),)
+        self._children.expect(policies)
 
     # -- gauges that are functions -------------------------------------------------------------------------------------
 
@@ -396,104 +262,6 @@ class Metrics:
             self._watched.append((gauge, read))
         else:
             gauge.set_function(read)
-
-    # -- children ------------------------------------------------------------------------------------------------------
-
-    def _series_of(self, outcome: Outcome) -> _Series:
-        key = (
-            outcome.task, outcome.rule, outcome.routed_model, outcome.provider, outcome.kind, outcome.ending,
-            outcome.account if self._account_label else None,
-        )  # fmt: skip
-        series = self._series.get(key)
-        if series is None:
-            series = self._new_series(outcome)
-            if len(self._series) < MOST_SERIES:
-                self._series[key] = series
-        return series
-
-    def _new_series(self, outcome: Outcome) -> _Series:
-        task, model = self._task(outcome.task), self._model_of(outcome)
-        rule, ending = OTHER if task == OTHER else outcome.rule, outcome.ending.value
-        account = self._account_of(outcome)
-        room = self._rooms[DURATION.name] if outcome.ending is Ending.ANSWERED else self._not_answered
-        return _Series(
-            task,
-            rule,
-            model,
-            outcome.provider or NONE,
-            outcome.kind or NONE,
-            account,
-            requests=self._requests_of(task, rule, model, outcome.ending, account),
-            duration=self._duration.labels(model if room.admits(model, ending) else OTHER, ending),
-            baseline=self._baseline.labels(task),
-        )
-
-    def _requests_of(self, task: str, rule: str, model: str, ending: Ending, account: tuple[str, ...]) -> Counter:
-        labels = (task, rule, model, ending.value, *account)
-        if not self._rooms[REQUESTS.name].admits(*labels):
-            labels = (task, OTHER, OTHER, ending.value, *(OTHER for _ in account))
-            if ending is not Ending.ANSWERED and not self._not_answered_by_task.admits(*labels):
-                labels = (OTHER, *labels[1:])
-        return self._requests.labels(*labels)
-
-    def _cost_of(self, series: _Series) -> Counter:
-        labels = (series.task, series.rule, series.model, series.provider, series.kind, *series.account)
-        series.cost = self._cost_labelled(labels)
-        return series.cost
-
-    def _cost_labelled(self, labels: tuple[str, ...]) -> Counter:
-        if not self._rooms[COST.name].admits(*labels):
-            labels = (labels[0], *(OTHER for _ in labels[1:]))
-        return self._cost.labels(*labels)
-
-    def _tokens_of(self, series: _Series, kind: str) -> Histogram:
-        model, provider = series.model, series.provider
-        # Of a model that has its input told, the output is told too.
-        if not self._rooms[TOKENS.name].admits("output", model, provider):
-            model = provider = OTHER
-        series.input_tokens = self._tokens.labels("input", model, provider)
-        series.output_tokens = self._tokens.labels("output", model, provider)
-        return series.input_tokens if kind == "input" else series.output_tokens
-
-    def _cached_of(self, series: _Series) -> Counter:
-        pair = series.task, series.model
-        if not self._rooms[CACHED.name].admits(*pair):
-            pair = OTHER, series.model
-        series.cached = self._cached_tokens.labels(*pair)
-        return series.cached
-
-    def _first_token_of(self, series: _Series) -> Histogram:
-        series.first_token = self._first_token.labels(self._room_of(FIRST_TOKEN, series.model))
-        return series.first_token
-
-    def _answer_cost_of(self, series: _Series) -> Histogram:
-        series.answer_cost = self._answer_cost.labels(self._room_of(ANSWER_COST, series.task))
-        return series.answer_cost
-
-    def _task_duration_of(self, series: _Series) -> Histogram:
-        series.task_duration = self._task_duration.labels(self._room_of(TASK_DURATION, series.task))
-        return series.task_duration
-
-    def _difficulty_of(self, series: _Series) -> Histogram:
-        series.difficulty = self._difficulty.labels(self._room_of(DIFFICULTY, series.task))
-        return series.difficulty
-
-    def _account_of(self, outcome: Outcome) -> tuple[str, ...]:
-        if not self._account_label:
-            return ()
-        return (self._account(outcome.account) if outcome.account else NONE,)
-
-    def _model_of(self, outcome: Outcome) -> str:
-        return self._model(outcome.routed_model) if outcome.routed_model else NONE
-
-    def _room_of(self, family: Family, name: str) -> str:
-        return name if self._rooms[family.name].admits(name) else OTHER
-
-
-def _models_of(rule: Rule) -> tuple[str, ...]:
-    """Return every model that a rule may lead to, each once, in the order in which they are tried."""
-    escalates_to = rule.verify.escalate_to if rule.verify else None
-    return tuple(dict.fromkeys((*rule.use, escalates_to) if escalates_to else rule.use))
 
 
 _ANSWERS = (Ending.ANSWERED, Ending.CUT)
