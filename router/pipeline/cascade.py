@@ -8,10 +8,11 @@ that can't be made, because the money does not suffice or the model that it asks
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -28,7 +29,7 @@ from router.pipeline.run import Run
 from router.policy.closed_answer import answers_agree
 from router.policy.decide import Route
 from router.policy.said import Said, Unreadable, said_in
-from router.policy.verify import UNKNOWN, Agree, Judge, Verdict, Verify, failing
+from router.policy.verify import UNKNOWN, Agree, Judge, OwnCheck, Verdict, Verify, failing
 from router.providers.contract import Answer, Call, Provider
 from router.values import Attempt
 
@@ -134,9 +135,9 @@ class Cascade(Generic[AnswerT]):
         given = _plain(answer, choices)
         try:
             async with asyncio.timeout(OWN_CHECK_WITHIN_S):
-                passed = await anyio.to_thread.run_sync(own, request, given, abandon_on_cancel=True)
+                passed = await anyio.to_thread.run_sync(_says_yes, own, request, given, abandon_on_cancel=True)
         except Exception as error:  # an operator's code may raise anything; what it can't judge did not pass
-            log.warning("The check %r failed: %s", getattr(own, "__name__", own), type(error).__name__)
+            log.warning("The check %r failed: %s", getattr(own, "__name__", own), str(error) or type(error).__name__)
             return "python"
         return None if passed else "python"
 
@@ -190,6 +191,27 @@ class Cascade(Generic[AnswerT]):
         self._run.first_token(leg, answer.first_byte_s)
         reason = "cut" if isinstance(answer, HeldBack) and answer.cut else "answered"
         return await self._run.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
+
+
+class OwnCheckRaised(Exception):
+    """An operator's check raised this instead of an answer; the message names the kind alone, for it may hold text."""
+
+
+def _says_yes(own: OwnCheck, request: dict[str, Any], answer: dict[str, Any]) -> bool:
+    """Ask an operator's check, in a thread; one that is `async` gets a loop of its own, so that it can't keep ours.
+
+    Raises:
+        OwnCheckRaised: it did not answer. Even `sys.exit()` ends no more than the check.
+    """
+
+    async def awaited(said: Awaitable[object]) -> object:
+        return await said
+
+    try:
+        said = own(request, answer)
+        return bool(asyncio.run(awaited(said)) if inspect.isawaitable(said) else said)
+    except BaseException as error:  # an exit would otherwise travel through the loop and take the request with it
+        raise OwnCheckRaised(type(error).__name__) from None
 
 
 def _plain(answer: Answer | HeldBack, choices: tuple[Said, ...]) -> dict[str, object]:

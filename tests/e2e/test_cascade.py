@@ -43,6 +43,14 @@ def raises(request: dict[str, Any], answer: dict[str, Any]) -> bool:
     raise RuntimeError(request)
 
 
+async def passes_async(request: dict[str, Any], answer: dict[str, Any]) -> bool:
+    return passes_own(request, answer)
+
+
+def exits(request: dict[str, Any], answer: dict[str, Any]) -> bool:
+    raise SystemExit(3)
+
+
 def rule(checks: str, *, budget_usd: float | None = None) -> str:
     budget = f"budget: {{per_request_usd: {budget_usd}}}\n" if budget_usd else ""
     return f"baseline: dear\n{budget}route: [{{use: cheap, verify: {{{checks}, buffer: true, escalate_to: dear}}}}]\n"
@@ -64,6 +72,8 @@ CHECKS = {
     "judge": 'judge: {model: other, question: "Is it polite?", gte: 0.7}',
     "python": 'python: "e2e.test_cascade:passes_own"',
     "raises": 'python: "e2e.test_cascade:raises"',
+    "exits": 'python: "e2e.test_cascade:exits"',
+    "async": 'python: "e2e.test_cascade:passes_async"',
     "all": 'json: true, min_chars: 5, agree: {with: other, by: json}, judge: {model: other, question: "Good?"}',
 }
 
@@ -130,6 +140,7 @@ TEXTS = [
     ("min", "long enough", " too short "[:9]),
     ("refusal", "I'm sorry to hear that your parcel is late.", "I'm sorry, but I can't help with that."),
     ("python", "It is much: it?", "No."),
+    ("async", "It is much: it?", "No."),
 ]
 
 
@@ -148,7 +159,7 @@ def test_an_answer_that_passes_is_given_and_one_that_does_not_is_asked_for_elsew
     script.says[CHEAP] = bad
     answer = ask(proxy, task, stream=stream)
     row = proxy.row_of(answer)
-    check = {"schema": "json_schema", "min": "min_chars", "refusal": "not_refusal"}.get(task, task)
+    check = {"schema": "json_schema", "min": "min_chars", "refusal": "not_refusal", "async": "python"}.get(task, task)
     assert (said(answer.text) if stream else content(answer)) == "a better answer"
     assert answer.headers["x-farthing-verified"] == "escalated"
     assert answer.headers["x-farthing-model"] == row["routed_model"] == "dear"
@@ -344,9 +355,10 @@ def test_a_judge_grades_the_answer(
     assert row["overhead_nusd"] == judged + (row["attempts"][0]["charged_nusd"] if verified == "escalated" else 0)
 
 
-def test_an_own_check_that_raises_has_not_passed(proxy: Proxy, script: Script) -> None:
+@pytest.mark.parametrize("task", ["raises", "exits"])
+def test_an_own_check_that_raises_has_not_passed(proxy: Proxy, script: Script, task: str) -> None:
     script.says = {CHEAP: "fine", DEAR: "better"}
-    answer = ask(proxy, "raises")
+    answer = ask(proxy, task)
     assert (answer.headers["x-farthing-verified"], content(answer)) == ("escalated", "better")
 
 
