@@ -17,18 +17,38 @@ By = Literal["exact", "number", "choice", "json"]
 LOOKED_AT_CHARS = 16_384
 """Of the end of a text, where answers stand; what lies before is not searched for numbers and letters."""
 LONGEST_NUMBER = 40
-_NUMBER = r"(?:(?<![\w.])[-\u2212+])?(?:\d{1,3}(?:,\d{3}){1,12}|\d{1,40})(?:\.\d{1,40})?(?:[eE][-+]?\d{1,2})?"
+_NUMBER = (
+    r"(?:(?<![\w.])[-\u2212+])?(?:(?:\d{1,3}(?:,\d{3}){1,12}|\d{1,40})(?:\.\d{1,40})?|(?<![\w.])\.\d{1,40})"
+    r"(?:[eE][-+]?\d{1,2})?"
+)
 _FRACTION = re.compile(rf"({_NUMBER})\s*/\s*(\d{{1,20}})(?![\d.,]*\d)")
 _LATEX_FRACTION = re.compile(
     r"([-\u2212]?)\\[dt]?frac\s*\{\s*([-\u2212]?\d{1,20})\s*\}\s*\{\s*([-\u2212]?\d{1,20})\s*\}"
 )
+_SHORT_FRACTION = re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)")
+_MIXED = re.compile(
+    r"(?<![\w.,/])(\d{1,4})\s{0,3}(?:\s(\d{1,4})/(\d{1,4})(?![\d./])"
+    r"|\\[dt]?frac\s{0,3}\{\s{0,3}(\d{1,4})\s{0,3}\}\s{0,3}\{\s{0,3}(\d{1,4})\s{0,3}\})"
+)
+_TIMES_TEN = re.compile(
+    r"(?<=\d)\s{0,3}(?:\\times|\\cdot|\u00d7|\*)\s{0,3}10\s{0,3}\^\s{0,3}\{?\s{0,3}([-+\u2212]?\d{1,2})\}?"
+)
+_POWER = re.compile(r"(?<![\w.,^])(\d{1,6})\s{0,3}\^\s{0,3}\{?\s{0,3}(-?\d{1,2})\s{0,3}\}?(?!\d)")
+_GROUPED = re.compile(r"(?<=\d)(?:\\[,!;]|\{,\}|[\u00a0\u2009\u202f])(?=\d{3}(?!\d))")
+_MINUS_MONEY = re.compile(r"(?<!\w)[-\u2212]\s?\\?[$\u20ac\u00a3](?=[\d.])")
 _PLAIN = re.compile(_NUMBER)
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,200})\}")
 _SAID = re.compile(r"(?:\banswer\b(?:\s+is)?\s*[:=]?|\banswer\s*\w{0,12}\s+is\b|####)", re.IGNORECASE)
+_CHOSEN = re.compile(rf"{_SAID.pattern}|\b(?:choice|option)\s*(?:is\b|[:=])", re.IGNORECASE)
 _LETTER_ALONE = re.compile(r"^\W*(?:(?:option|choice)\s+)?([A-Ja-j])\W*$", re.IGNORECASE)
-_LETTER_SAID = re.compile(r"^[\s:=*_(\[{$\\]*(?:(?:option|choice|text)[\s{(*]+)?([A-J])(?![A-Za-z'\u2019])")
-_LETTER_FIRST = re.compile(r"^\s*[*_(\[]*([A-J])[*_]*[).:\]]")
-_LETTER_MARKED = re.compile(r"\(([A-J])\)|\*\*([A-J])[.)]?\*\*|\b([B-HJ])\b(?!['\u2019])")
+_OPENING = r"^[\s:=*_(\[{$\\]*(?:(?:[Oo]ption|[Cc]hoice|text)[\s{(*]+)?"
+_LETTER_SAID = re.compile(
+    rf"{_OPENING}([A-J])(?![A-Za-z'\u2019])(?!(?<=[AI])\s+(?!and\b|as\b|because\b|for\b|is\b|or\b|since\b)[a-z])"
+)
+_SMALL_LETTER_SAID = re.compile(rf"{_OPENING}([a-j])[*_$]*(?:[.,;)\]}}]|\s*$)", re.MULTILINE)
+_LETTER_FIRST = re.compile(r"^\s*[*_(\[]*([A-J])[*_]*[).:\]]|^\s*[*_(\[]*([a-j])[*_]*[).:\]]+(?:[\s*_]|$)")
+_LETTER_MARKED = re.compile(r"\(([A-J])\)|\*\*([A-J])[.)]?\*\*|\b([B-HJ])\b(?!['\u2019])|\b(A)\b(?=\W{0,9}$)")
+_FENCED = re.compile(r"```\w{0,12}\s*(.*?)```", re.DOTALL)
 
 
 def answers_agree(first: str, second: str, by: By) -> bool:
@@ -52,32 +72,54 @@ def closed_answer(text: str, by: By) -> object | None:
 
 def number_in(text: str) -> Fraction | None:
     """Return the number that a text ends in: the last boxed one, else the one said to be the answer, else the last."""
-    text = text[-LOOKED_AT_CHARS:]
-    for place in _places(text):
+    text = _plainly(text[-LOOKED_AT_CHARS:])
+    for place in _places(text, _SAID):
         if (found := _first_number(place)) is not None:
             return found
     return _last_number(text)
 
 
 def choice_in(text: str) -> str | None:
-    """Return the letter from A to J that a text chooses; a small letter counts only where it stands alone."""
+    """Return the letter from A to J that a text chooses; a small letter counts only where no word goes on from it."""
     text = text[-LOOKED_AT_CHARS:]
     if alone := _LETTER_ALONE.match(text):
         return alone[1].upper()
-    for place in _places(text):
-        if said := _LETTER_SAID.match(place):
-            return said[1]
+    for place in _places(text, _CHOSEN):
+        if said := _LETTER_SAID.match(place) or _SMALL_LETTER_SAID.match(place):
+            return said[1].upper()
     if first := _LETTER_FIRST.match(text):
-        return first[1]
+        return (first[1] or first[2]).upper()
     marked = _LETTER_MARKED.findall(text)
     return next(filter(None, marked[-1])) if marked else None
 
 
-def _places(text: str) -> list[str]:
+def _places(text: str, announced: re.Pattern[str]) -> list[str]:
     """Return the texts that an answer is announced to stand in, the surest first."""
     boxed = _BOXED.findall(text)
-    said = [text[found.end() : found.end() + 200] for found in _SAID.finditer(text)]
+    said = [text[found.end() : found.end() + 200] for found in announced.finditer(text)]
     return [*reversed(boxed), *reversed(said)]
+
+
+def _plainly(text: str) -> str:
+    """Write what mathematics and money dress a number in as plain digits: 5 \\times 10^3, 1\\,234, 2 1/2, -$5."""
+    text = _GROUPED.sub(",", text)
+    text = _MINUS_MONEY.sub("-", text)
+    text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
+    text = _MIXED.sub(_improper, text)
+    text = _TIMES_TEN.sub(lambda found: f"e{found[1].replace(chr(0x2212), '-')}", text)
+    return _POWER.sub(_raised, text)
+
+
+def _improper(found: re.Match[str]) -> str:
+    whole, above, below = int(found[1]), int(found[2] or found[4]), int(found[3] or found[5])
+    return f"{whole * below + above}/{below}" if above < below else found[0]
+
+
+def _raised(found: re.Match[str]) -> str:
+    base, power = int(found[1]), int(found[2])
+    if power < 0:
+        return f"1/{base**-power}" if base and len(str(base**-power)) <= 20 else found[0]
+    return str(base**power) if len(str(base**power)) <= LONGEST_NUMBER else found[0]
 
 
 def _first_number(text: str) -> Fraction | None:
@@ -98,6 +140,8 @@ def _last_number(text: str) -> Fraction | None:
     last = max(_PLAIN.finditer(text), key=re.Match.start, default=None)
     if last is None:
         return None
+    if latex := [found for found in _LATEX_FRACTION.finditer(text) if found.end() > last.end()]:
+        return _divided(f"{latex[-1][1]}{latex[-1][2]}".replace("--", ""), latex[-1][3])
     fractions = [found for found in _FRACTION.finditer(text) if found.end() >= last.end()]
     return _divided(fractions[-1][1], fractions[-1][2]) if fractions else _value(last[0])
 
@@ -122,10 +166,9 @@ class _Json(msgspec.Struct, frozen=True):
 
 
 def _json_in(text: str) -> _Json | None:
-    """Return the JSON value of a text, in a code fence or not; the order of an object's members says nothing."""
-    text = text.strip()
-    if text.startswith("```") and text.endswith("```"):
-        text = text[3:-3].removeprefix("json")
+    """Return the JSON value of a text or of its only code fence; the order of an object's members says nothing."""
+    if len(fenced := _FENCED.findall(text)) == 1:
+        text = fenced[0]
     try:
         return _Json(msgspec.json.encode(_numbers_alike(msgspec.json.decode(text)), order="sorted"))
     except (msgspec.DecodeError, RecursionError, ValueError):

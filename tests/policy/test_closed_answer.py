@@ -17,11 +17,21 @@ NUMBERS = [
     ("Answer: \u22123", -3), ("#### 18\n", 18), ("It is 12. In total 15 apples", 15), ("final answer is x = 12", 12),
     ("7.0", 7), ("costs 80%", 80), ("1e3", 1000), ("\\boxed{\\dfrac{-1}{2}}", Fraction(-1, 2)),
     ("the answer is 5, not 6", 5), ("first \\boxed{1}, no: \\boxed{2}", 2), ("1/0", None), ("none at all", None),
-    ("", None),
+    ("", None), ("\\frac{1}{2}", Fraction(1, 2)), ("$\\dfrac{22}{7}$", Fraction(22, 7)),
+    ("\\boxed{\\frac12}", Fraction(1, 2)),
+    (".5", Fraction(1, 2)), ("-.5", Fraction(-1, 2)), ("No. 5.", 5), ("2 1/2", Fraction(5, 2)),
+    ("\\boxed{-2\\frac{1}{2}}", Fraction(-5, 2)), ("10^3", 1000), ("5 \\times 10^{3}", 5000),
+    ("2 \u00d7 10^-2", Fraction(1, 50)),
+    ("2^{10}", 1024), ("x^2 = 9", 9), ("\\boxed{1\\,234}", 1234), ("1{,}234", 1234), ("1\u202f234\u202f567", 1234567),
+    ("It is -$1,234.50", Fraction(-2469, 2)),
 ]  # fmt: skip
 CHOICES = [
     ("B", "B"), ("(b)", "B"), ("The answer is (B).", "B"), ("Answer: B", "B"), ("**B**", "B"), ("B. because of A", "B"),
     ("I think the answer is C", "C"), ("\\boxed{\\text{(B)}}", "B"), ("So option D is right: D", "D"),
+    ("answer is b", "B"), ("The answer is (b).", "B"), ("Answer: **c**", "C"), ("\\boxed{d}", "D"), ("(b) Paris", "B"),
+    ("b. Paris", "B"), ("e.g. Paris", None), ("My choice: (c)", "C"), ("The best choice is A.", "A"),
+    ("It must be A", "A"),
+    ("Answer: I think it is B", "B"), ("The answer is A because", "A"), ("The answer is A plain one", None),
     ("the correct choice is **(F)**", "F"), ("A cat sat", None), ("the answer is a bit hard", None), ("K", None),
 ]  # fmt: skip
 
@@ -46,6 +56,10 @@ def test_the_letter_of_a_text_is_found(text: str, letter: str | None) -> None:
         ('{"a": 1, "b": [1.0]}', '```json\n{"b": [1], "a": 1}\n```', "json", True),
         ("null", "null", "json", True),
         ("{", "{", "json", False),
+        ('Here it is:\n```JSON\n{"a": 1}\n```\nBye.', '{"a": 1}', "json", True),
+        ("```\n1\n```\n```\n2\n```", "1", "json", False),
+        ("\\frac{1}{2}", "2", "number", False),
+        ("10^3", "3", "number", False),
         ("1,000", "1000.00", "number", True),
         ("B", "the answer is (B)", "choice", True),
     ],
@@ -60,7 +74,9 @@ def test_any_text_has_an_answer_or_none(text: str) -> None:
         closed_answer(text, by)  # type: ignore[arg-type]  the four there are
 
 
-@pytest.mark.parametrize("unit", ["\\boxed{", "{", "1,111", "answer ", "(", "*", "1/", "-", "9", "\\frac{1}"])
+@pytest.mark.parametrize(
+    "unit", ["\\boxed{", "{", "1,111", "answer ", "(", "*", "1/", "-", "9", "\\frac{1}", "2 1/", "2^", "9 ", "```"]
+)
 def test_a_hostile_text_is_searched_in_bounded_time(unit: str) -> None:
     started = time.perf_counter()
     for by in ("number", "choice", "json"):
