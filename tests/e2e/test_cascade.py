@@ -338,7 +338,15 @@ def test_a_first_answer_that_fails_ends_the_second_and_all_is_settled(
 
 @pytest.mark.parametrize(
     ("grade", "verified"),
-    [("0.9", "passed"), ("0.7", "passed"), ("0.69", "escalated"), ("No.", "escalated"), ("I like it", "unchecked")],
+    [
+        ("0.9", "passed"),
+        ("0.7", "passed"),
+        ("0.69", "escalated"),
+        ("No.", "escalated"),
+        ("I like it", "unchecked"),
+        ("0.2 out of 1", "escalated"),
+        ("1/10", "escalated"),
+    ],
 )
 def test_a_judge_grades_the_answer(
     proxy: Proxy, provider: SimulatedProvider, script: Script, grade: str, verified: str
