@@ -163,13 +163,38 @@ _CHECKS: tuple[tuple[str, Callable[[Verify], object], Callable[[Verify, Said, Ch
 NAMES = (*(name for name, _, _ in _CHECKS), "python", "agree", "judge")
 """Every check, in the order in which they are made."""
 
-_CAN_NOT = r"(?:can(?:'t|not| not)|could(?:n't| not)|won't|will not|am (?:not able|unable)|'m (?:not able|unable)|"
-_CAN_NOT += r"must decline|have to decline)"
+_OPENINGS = (
+    r"(?:I'm|I am|we're|we are) (?:(?:very|really|so|truly|terribly) )?(?:sorry|afraid)(?: that)?"
+    r"|sorry(?: about that)?|I apologi[sz]e(?: for [\w ]{1,40})?|(?:my )?apologies|unfortunately|regrettably"
+    r"|I regret(?: to (?:say|inform you))?(?: that)?|no|thank you for (?:asking|your (?:question|request|message))"
+    r"|as an? (?:AI|artificial|language|large language)[\w ]{0,40}"
+    r"|I(?:'m| am) (?:just |only )?an? (?:AI|language model)[\w ]{0,30}"
+    r"|I(?:'m| am) (?:designed|programmed|trained|built) to [\w ,]{1,80}|this (?:request|question) [\w ]{1,60}"
+    r"|but|however|so|and|therefore"
+)
+_CAN_NOT = (
+    r"(?:can(?:'t|not| not)|could(?:n't| not)|won't|will not|(?:'m|'re| am| are) (?:not able|unable) to)"
+    r"(?: be able to)?(?:,? in good conscience,?)?(?: and will not| or will not)?"
+    r"(?: directly| legally| ethically| really| actually| currently| knowingly)?"
+)
+_REFUSED = (
+    r"help(?! (?:but|[a-z]+ing)\b)|assist|provide|comply|do (?:that|this|so|it)\b|fulfil"
+    r"|answer(?! with (?:full )?\w*certain)|share|create|generate|discuss|support|engage|continue|give|offer|produce"
+    r"|complete|process|accommodate|satisfy|respond|condone|facilitate|participate|tell you|write (?:that|this|such|about|it|a|an|any|content|code)\b"
+)
+_DECLINES = (
+    r"(?:must|have to|need to|will have to|'ll have to|(?:'m| am) going to have to) (?:\w{1,14}ly )?"
+    rf"(?:decline|refuse)\b|(?:\w{{1,14}}ly )?(?:refuse|decline) to (?:{_REFUSED})|'d rather not\b|would rather not\b"
+    r"|(?:(?:'m| am) not|do(?:n't| not) feel) comfortable (?:with )?[a-z]+ing\b"
+    r"|do(?:n't| not) have the ability to (?:help|assist|do|provide|answer)\b"
+)
 _REFUSAL = re.compile(
-    r"^[\s\"*]*(?:(?:I'm|I am|we're|we are)\s+(?:very |really |so )?sorry|sorry|I apologi[sz]e|unfortunately|"
-    r"my apologies|as an? (?:AI|artificial|language|large language)[\w ]{0,40})?[,.;:!]?\s*(?:but|however)?[,]?\s*"
-    rf"(?:I|we)\s?{_CAN_NOT}\s*(?:to\s+)?(?:help|assist|provide|comply|do (?:that|this|so)|fulfil|answer|share|create|"
-    r"generate|discuss|support|engage|continue|give|offer|write|produce|complete|process|accommodate|satisfy|respond)",
+    rf"[\s\"*]{{0,9}}(?:(?:{_OPENINGS})[\s,.;:!\u2013\u2014-]{{1,4}}){{0,5}}"
+    rf"(?:I ?{_CAN_NOT} ?(?:{_REFUSED})|I ?(?:{_DECLINES})"
+    rf"|we ?{_CAN_NOT} (?:help(?! (?:but|[a-z]+ing)\b)|assist|comply|fulfil|provide|process|accommodate|support)"
+    r"|(?:that|this|it)(?:'s| is) (?:not|n't) something I (?:can|am able|'m able)\b"
+    r"|(?:that|this|it) isn't something I (?:can|am able|'m able)\b"
+    r"|(?:it|this|that)(?:'s| is| goes) against my (?:guidelines|programming|principles|polic))",
     re.IGNORECASE,
 )
 """English only: what the large providers' models begin a refusal with."""

@@ -19,9 +19,23 @@ REFUSALS = [
     "I'm sorry, but I can't help with that.", "I\u2019m sorry, I can\u2019t assist with that request.",
     "I cannot provide that.",
     "Sorry, I am unable to answer.", "As an AI language model, I cannot help you.", "Unfortunately, I won't do that.",
+    "I'm afraid I can't do that.", "I must respectfully decline.", "I refuse to answer.",
+    "Apologies, but I can't share that.",
+    "Sorry, but that isn't something I can help with.", "I'm not comfortable writing this.", "I won't be able to help.",
+    "I\u2019m sorry \u2014 I can\u2019t help with that.", "I'm sorry, but as an AI, I can't help.",
+    "No, I can't help with that.",
+    "I cannot in good conscience help with that.", "I cannot and will not help with this.",
+    "It is against my guidelines.",
+    "This request violates our policy, so I cannot help.", "Thank you for asking, but I can't assist.",
+    "I can't tell you how.",
 ]  # fmt: skip
 NO_REFUSALS = [
     "I'm sorry to hear that.", "I can't believe it!", "You cannot park here.", "Sorry, the shop is closed.", "Yes.",
+    "I can't help but notice that it is 5.", "I cannot help falling in love is a song.",
+    "I refuse to believe it, he said.",
+    "We cannot write this as a fraction.", "I can't answer with certainty, but it is probably 5.",
+    "Apologies for the delay: 5.",
+    "Sorry for the confusion: the answer is 5.", "I'm afraid the train is late.", "No, it is 5.",
     "I can help with that.", 'He said: "I cannot help."',
 ]  # fmt: skip
 
