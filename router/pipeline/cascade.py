@@ -26,7 +26,7 @@ from router.pipeline.leg import Leg
 from router.pipeline.logprobs import with_logprobs, without_logprobs
 from router.pipeline.parts import Parts
 from router.pipeline.run import Run
-from router.policy.closed_answer import answers_agree
+from router.policy.closed_answer import By, answers_agree
 from router.policy.decide import Route
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import UNKNOWN, Agree, Judge, OwnCheck, Verdict, Verify, failing
@@ -150,8 +150,8 @@ class Cascade(Generic[AnswerT]):
             said = said_in(second.body)
         except Unreadable:
             return UNKNOWN
-        text = (said[0].text or "") if said else ""
-        return None if all(answers_agree(choice.text or "", text, agree.by) for choice in choices) else "agree"
+        other = said[0] if said else Said()
+        return None if all(_say_the_same(choice, other, agree.by) for choice in choices) else "agree"
 
     async def _second(self, agree: Agree) -> Answer | None:
         """Ask for the second answer: the same request, whole and once, whatever the caller wants of the first."""
@@ -191,6 +191,16 @@ class Cascade(Generic[AnswerT]):
         self._run.first_token(leg, answer.first_byte_s)
         reason = "cut" if isinstance(answer, HeldBack) and answer.cut else "answered"
         return await self._run.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
+
+
+def _say_the_same(first: Said, second: Said, by: By) -> bool:
+    """Compare two answers; where one of them calls tools, by the calls, for there is no text to find an answer in."""
+    if not (first.calls or second.calls):
+        return answers_agree(first.text or "", second.text or "", by)
+    return len(first.calls) == len(second.calls) and all(
+        one.name == other.name and answers_agree(one.arguments or "{}", other.arguments or "{}", "json")
+        for one, other in zip(first.calls, second.calls, strict=True)
+    )
 
 
 class OwnCheckRaised(Exception):

@@ -180,7 +180,8 @@ _CAN_NOT = (
 _REFUSED = (
     r"help(?! (?:but|[a-z]+ing)\b)|assist|provide|comply|do (?:that|this|so|it)\b|fulfil"
     r"|answer(?! with (?:full )?\w*certain)|share|create|generate|discuss|support|engage|continue|give|offer|produce"
-    r"|complete|process|accommodate|satisfy|respond|condone|facilitate|participate|tell you|write (?:that|this|such|about|it|a|an|any|content|code)\b"
+    r"|complete|process|accommodate|satisfy|respond|condone|facilitate|participate|tell you"
+    r"|write (?:that|this|such|about|it|a|an|any|content|code)\b"
 )
 _DECLINES = (
     r"(?:must|have to|need to|will have to|'ll have to|(?:'m| am) going to have to) (?:\w{1,14}ly )?"

@@ -293,6 +293,23 @@ def test_two_answers_that_differ_are_asked_for_elsewhere_and_all_three_are_charg
         assert now - spent[reason] == by_reason[attempt]
 
 
+@pytest.mark.parametrize(
+    ("second", "verified"),
+    [
+        ((ToolUse("track", '{ "id": 7.0 }'),), "passed"),
+        ((ToolUse("track", '{"id": 8}'),), "escalated"),
+        ((ToolUse("trace", '{"id": 7}'),), "escalated"),
+        ((ToolUse("track", '{"id": 7}'), ToolUse("track", '{"id": 7}')), "escalated"),
+        ("7", "escalated"),
+    ],
+)
+def test_two_answers_that_call_tools_agree_where_the_calls_are_the_same(
+    proxy: Proxy, script: Script, second: object, verified: str
+) -> None:
+    script.says = {CHEAP: (ToolUse("track", '{"id": 7}'),), OTHER: second, DEAR: "7"}
+    assert ask(proxy, "agree", tools=[TOOL]).headers["x-farthing-verified"] == verified
+
+
 def test_the_cheap_checks_spare_the_second_answer(proxy: Proxy, provider: SimulatedProvider, script: Script) -> None:
     script.says = {CHEAP: "no json", OTHER: "{}", DEAR: "{}"}
     row = proxy.row_of(ask(proxy, "agree-json"))
