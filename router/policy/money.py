@@ -69,6 +69,8 @@ class ByShare(Struct, frozen=True):
 
     @property
     def is_hard(self) -> bool:
+        if self.share in (0, 1):
+            return self.share == 1  # whatever the rank, which may itself be 1, or unknown
         return self.rank is not None and self.rank >= self.threshold
 
     def order(self, name: str) -> float:
@@ -78,6 +80,8 @@ class ByShare(Struct, frozen=True):
         return {"by": "share", "rank": self.rank, "threshold": self.threshold, "premium": self.premium}
 
     def __str__(self) -> str:
+        if self.share in (0, 1):
+            return f"`premium_share: {self.share:g}` sends {'all' if self.share else 'none'} to '{self.premium}'"
         if self.rank is None:
             return f"how hard it is beside the others is not known, so it is not for '{self.premium}'"
         among = f"harder than {self.rank:.1%} of what reaches the rule"

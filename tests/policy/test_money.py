@@ -146,6 +146,13 @@ async def planned(text: str, at_s: float, body: tuple[PolicySet, Policy], around
     return await plan_for(arrival, body[0], counter, budgets, gauge, pacing=pacing)
 
 
+@pytest.mark.parametrize("rank", [0.0, 0.5, 1.0, None])
+@pytest.mark.parametrize(("share", "model"), [("0", "cheap"), ("1", "premium")])
+def test_a_share_of_none_or_all_is_exact_whatever_the_rank(share: str, model: str, rank: float | None) -> None:
+    ranks = {} if rank is None else {"some": rank}
+    assert first(SHARE.replace("0.2", share), Facts(100, ranks=ranks)) == model
+
+
 @pytest.mark.parametrize("share", [0.03, 0.2, 0.37, 0.5])
 @pytest.mark.parametrize("unsure", ["", "unsure: premium\n"])
 @pytest.mark.anyio

@@ -120,12 +120,6 @@ Explored = Annotated[
     Decimal, Field(ge=0, le=Decimal("0.2")), BeforeValidator(_number), _json_number(minimum=0, maximum=0.2)
 ]
 Logprob = Annotated[Decimal, Field(le=0), BeforeValidator(_number), _json_number(maximum=0)]
-OpenShare = Annotated[
-    Decimal,
-    Field(gt=0, lt=1),
-    BeforeValidator(_number),
-    _json_number(exclusiveMinimum=0, exclusiveMaximum=1),
-]
 Ability = Annotated[StrictStr, AfterValidator(_known_ability), WithJsonSchema({"enum": list(HAS)})]
 Abilities = Annotated[
     list[Ability],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictInt, StrictStr
 
 from router.policy.schema.checks import VerifyShape
-from router.policy.schema.kinds import HEADER, Count, Name, OpenShare, Reference, References, Shape, Text, When
+from router.policy.schema.kinds import HEADER, Count, Name, Reference, References, Shape, Share, Text, When
 from router.policy.schema.money import TaskBudgetShape
 from router.policy.schema.rollout import ExperimentShape, LearnShape, Stick
 from router.policy.schema.tests import TestShape
@@ -37,7 +37,7 @@ class RuleShape(Shape):
         description="`order` tries them as they stand, `cheapest` by estimated cost, `value` by the expected gain for "
         "a dollar, so that the task's `per_day_usd` lasts for the day and is used by its end.",
     )
-    premium_share: OpenShare | None = Field(
+    premium_share: Share | None = Field(
         None,
         description="The share of this rule's requests, the hardest of them, that go to its dearest model; the others "
         "go to the others.",
