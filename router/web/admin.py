@@ -123,9 +123,10 @@ def admin_app(
         return {"experiments": rollouts.described()}
 
     @app.api_route("/admin/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
-    async def nothing_here(path: str) -> None:
+    async def nothing_here(request: Request, path: str) -> None:
         raise NoSuchEndpoint(
-            f"There is no /admin/{path[:100]}; there is: explain, spend, requests, budgets, policies, experiments."
+            f"There is no {request.method} /admin/{path[:100]}; there is POST /admin/explain, and GET of: spend, "
+            "requests, budgets, policies, experiments."
         )
 
     return app

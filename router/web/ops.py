@@ -17,8 +17,8 @@ from router.lifecycle.shadow import shadow_scope
 from router.metrics import Metrics
 from router.metrics.text import Encoder, encoder_for
 from router.policy.claim import AUTO, TASK_PREFIX
-from router.policy.policy import PolicySet
-from router.values import Level, Scope
+from router.policy.policy import Budget, PolicySet
+from router.values import Kind, Level, Scope
 from router.web.asgi import JSON, Receive, Send, respond
 from router.web.asgi import Scope as HttpScope
 from router.web.auth import account_of
@@ -105,12 +105,16 @@ class Ops:
 
 def windowed_scopes(policies: PolicySet) -> list[Scope]:
     """Return every windowed budget there is: everything's, each task's, each shadow's, each account's."""
-    scopes = [Scope("global", "all", window, limit) for window, limit in policies.budget.windows()]
+    scopes = _windows("global", "all", policies.budget)
     for task, policy in policies.policies.items():
-        scopes += [Scope("task", task, window, limit) for window, limit in policy.budget.windows()]
+        scopes += _windows("task", task, policy.budget)
         scopes += [shadow_scope(each, each.shadow) for each in policy.experiments if each.shadow]
         if policy.learn and policy.learn.shadow:
             scopes.append(learning_scope(policy, policy.learn.shadow))
     for name, account in policies.accounts.items():
-        scopes += [Scope("account", name, window, limit) for window, limit in account.budget.windows()]
+        scopes += _windows("account", name, account.budget)
     return scopes
+
+
+def _windows(kind: Kind, name: str, budget: Budget) -> list[Scope]:
+    return [Scope(kind, name, window, limit, budget.on_exceeded) for window, limit in budget.windows()]

@@ -37,7 +37,7 @@ route:
     "summarise": """
 task: summarise
 baseline: premium
-budget: {per_request_usd: 0.01, per_hour_usd: 2}
+budget: {per_request_usd: 0.01, per_hour_usd: 2, on_exceeded: reject}
 route:
   - name: short
     use: cheap

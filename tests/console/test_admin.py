@@ -104,6 +104,17 @@ def test_spend_is_told_by_minute_and_by_hour(proxy: Proxy) -> None:
         assert sum(row["cost_usd"] for row in report["rows"]) == pytest.approx(report["total_usd"])
 
 
+def test_budgets_are_told_with_what_happens_where_they_end(proxy: Proxy) -> None:
+    found = proxy.http.get("/admin/budgets", headers=ADMIN).json()["budgets"]
+    assert {level["name"]: level["on_exceeded"] for level in found} == {"default": "downgrade", "summarise": "reject"}
+
+
+def test_an_address_of_another_method_is_told_by_it(proxy: Proxy) -> None:
+    answer = proxy.http.get("/admin/explain", headers=ADMIN)
+    assert answer.status_code == 404
+    assert "no GET /admin/explain; there is POST /admin/explain" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/admin/requests", "/admin/budgets"])
 def test_they_are_behind_the_admin_key(proxy: Proxy, path: str) -> None:
     assert proxy.http.get(path).status_code == 401
