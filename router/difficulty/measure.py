@@ -64,16 +64,21 @@ class Curve:
             spent += weight
         return area / (gained * spent) if gained > 0 and spent > 0 else None
 
-    def usd_at_quality(self, percent: float) -> float | None:
-        """Return the fewest dollars along the order that keep so many percent of the premium model's quality."""
-        quality = sum(prompt.cheap for prompt in self._prompts)
-        usd = sum(prompt.cheap_usd for prompt in self._prompts)
-        aim = sum(prompt.premium for prompt in self._prompts) * percent / 100 - NEARLY
+    def usd_at_quality(self, percent: float, counts: Sequence[int] | None = None) -> float | None:
+        """Return the fewest dollars along the order that keep so many percent of the premium model's quality.
+
+        `counts` is as for `apgr`.
+        """
+        times = [1] * len(self._prompts) if counts is None else counts
+        counted = [(prompt, often) for prompt, often in zip(self._prompts, times, strict=True) if often]
+        quality = sum(often * prompt.cheap for prompt, often in counted)
+        usd = sum(often * prompt.cheap_usd for prompt, often in counted)
+        aim = sum(often * prompt.premium for prompt, often in counted) * percent / 100 - NEARLY
         found = [usd] if quality >= aim else []
         for group in self._groups:
             for at in group:
-                quality += self._prompts[at].gain
-                usd += self._prompts[at].extra_usd
+                quality += times[at] * self._prompts[at].gain
+                usd += times[at] * self._prompts[at].extra_usd
                 if quality >= aim:
                     found.append(usd)
         return min(found, default=None)

@@ -86,9 +86,12 @@ def read_prompts(file: Path) -> list[Look]:
     """Read JSON lines that have a `prompt`, a `text` or `messages`, as looks.
 
     Raises:
-        UnusableFile: the file can't be read, or a line holds no prompt.
+        UnusableFile: the file can't be read, a line holds no prompt, or there is no line.
     """
-    return [look_of(chat) for _, chat in _chats(file)]
+    looks = [look_of(chat) for _, chat in _chats(file)]
+    if not looks:
+        raise UnusableFile(f"{file} holds no prompts; it should have one JSON object a line.")
+    return looks
 
 
 def train(

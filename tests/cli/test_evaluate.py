@@ -66,6 +66,9 @@ def test_it_gives_what_the_contract_states(farthing: Run, labelled: Path, folder
     assert found["random_same_spend"]["cost_usd"] == pytest.approx(found["policy"]["cost_usd"])
     low, high = found["interval_95"]["apgr_usd"]
     assert low < found["apgr_usd"] < high
+    for level, usd in found["usd_at_quality"].items():
+        low, high = found["interval_95"]["usd_at_quality"][level]
+        assert low < usd < high
 
 
 def test_labels_make_the_order_better(farthing: Run, labelled: Path, folder: Path) -> None:
@@ -209,6 +212,31 @@ def test_one_model_alone_is_nothing_to_compare(farthing: Run, folder: Path, tmp_
     assert "Two models at least" in ran.err
 
 
+def test_the_line_that_lacks_a_model_is_named(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    rows = lines(3)
+    del rows[1]["outcomes"]["premium"]
+    file = write(tmp_path / "set.jsonl", rows)
+    ran = farthing("evaluate", file, "--policies", folder, "--task", "support")
+    assert ran.status == 1
+    assert "line 2 has none of 'premium', which 2 of 3 have" in ran.err
+
+
+def test_two_lines_of_one_id_are_told_and_judged(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    rows = [{**row, "id": "same"} for row in lines(2)]
+    ran = farthing("evaluate", write(tmp_path / "set.jsonl", rows), "--policies", folder, "--task", "support", "--json")
+    assert (ran.status, ran.json["n"]) == (0, 2)
+    assert "lines 1 and 2 have the same id 'same'" in ran.err
+
+
+def test_a_model_of_unknown_price_is_not_taken_for_free(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    free = "  here: {target: openai/here, price: free, base_url: http://127.0.0.1:9/v1}\n"
+    (folder / "models.yaml").write_text(MODELS + free)
+    (folder / "support.yaml").write_text(TASK.replace("use: cheap", "use: [here, cheap]"))
+    rows = [{"prompt": "a", "outcomes": {"x": {"quality": 0}, "y": {"quality": 1}}}]
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder)
+    assert 0 < found["always_cheap"]["cost_usd"] < found["always_premium"]["cost_usd"]
+
+
 def test_learning_from_everything_leaves_nothing_to_judge(farthing: Run, folder: Path, labelled: Path) -> None:
     ran = farthing("evaluate", labelled, "--policies", folder, "--task", "support", "--learn", 600)
     assert ran.status == 1
@@ -233,6 +261,13 @@ def test_a_picture_can_be_a_png(farthing: Run, folder: Path, labelled: Path, tmp
     file = tmp_path / "plot.png"
     assert farthing("evaluate", labelled, "--policies", folder, "--task", "support", "--plot", file).status == 0
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_reference_without_prompts_is_told(farthing: Run, labelled: Path, tmp_path: Path) -> None:
+    empty = write(tmp_path / "empty.jsonl", [])
+    ran = farthing("difficulty", "train", labelled, "--reference", empty, "--out", tmp_path / "weights.json")
+    assert ran.status == 1
+    assert f"{empty} holds no prompts" in ran.err
 
 
 def test_train_then_show(farthing: Run, labelled: Path, tmp_path: Path) -> None:

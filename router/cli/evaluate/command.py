@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
-from router.cli.table import Column, console, dollars, print_json, print_table
+from router.cli.table import Column, console, dollars, plural, print_json, print_table
 
 if TYPE_CHECKING:
+    from router.difficulty.labelled import Labelled
     from router.policy.policy import Policy, PolicySet
 
 _ROWS = {
@@ -65,6 +67,8 @@ def evaluate(
         evaluated = evaluate_set(rows, loaded, policy, learn, lambda doing: status.update(f"{doing}…"))
         status.update("Measuring…")
         found = report(evaluated, task)
+    if (again := _told_twice(rows)) is not None:
+        print(f"farthing: {file}: {again}.", file=sys.stderr)
     if scores is not None:
         _write_scores(scores, evaluated.scores)
     if plot is not None:
@@ -82,6 +86,15 @@ def _policy(policies: PolicySet, task: str) -> Policy:
     return policies.policies[task]
 
 
+def _told_twice(rows: list[Labelled]) -> str | None:
+    """Say which id is the first that two lines have; None where each has its own."""
+    lines: dict[str, int] = {}
+    for row in rows:
+        if lines.setdefault(row.id, row.line) != row.line:
+            return f"lines {lines[row.id]} and {row.line} have the same id '{row.id[:80]}'"
+    return None
+
+
 def _write_scores(file: Path, scores: list[tuple[str, float]]) -> None:
     import csv
 
@@ -95,7 +108,7 @@ def _write_scores(file: Path, scores: list[tuple[str, float]]) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    premium = found["always_premium"]["cost_usd"]
+    premium, intervals = found["always_premium"]["cost_usd"], found["interval_95"]
     print_table(
         (
             Column("way"),
@@ -116,13 +129,22 @@ def _print(found: dict[str, Any]) -> None:
         ],
     )
     print_table(
-        (Column("of premium quality"), Column("by score", number=True), Column("random mix", number=True)),
+        (
+            Column("of premium quality"),
+            Column("by score", number=True),
+            Column("95 %", number=True),
+            Column("random mix", number=True),
+        ),
         [
-            (f"{level}%", _dollars(usd), _dollars(found["random_usd_at_quality"][level]))
+            (
+                f"{level}%",
+                _dollars(usd),
+                _dollars_between(intervals["usd_at_quality"][level]),
+                _dollars(found["random_usd_at_quality"][level]),
+            )
             for level, usd in found["usd_at_quality"].items()
         ],
     )
-    intervals = found["interval_95"]
     print_table(
         (
             Column("area (random: 0.5)"),
@@ -145,8 +167,8 @@ def _print(found: dict[str, Any]) -> None:
     learned = f", after {found['learned']:,} labels" if found["learned"] else ""
     quality, cost = intervals["quality"], intervals["cost_usd"]
     console().print(
-        f"{found['n']:,} prompts{learned}: {found['cheap']} or {found['premium']}. The policy's quality is within "
-        f"{_between(quality)} and its cost within {dollars(cost[0])} to {dollars(cost[1])} (95 %).",
+        f"{plural(found['n'], 'prompt')}{learned}: {found['cheap']} or {found['premium']}. The policy's quality is "
+        f"within {_between(quality)} and its cost within {dollars(cost[0])} to {dollars(cost[1])} (95 %).",
         soft_wrap=True,
     )
     if checks := found["checks"]:
@@ -164,6 +186,10 @@ def _number(value: float | None) -> str:
 
 def _dollars(usd: float | None) -> str:
     return "not reached" if usd is None else dollars(usd)
+
+
+def _dollars_between(pair: tuple[float, float] | None) -> str:
+    return "-" if pair is None else f"{dollars(pair[0])} to {dollars(pair[1])}"
 
 
 def _between(pair: tuple[float, float] | None) -> str:

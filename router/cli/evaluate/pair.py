@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,12 +67,15 @@ class Costs:
         """Return the model of models.yaml whose prices each labelled model has where the set does not say its cost.
 
         One that is not in models.yaml has the policy's dearest prices where it is the best in the set, else its
-        cheapest.
+        cheapest that are not free, for nothing says that it costs nothing.
         """
+        expected = self._policy.expected_output_tokens
+        paid = [model for model in self._by_price if self._priced(model, 1_000, expected)] or self._by_price
         quality = {name: sum(row.outcomes[name].quality for row in rows) for name in self.named}
         best = max(self.named, key=lambda name: quality[name])
         return {
-            name: self._policies.models.get(name) or self._by_price[-1 if name == best else 0] for name in self.named
+            name: self._policies.models.get(name) or (self._by_price[-1] if name == best else paid[0])
+            for name in self.named
         }
 
     @staticmethod
@@ -85,13 +89,7 @@ def models_of(policy: Policy) -> tuple[str, ...]:
 
 
 def pair_of(costs: Costs, policy: Policy) -> Pair:
-    """Return the two models to compare: the policy's own where they are labelled, else the cheapest and the dearest.
-
-    Raises:
-        UnusableFile: fewer than two models are labelled on every line.
-    """
-    if len(costs.by_cost) < 2:
-        raise UnusableFile("Two models at least must have an outcome on every line; there is nothing to choose from.")
+    """Return the two models to compare: the policy's own where they are labelled, else the cheapest and the dearest."""
     own = [name for name in costs.by_cost if name in models_of(policy)]
     order = own if len(own) >= 2 else costs.by_cost
     premium = policy.baseline if policy.baseline in order else order[-1]
@@ -100,6 +98,17 @@ def pair_of(costs: Costs, policy: Policy) -> Pair:
 
 def _in_every(rows: list[Labelled]) -> list[str]:
     named = set(rows[0].outcomes).intersection(*(row.outcomes for row in rows))
-    if not named:
-        raise UnusableFile("No model has an outcome on every line; two at least are needed to compare.")
+    if len(named) < 2:
+        raise UnusableFile(_lacking(rows))
     return sorted(named)
+
+
+def _lacking(rows: list[Labelled]) -> str:
+    """Say which line lacks which model, of the two that most lines have."""
+    wrong = "Two models at least must have an outcome on every line"
+    having = Counts(name for row in rows for name in row.outcomes)
+    wanted = [name for name, _ in having.most_common(2)]
+    if len(wanted) < 2:
+        return f"{wrong}; there is '{wanted[0][:80]}' alone."
+    row, name = next((row, name) for row in rows for name in wanted if name not in row.outcomes)
+    return f"{wrong}; line {row.line} has none of '{name[:80]}', which {having[name]:,} of {len(rows):,} have."

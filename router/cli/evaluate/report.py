@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from router.cli.evaluate.run import Choice, Evaluated
-from router.difficulty.measure import Curve, Interval, Prompt, interval, resamples
+from router.difficulty.measure import Curve, Prompt, interval, resamples
 
 LEVELS = (95, 98, 100)
 LEAST_USD = 1e-12
@@ -126,15 +126,22 @@ def _areas(curve: Curve) -> dict[str, float | None]:
     return {"apgr_calls": curve.apgr(by_usd=False), "apgr_usd": curve.apgr(by_usd=True)}
 
 
-def _intervals(prompts: Sequence[Prompt], choices: Sequence[Choice], curve: Curve) -> dict[str, Interval | None]:
+def _intervals(prompts: Sequence[Prompt], choices: Sequence[Choice], curve: Curve) -> dict[str, Any]:
     """Return 95 % intervals: what another set of such prompts would have shown."""
     found: dict[str, list[float | None]] = defaultdict(list)
+    at_quality: dict[str, list[float | None]] = defaultdict(list)
     count = len(prompts)
     for counts in resamples(count):
         found["apgr_calls"].append(curve.apgr(by_usd=False, counts=counts))
         found["apgr_usd"].append(curve.apgr(by_usd=True, counts=counts))
+        for level in LEVELS:
+            at_quality[str(level)].append(curve.usd_at_quality(level, counts))
         drawn = [(times, choice) for times, choice in zip(counts, choices, strict=True) if times]
         found["quality"].append(sum(times * choice.quality for times, choice in drawn) / count)
         found["cost_usd"].append(sum(times * choice.cost_usd for times, choice in drawn))
         found["premium_share"].append(sum(times * choice.premium for times, choice in drawn) / count)
+    return _between(found) | {"usd_at_quality": _between(at_quality)}
+
+
+def _between(found: Mapping[str, list[float | None]]) -> dict[str, Any]:
     return {name: interval(values) for name, values in found.items()}
