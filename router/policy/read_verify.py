@@ -28,6 +28,10 @@ def check_verify(rule: Node, names: Names, report: Report) -> None:
     for path in (("escalate_to",), ("agree", "with"), ("judge", "model")):
         for model, place in texts_at(verify, *path):
             check_name(model, names.models, "model", place, report)
+    if used := {model for model, _ in texts_at(rule, "use")}:
+        for model, place in texts_at(verify, "escalate_to"):
+            if used == {model}:
+                report.warning(place, f"'{model}' is what this rule asks anyway, so it is never escalated to")
     checks = [key for key, entry in entries_at(verify).items() if key not in _NOT_CHECKS and not _is_off(entry.value)]
     own_place = key_place(rule, ("verify",))
     if not checks:
