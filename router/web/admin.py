@@ -125,8 +125,8 @@ def admin_app(
     @app.api_route("/admin/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
     async def nothing_here(request: Request, path: str) -> None:
         raise NoSuchEndpoint(
-            f"There is no {request.method} /admin/{path[:100]}; there is POST /admin/explain, and GET of: spend, "
-            "requests, budgets, policies, experiments."
+            f"There is no {request.method} /admin/{path[:100]}. `explain` takes POST, the others GET; there is: "
+            "explain, spend, requests, budgets, policies, experiments."
         )
 
     return app

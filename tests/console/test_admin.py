@@ -112,7 +112,7 @@ def test_budgets_are_told_with_what_happens_where_they_end(proxy: Proxy) -> None
 def test_an_address_of_another_method_is_told_by_it(proxy: Proxy) -> None:
     answer = proxy.http.get("/admin/explain", headers=ADMIN)
     assert answer.status_code == 404
-    assert "no GET /admin/explain; there is POST /admin/explain" in answer.json()["error"]["message"]
+    assert "no GET /admin/explain. `explain` takes POST" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["/admin/requests", "/admin/budgets"])
