@@ -134,6 +134,8 @@ def _calls_valid(verify: Verify, said: Said, chat: Chat) -> bool:
     if not said.calls:
         return not _must_call(chat)
     known = _parameters(chat)
+    if (demanded := _must_call_named(chat)) is not None:
+        known = {name: parameters for name, parameters in known.items() if name == demanded}
     return all(call.name in known and _fits_parameters(call, known[call.name]) for call in said.calls)
 
 
@@ -219,6 +221,14 @@ def decoded(text: str) -> object:
 def _must_call(chat: Chat) -> bool:
     """Say whether the caller left the model no choice but to call a tool."""
     return chat.tool_choice == "required" or isinstance(chat.tool_choice, dict) or isinstance(chat.function_call, dict)
+
+
+def _must_call_named(chat: Chat) -> str | None:
+    """Return the one function that the caller demands; None where the model may choose."""
+    match chat.tool_choice, chat.function_call:
+        case ({"type": "function", "function": {"name": str(name)}}, _) | (_, {"name": str(name)}):
+            return name
+    return None
 
 
 def _parameters(chat: Chat) -> dict[str, Any]:

@@ -237,6 +237,16 @@ def test_calls_of_tools_must_be_of_those_offered_and_fit_them(
     assert proxy.row_of(answer)["routed_model"] == ("cheap" if verified == "passed" else "dear")
 
 
+@pytest.mark.parametrize(("demanded", "verified"), [("track", "escalated"), ("trace", "passed")])
+def test_where_the_caller_demands_one_tool_a_call_of_another_has_not_passed(
+    proxy: Proxy, script: Script, demanded: str, verified: str
+) -> None:
+    script.says = {CHEAP: (ToolUse("trace", "{}"),), DEAR: (ToolUse("track", '{"id": 8}'),)}
+    choice = {"type": "function", "function": {"name": demanded}}
+    tools = [TOOL, {"type": "function", "function": {"name": "trace"}}]
+    assert ask(proxy, "tools", tools=tools, tool_choice=choice).headers["x-farthing-verified"] == verified
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("task", "verified"), [("sure", "escalated"), ("unsure", "passed")])
 def test_log_probabilities_are_asked_for_and_taken_out_again(
