@@ -43,7 +43,8 @@ def every_failed(last: ProviderError, attempts: list[Attempt]) -> FarthingError:
         if last.too_long:
             return ContextLengthExceeded(last.message, param=last.param or "messages")
         return InvalidRequest(last.message, param=last.param)
-    message = f"Every candidate failed ({len(attempts)} attempts). The last: {last.message}"
+    tried = "one attempt" if len(attempts) == 1 else f"{len(attempts)} attempts"
+    message = f"Every candidate failed ({tried}). The last: {last.message}"
     match last:
         case ProviderTimedOut():
             return UpstreamTimeout(message, cause=last)
