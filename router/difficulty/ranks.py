@@ -50,10 +50,9 @@ class Ranks:
     def seen(self, look: Look, score: float, version: int, rescore: Callable[[Look], float]) -> None:
         """Count a request that was served; `rescore` gives a look's score by the model as it is now."""
         plain = self._plain(score)
-        if len(self._entries) >= FEWEST:
-            for index, line in enumerate(self._lines):
-                aim = (index + 1) / STEPS
-                self._lines[index] = line + RATE * ((plain >= line) - (1 - aim))
+        for index, line in enumerate(self._lines):
+            aim = (index + 1) / STEPS
+            self._lines[index] = line + RATE * ((plain >= line) - (1 - aim))
         if len(self._entries) == WINDOW:
             self._drop()
         self._entries.append((score, look, version))

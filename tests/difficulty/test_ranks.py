@@ -52,6 +52,14 @@ def test_a_mixed_stream_of_prompts_keeps_its_share() -> None:
     assert above / 2_000 == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_task_that_begins_harder_than_the_reference_keeps_its_share_in_its_first_requests(seed: int) -> None:
+    dice = random.Random(seed)
+    reference = shipped_weights().reference
+    scores = [reference[90 if dice.random() < 0.8 else 10] + dice.gauss(0, 0.01) for _ in range(200)]
+    assert share_above(0.7, scores) == pytest.approx(0.3, abs=0.015)
+
+
 def test_before_there_is_traffic_the_reference_ranks() -> None:
     ranks = Ranks([float(step) for step in range(101)])
     assert ranks.rank(70.0) == pytest.approx(0.7, abs=0.01)
