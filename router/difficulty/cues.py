@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -15,8 +15,19 @@ HEAD_CHARS = 6_000
 TAIL_CHARS = 2_000
 """A question stands at the beginning or at the end of a text; what lies between is most often material."""
 MOST_HITS = 3
-PLAIN_TOKENS = 12
-"""A request shorter than this, with no cue in it, is a greeting or a look-up."""
+PLAIN_TOKENS = 4
+"""A request shorter than this, with no cue in it, is a greeting."""
+LOOK_UP_TOKENS = 12
+LOOK_UP = (
+    "what whats who whom whose where when book call cancel change check close define dial flip get give go list make "
+    "move name open order play put read remind remove repeat report reset roll say schedule search send set show speak "
+    "spell start stop summarise summarize switch tell text track transfer translate turn update"
+)
+"""One that is shorter than this, begins with one of these, and has no cue in it, is a look-up or an errand."""
+PERSONAL_TOKENS = 20
+PERSONAL = "i im my mine me you your we our us please hi hello hey thank thanks"
+"""One that is shorter than this, holds one of these, and has no cue in it, is small talk or a wish. Any other short
+question may be as hard as a long one: quizzes and completions are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,7 @@ FORMULA_WEIGHT = 0.7
 NAMES = (*WORDS, "formula", "figures", "plain", "length", "tools", "images", "turns", "language")
 """What `cues_of` measures, in its order."""
 
+_LOOK_UP, _PERSONAL = frozenset(LOOK_UP.split()), frozenset(PERSONAL.split())
 _CUE_OF = {word: index for index, (_, words) in enumerate(WORDS.values()) for word in words.split()}
 _WEIGHTS = tuple(weight for weight, _ in WORDS.values())
 _MARKS = tuple((tuple(WORDS).index(name), mark) for name, marks in MARKS.items() for mark in marks)
@@ -76,7 +88,7 @@ def looked_at(text: str) -> str:
     return text[:HEAD_CHARS] + "\n" + text[-TAIL_CHARS:]
 
 
-def cues_of(text: str, words: Iterable[str], chars: int, shape: Shape) -> tuple[float, ...]:
+def cues_of(text: str, words: Sequence[str], chars: int, shape: Shape) -> tuple[float, ...]:
     """Measure each of NAMES in a lower-case text that is looked at; 0 says that nothing of it is there.
 
     `words` are the text's words, and `chars` is how long the text was before it was cut.
@@ -94,7 +106,7 @@ def cues_of(text: str, words: Iterable[str], chars: int, shape: Shape) -> tuple[
     measured.append(_strength(FORMULA_WEIGHT, sum(1 for _ in islice(_FORMULA.finditer(text), MOST_HITS))))
     looked = max(1, len(text))
     measured.append(min(0.3, (len(text) - len(text.translate(_NOT_DIGITS))) / looked) * 5)
-    measured.append(1.0 if tokens_in(chars) < PLAIN_TOKENS and not any(measured[: len(WORDS) + 1]) else 0.0)
+    measured.append(0.0 if any(measured[: len(WORDS) + 1]) else _plainness(words, tokens_in(chars)))
     measured.append(math.log2(tokens_in(chars + shape.other_chars) / 64))
     measured.append(1.0 if shape.tools else 0.0)
     measured.append(1.0 if shape.images else 0.0)
@@ -106,6 +118,15 @@ def cues_of(text: str, words: Iterable[str], chars: int, shape: Shape) -> tuple[
 def tokens_in(chars: int) -> float:
     """Guess how many tokens so many characters are: a score needs no better, and a count would take longer."""
     return max(1.0, chars / 4)
+
+
+def _plainness(words: Sequence[str], tokens: float) -> float:
+    plain = (
+        tokens < PLAIN_TOKENS
+        or (tokens < LOOK_UP_TOKENS and not _LOOK_UP.isdisjoint(words[:1]))
+        or (tokens < PERSONAL_TOKENS and not _PERSONAL.isdisjoint(words))
+    )
+    return 1.0 if plain else 0.0
 
 
 def _strength(weight: float, hits: int) -> float:

@@ -43,6 +43,24 @@ def test_a_reading_says_what_pushed_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "is_plain"),
+    [
+        (EASY, True),
+        ("Who wrote Hamlet?", True),
+        ("Set a timer for ten minutes", True),
+        ("Thanks, that worked!", True),
+        ("Opening hours", True),
+        ("Sharp beaks are a kind of adaptation for catching", False),
+        ("Which gas do plants take in?", False),
+        ("Who proved that there are infinitely many primes?", False),
+        ("What holds a moon in its orbit round a planet that turns?", False),
+    ],
+)
+def test_small_talk_and_look_ups_are_plain_and_short_quizzes_are_not(text: str, is_plain: bool) -> None:
+    assert ("plain" in dict(read(text).pushed_by)) == is_plain
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("", "too short to tell"),
