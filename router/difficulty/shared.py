@@ -1,13 +1,14 @@
 """What the prompts of a task share (instructions, worked examples) is told from what is asked, and left out.
 
-Holds hashes of recent beginnings, never text. A beginning counts as shared once `ENOUGH` recent prompts had it.
+Holds hashes of recent beginnings, never text. A beginning counts as shared once `ENOUGH` recent prompts had it that are
+not all the same, for a question that is often asked is no instruction.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from zlib import crc32
+from zlib import adler32, crc32
 
 ENOUGH = 3
 MOST_MARKS = 256
@@ -15,6 +16,10 @@ MOST_CHARS = 12_000
 """Where a beginning may end is looked for in this many characters only."""
 MOST_KEPT = 4_096
 SHORTEST_CHARS = 24
+FEWEST_WORDS, FEWEST_BYTES = 3, 24
+"""So many words of a prompt are left, or bytes where words have no spaces between: prompts that differ in a last word
+would otherwise be scored by that word alone."""
+_TAIL_CHARS = 2_000
 _END = re.compile(r"\n+|(?<=[.:?!])\s+")
 
 
@@ -28,8 +33,13 @@ class SharedText:
         self._most = most_kept
 
     def add(self, text: str) -> None:
-        """Count the beginnings and ends of one prompt; the longest unseen are forgotten."""
+        """Count the beginnings and ends of a prompt, once if it comes again; the longest unseen are forgotten."""
         counts = self._counts
+        whole = _whole(text)
+        if whole in counts:
+            counts.move_to_end(whole)
+            return
+        counts[whole] = 1
         for _, mark in (*_beginnings(text), *_ends(text)):
             counts[mark] = counts.pop(mark, 0) + 1
         while len(counts) > self._most:
@@ -37,11 +47,26 @@ class SharedText:
 
     def stripped(self, text: str) -> str:
         """Return the text without the longest beginning and end that are shared; never empty unless it was."""
-        start = max((at for at, mark in _beginnings(text) if self._counts.get(mark, 0) >= ENOUGH), default=0)
+        starts = [at for at, mark in _beginnings(text) if self._counts.get(mark, 0) >= ENOUGH]
+        start = next((at for at in reversed(starts) if _is_enough(text[at:])), 0)
         rest = text[start:]
-        end = min((at for at, mark in _ends(rest) if self._counts.get(mark, 0) >= ENOUGH), default=len(rest))
-        own = rest[:end].strip()
-        return own or rest.strip() or text
+        ends = [at for at, mark in _ends(rest) if self._counts.get(mark, 0) >= ENOUGH]
+        end = next((at for at in reversed(ends) if _is_enough(rest[:at])), len(rest))
+        return rest[:end].strip() or text
+
+
+def _whole(text: str) -> int:
+    """Return a hash of a text by its beginning, its end and its length, larger than those of beginnings and ends."""
+    written = (text[:MOST_CHARS] + text[-_TAIL_CHARS:]).encode("utf-8", "replace")
+    return (len(text) + 1) << 64 | adler32(written) << 32 | crc32(written)
+
+
+def _is_enough(text: str) -> bool:
+    begins = text[:MOST_CHARS]
+    return (
+        len(begins.split(maxsplit=FEWEST_WORDS)) >= FEWEST_WORDS
+        or len(begins.strip().encode("utf-8", "replace")) >= FEWEST_BYTES
+    )
 
 
 def _beginnings(text: str) -> list[tuple[int, int]]:
@@ -62,7 +87,7 @@ def _beginnings(text: str) -> list[tuple[int, int]]:
 def _ends(text: str) -> list[tuple[int, int]]:
     """Return where each end begins, with a hash of it; ends are looked for in the last lines only."""
     found: list[tuple[int, int]] = []
-    tail = text[-2_000:]
+    tail = text[-_TAIL_CHARS:]
     at = len(tail)
     for _ in range(4):
         at = tail.rfind("\n", 0, at)

@@ -124,6 +124,23 @@ def test_a_text_that_is_all_shared_is_still_read() -> None:
     assert shared.stripped(EXAMPLES)
 
 
+def test_a_question_that_is_often_asked_is_not_taken_for_instructions() -> None:
+    asked = "Prove that the square root of two is irrational. Then explain why each step holds."
+    shared = SharedText()
+    for _ in range(20):
+        shared.add(asked)
+    assert shared.stripped(asked) == asked
+
+
+@pytest.mark.parametrize(("last", "left"), [("Thanks!", 5), ("What about a ring?", 4), ("那么素数阶环呢请解释一下", 1)])
+def test_prompts_that_differ_in_their_last_words_are_not_stripped_to_those(last: str, left: int) -> None:
+    asked = "Prove that every group of prime order is cyclic. Then explain each step. {}"
+    shared = SharedText()
+    for ending in ("Thank you!", "Please.", "Go.", "Be quick."):
+        shared.add(asked.format(ending))
+    assert len(shared.stripped(asked.format(last)).split()) == left
+
+
 def labels(count: int) -> list[Label]:
     """Return labels by which the premium model is only better for poems."""
     return [
