@@ -76,8 +76,7 @@ class Gauge:
         `key` names what kind of work it is within the task: its instructions, tools and answer format.
         """
         known = self._tasks.get(task, self._cold)
-        own = known.shared.stripped(text)
-        look = look_at(own, shape, paid_chars=len(text), key=key)
+        look = look_at(self.own_text(task, text), shape, paid_chars=len(text), key=key)
         score = known.scorer.score(look)
         return Reading(
             difficulty=known.ranks.rank(score.value),
@@ -88,6 +87,10 @@ class Gauge:
             look=look,
             text=text,
         )
+
+    def own_text(self, task: str, text: str) -> str:
+        """Return a last user message without what the task's prompts share, as far as `seen` and `share` told."""
+        return self._tasks.get(task, self._cold).shared.stripped(text)
 
     def rank_in(self, task: str, rule: str, reading: Reading, unsure_as: UnsureAs | None) -> float:
         """Return the share of what recently reached a rule of the task that is easier. Changes nothing.

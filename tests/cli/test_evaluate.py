@@ -31,6 +31,14 @@ route:
 ALL_CHEAP = "version: 1\ntask: cheapest\nroute: [{use: cheap}]\n"
 CHECKED = "version: 1\ntask: checked\nroute: [{use: cheap, verify: {json: true, escalate_to: premium}}]\n"
 
+DIFFERENT = (
+    "Which gas do plants take in by day?",
+    "Who was the first to sail round the world?",
+    "A train leaves at noon. How far is it by three?",
+    "Summarise what the court held in 1803, and why.",
+    "Sort a list of names by their last letters.",
+)
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -69,6 +77,32 @@ def test_it_gives_what_the_contract_states(farthing: Run, labelled: Path, folder
     for level, usd in found["usd_at_quality"].items():
         low, high = found["interval_95"]["usd_at_quality"][level]
         assert low < usd < high
+
+
+def test_a_set_of_near_duplicates_is_told(farthing: Run, labelled: Path, folder: Path) -> None:
+    # Four templates, whose first lines repeat nothing.
+    assert evaluated(farthing, labelled, folder)["near_duplicates"] == 596
+    assert evaluated(farthing, labelled, folder, "--learn", 200)["near_duplicates"] == 400
+    ran = farthing("evaluate", labelled, "--policies", folder, "--task", "support")
+    assert "Warning: 596 of them nearly repeat a line before them" in ran.out
+
+
+def test_prompts_that_differ_in_figures_alone_are_near_duplicates(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    rows = [row | {"prompt": f"Compute {at * 37} * {at + 5}."} for at, row in enumerate(lines(50))]
+    assert evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder)["near_duplicates"] == 49
+
+
+def test_what_all_prompts_share_does_not_make_them_near_duplicates(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    head = "Answer as in the examples, and with a letter only.\n\nWhat is two and two?\nA) 4\nB) 5\nAnswer: A\n\n"
+    rows = [row | {"prompt": head + text} for row, text in zip(lines(5), DIFFERENT, strict=True)]
+    assert evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder)["near_duplicates"] == 0
+
+
+def test_a_set_of_different_prompts_is_not_warned_of(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    rows = [row | {"prompt": text} for row, text in zip(lines(5), DIFFERENT, strict=True)]
+    file = write(tmp_path / "set.jsonl", rows)
+    assert evaluated(farthing, file, folder)["near_duplicates"] == 0
+    assert "Warning" not in farthing("evaluate", file, "--policies", folder, "--task", "support").out
 
 
 def test_labels_make_the_order_better(farthing: Run, labelled: Path, folder: Path) -> None:

@@ -28,6 +28,7 @@ def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
     return {
         "n": count,
         "learned": evaluated.learned,
+        "near_duplicates": evaluated.near_duplicates,
         "task": task,
         "cheap": evaluated.pair.cheap,
         "premium": evaluated.pair.premium,

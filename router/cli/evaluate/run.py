@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from router.cli.evaluate.alike import near_duplicates
 from router.cli.evaluate.pair import Costs, Pair, pair_of
 from router.difficulty.gauge import Gauge
 from router.difficulty.labelled import Labelled
@@ -48,6 +49,8 @@ class Evaluated:
     scores: list[tuple[str, float]]
     tested: list[Labelled]
     looks: list[Look]
+    near_duplicates: int
+    """How many of the tested nearly repeat a line before them, be it tested or learned."""
     prompts: list[Prompt]
     choices: list[Choice]
 
@@ -75,12 +78,14 @@ def evaluate_set(
     tested = rows[learn:]
     progress("Deciding")
     counter = Counter()
+    own = [gauge.own_text(policy.task, row.chat.last_user_text()) for row in rows]
     return Evaluated(
         pair=pair,
         learned=learn,
         scores=[(row.id, score) for row, (score, _) in zip(rows, readings, strict=True)],
         tested=tested,
         looks=[look for _, look in readings[learn:]],
+        near_duplicates=sum(near_duplicates(own)[learn:]),
         prompts=[
             Prompt(
                 score=score,
