@@ -28,6 +28,7 @@ from router.difficulty.look import Look
 from router.difficulty.measure import Curve, Prompt
 from router.difficulty.scorer import Label, Scorer
 from router.difficulty.train import Example, read_examples, train
+from router.difficulty.weights import Weights
 
 SENTENCE = "Suppose that a train leaves at 9:40 and must compare {} routes, then explain which of them costs least. "
 FIXED_TOKENS = (20, 300, 1_200)
@@ -131,25 +132,45 @@ def left_out(files: list[Path]) -> Table:
     for example in examples:
         by_bench[_bench(example)].append(example)
     table = Table("benchmark, pair", "prompts", *(f"{name} {fixed}" for name in WAYS for fixed in FIXED_TOKENS))
-    totals: list[list[float]] = []
+    of_pairs: list[list[float]] = []
+    of_benches: list[list[float]] = []
     for name, own in sorted(by_bench.items()):
         weights = train([example for example in examples if _bench(example) != name])
+        found = []
         for bench in benches(own):
             pairs = bench.pairs[:]
             random.Random(1).shuffle(pairs)
-            labels = min(LABELS, len(pairs) // 2)
-            figures = []
-            for way in WAYS:
-                for fixed in FIXED_TOKENS:
-                    scorer = Scorer(weights)
-                    if way == "learned":
-                        scorer.learn_all([Label(look, gain, look.tokens + fixed) for look, gain in pairs[:labels]])
-                    known = scorer if way in ("cold", "learned") else None
-                    figures.append(area(known, pairs[labels:], fixed, longest=way == "longest"))
-            totals.append(figures)
-            table.add_row(bench.name[:50], str(len(pairs)), *(f"{figure:.3f}" for figure in figures))
-    table.add_row("mean", "", *(f"{statistics.fmean(column):.3f}" for column in zip(*totals, strict=True)))
+            # Twice, with the first and with the last of them as labels, for what is left of a small one is few.
+            found.append(_means([_figures(weights, pairs), _figures(weights, pairs[::-1])]))
+            table.add_row(bench.name[:50], str(len(pairs)), *_printed(found[-1]))
+        of_pairs += found
+        if found:
+            of_benches.append(_means(found))
+    table.add_row("mean", "", *_printed(_means(of_pairs)))
+    table.add_row("mean, each benchmark once", "", *_printed(_means(of_benches)))
     return table
+
+
+def _figures(weights: Weights, pairs: list[tuple[Look, float]]) -> list[float]:
+    """Return the areas for each of WAYS and FIXED_TOKENS; the first prompts are the labels, the others judge."""
+    labels = min(LABELS, len(pairs) // 2)
+    figures = []
+    for way in WAYS:
+        for fixed in FIXED_TOKENS:
+            scorer = Scorer(weights)
+            if way == "learned":
+                scorer.learn_all([Label(look, gain, look.tokens + fixed) for look, gain in pairs[:labels]])
+            known = scorer if way in ("cold", "learned") else None
+            figures.append(area(known, pairs[labels:], fixed, longest=way == "longest"))
+    return figures
+
+
+def _means(rows: list[list[float]]) -> list[float]:
+    return [statistics.fmean(column) for column in zip(*rows, strict=True)]
+
+
+def _printed(figures: list[float]) -> list[str]:
+    return [f"{figure:.3f}" for figure in figures]
 
 
 WAYS = ("cold", "learned", "longest", "oracle")
