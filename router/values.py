@@ -137,6 +137,8 @@ class Attempt(Struct, frozen=True):
     """Of an answer that its rule checks: `passed`, `unchecked`, or the name of the check that it failed."""
     started_s: float = 0.0
     """How long after the request's arrival the call began."""
+    span_id: str | None = None
+    """The span that its target was told of, 16 hexadecimal digits; None where nothing is traced."""
 
 
 class Trace(Struct, frozen=True):
@@ -149,6 +151,15 @@ class Trace(Struct, frozen=True):
     sampled: bool = True
     state: str | None = None
     """The caller's `tracestate`."""
+
+    def under(self, span_id: str) -> Trace:
+        """Return the trace as it is told to those who are called from within a span."""
+        return Trace(self.trace_id, span_id, self.sampled, self.state)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that pass it on; `parent_id` must be known."""
+        told = {"traceparent": f"00-{self.trace_id}-{self.parent_id}-{'01' if self.sampled else '00'}"}
+        return {**told, "tracestate": self.state} if self.state else told
 
 
 class Outcome(Struct, frozen=True):

@@ -33,6 +33,8 @@ class Leg(Struct, frozen=True):
     purse_nusd: int | None
     """What this leg may cost at the most; None where nothing limits it."""
     started: float
+    span_id: str | None = None
+    """16 hexadecimal digits; None where nothing is traced."""
 
     @property
     def model(self) -> Model:

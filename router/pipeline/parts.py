@@ -75,3 +75,5 @@ class Parts:
     warm_at: WarmAt = cold
     answered: Callable[[Answered], None] = _unheard
     """Told of every answer that is complete, when it is recorded; must not wait."""
+    traced: bool = False
+    """Whether spans are sent, and so whether providers are told of them."""

@@ -32,7 +32,7 @@ from router.pipeline.plan import Arrival, Plan
 from router.pipeline.record import Record
 from router.policy.decide import Candidate, Refusal, Route, ask_of, consider
 from router.policy.facts import Facts
-from router.policy.target import Model, Target
+from router.policy.target import Deadlines, Model, Target
 from router.providers.contract import Answer, Call, Provider
 from router.values import EXACT_NUSD, Attempt, Certainty, Ending, Outcome, Usage
 
@@ -126,13 +126,14 @@ class Run:
             ask_of(facts, candidate.input_tokens),
             candidate.ceiling_nusd,
             started=time.perf_counter(),
+            span_id=self._span_id(),
         )
         self._open[hold_id] = leg
         deadlines = replace(model.deadlines, total_s=max(LEAST_S, self._left_s(model)))
         try:
             sent = body_for(leg, body, prompt)
             breakers.tries(model, leg.target)
-            answer = await self._parts.lane(leg.target).whole(Call(self.arrival.id, leg.target, sent, deadlines))
+            answer = await self._parts.lane(leg.target).whole(self._call(leg, sent, deadlines))
         except ProviderError as error:
             breakers.failed(model, leg.target, error)
             await self.failed(leg, error)
@@ -160,7 +161,7 @@ class Run:
                 lane = self._parts.lane(leg.target)
                 body = body_for(leg, self.body, self.plan.policy.prompts.get(model.name))
                 breakers.tries(model, leg.target)
-                answer = await call(lane, Call(self.arrival.id, leg.target, body, deadlines))
+                answer = await call(lane, self._call(leg, body, deadlines))
             except ProviderError as error:
                 breakers.failed(model, leg.target, error)
                 await self.failed(leg, error, text="".join(self.heard))
@@ -253,11 +254,20 @@ class Run:
             ask_of(self.plan.facts, candidate.input_tokens),
             purse_nusd,
             started=time.perf_counter(),
+            span_id=self._span_id(),
         )
         self._open[leg.hold_id] = self.record.last = leg
         self._unopened, self.heard = None, []
         self._legs += 1
         return leg
+
+    def _span_id(self) -> str | None:
+        return random.randbytes(8).hex() if self._parts.traced else None
+
+    def _call(self, leg: Leg, body: bytes, deadlines: Deadlines) -> Call:
+        trace = self.arrival.trace
+        told = trace.under(leg.span_id) if trace and leg.span_id else None
+        return Call(self.arrival.id, leg.target, body, deadlines, told)
 
     def _left_s(self, model: Model) -> float:
         return self.arrival.started + model.deadlines.total_s - time.perf_counter()
@@ -295,6 +305,7 @@ class Run:
                 duration_s=time.perf_counter() - leg.started,
                 reported_model=reported_model,
                 started_s=leg.started - self.arrival.started,
+                span_id=leg.span_id,
             ),
         )
 
@@ -315,6 +326,7 @@ class Run:
                 certainty=Certainty.REPORTED,
                 duration_s=time.perf_counter() - leg.started,
                 started_s=leg.started - self.arrival.started,
+                span_id=leg.span_id,
             ),
         )
 

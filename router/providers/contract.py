@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from router.policy.target import Deadlines, Target
-from router.values import Usage
+from router.values import Trace, Usage
 
 
 class Call(Struct, frozen=True):
@@ -22,6 +22,8 @@ class Call(Struct, frozen=True):
     target: Target
     body: bytes
     deadlines: Deadlines
+    trace: Trace | None = None
+    """Told to the target, our span as the parent; None where nothing is traced."""
 
 
 class Answer(Struct, frozen=True):

@@ -19,6 +19,7 @@ import httpx
 from router.errors import AnswerBroken, ProviderError, ProviderTimedOut, ProviderUnreachable
 from router.policy.target import Deadlines
 from router.providers.litellm_watch import Watch
+from router.values import Trace
 
 KEPT_ERROR_BYTES = 16_384
 
@@ -31,7 +32,9 @@ class Exchange:
     `error_body`, which is kept of 4xx and 5xx.
     """
 
-    def __init__(self, pool: httpx.AsyncBaseTransport, deadlines: Deadlines, target: str) -> None:
+    def __init__(
+        self, pool: httpx.AsyncBaseTransport, deadlines: Deadlines, target: str, trace: Trace | None = None
+    ) -> None:
         self.sent = False
         self.status: int | None = None
         self.headers = httpx.Headers()
@@ -42,6 +45,7 @@ class Exchange:
         self._pool = pool
         self._deadlines = deadlines
         self._target = target
+        self._trace = trace
         self._started = perf_counter()
         self._response: httpx.Response | None = None
 
@@ -65,6 +69,8 @@ class Exchange:
         self.sent = True
         # What is compressed can't be watched.
         request.headers["accept-encoding"] = "identity"
+        if self._trace is not None:
+            request.headers.update(self._trace.headers())
         connect_s = self._deadlines.connect_s
         request.extensions["timeout"] = {"connect": connect_s, "pool": connect_s, "read": None, "write": None}
         first_byte_at = asyncio.get_running_loop().time() + self._deadlines.first_byte_s

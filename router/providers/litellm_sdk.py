@@ -91,7 +91,7 @@ class Sdk:
         )
 
     async def whole(self, call: Call, ends_at: float) -> Answer:
-        exchange = Exchange(self._pool, call.deadlines, call.target.name)
+        exchange = Exchange(self._pool, call.deadlines, call.target.name, call.trace)
         try:
             async with asyncio.timeout_at(ends_at):
                 with exchange.carrying():
@@ -106,7 +106,7 @@ class Sdk:
                 await exchange.hang_up()
 
     async def stream(self, call: Call, ends_at: float) -> SdkStream:
-        exchange = Exchange(self._pool, call.deadlines, call.target.name)
+        exchange = Exchange(self._pool, call.deadlines, call.target.name, call.trace)
         given = arguments(call.body)
         stream = SdkStream(call, exchange, ends_at, _search_context(given))
         try:

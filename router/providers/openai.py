@@ -35,7 +35,7 @@ from router.providers.openai_errors import refusal_of, told_in, unanswered
 from router.providers.openai_shapes import Body
 from router.providers.sse import EventCutter, EventTooLarge, payload
 from router.providers.usage import usage_from
-from router.values import Usage
+from router.values import Trace, Usage
 
 LARGEST_ANSWER_BYTES = 128 * 1024 * 1024
 LARGEST_ERROR_BYTES = 64 * 1024
@@ -113,7 +113,9 @@ class OpenAIWire:
         """
         endpoint = self._endpoints.get(call.target) or self._endpoint(call.target)
         try:
-            response = await self._http.post(endpoint, call.body, connect_s=call.deadlines.connect_s)
+            response = await self._http.post(
+                endpoint, call.body, connect_s=call.deadlines.connect_s, headers=_trace_lines(call.trace)
+            )
         except HttpError as error:
             raise unanswered(error, call.target) from error
         is_readable = response.header("content-encoding") in (None, "identity")
@@ -277,6 +279,12 @@ class OpenAIStream:
             id=last.id if last else None,
             created=last.created if last else None,
         )
+
+
+def _trace_lines(trace: Trace | None) -> bytes:
+    if trace is None:
+        return b""
+    return "".join(f"{name}: {value}\r\n" for name, value in trace.headers().items()).encode("ascii")
 
 
 def _is_set(member: Raw) -> bool:

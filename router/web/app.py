@@ -54,7 +54,7 @@ from router.web.ops import Ops, windowed_scopes
 from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder
 from router.web.spending import spent, spent_and_held
-from router.web.traces import open_traces
+from router.web.traces import Traces, TurnedAway, open_traces, trace_of
 
 LAG_EVERY_S = 0.5
 NO_TASK = "none"
@@ -100,6 +100,7 @@ class App:
         self.folder: PolicyFolder | None = None
         self._budgets: Budgets | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._traces: Traces | None = None
         self.on_ready: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,6 +111,7 @@ class App:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the outermost edge, where every failure becomes a response."""
+        started = time.perf_counter()
         request_id = scope["farthing_id"] = next(self._ids)
         self._inflight += 1
         try:
@@ -119,7 +121,7 @@ class App:
             await endpoint(scope, receive, send)
         except FarthingError as error:
             if not error.recorded:
-                self._metrics.refused(NO_TASK, error.code)
+                self._turned_away(scope, error, time.perf_counter() - started)
             headers = [JSON, *error_headers(error), (b"x-farthing-request-id", request_id.encode())]
             if isinstance(error, BodyTooSlow):
                 headers.append((b"connection", b"close"))
@@ -136,6 +138,29 @@ class App:
             await respond(send, 500, body, [JSON, (b"x-farthing-request-id", request_id.encode())])
         finally:
             self._inflight -= 1
+
+    def _turned_away(self, scope: Scope, error: FarthingError, latency_s: float) -> None:
+        """Tell of a refusal that no outcome tells of."""
+        self._metrics.refused(NO_TASK, error.code)
+        if self._traces is None:
+            return
+        request_id, method, path = scope["farthing_id"], scope["method"], scope["path"]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        trace = trace_of(headers, request_id, self._traces)
+        assert trace is not None, "every request has a trace where requests are traced"
+        known = any(path == known for _, known in self._hot)
+        self._traces.turned_away(
+            TurnedAway(
+                trace=trace,
+                id=request_id,
+                at_s=self._clock() - latency_s,
+                latency_s=latency_s,
+                method=method,
+                route=path if known else None,
+                status=status_of(error),
+                code=error.code,
+            )
+        )
 
     async def _other(self, scope: Scope) -> Endpoint:
         """Return the endpoint of a path that is not hot.
@@ -243,7 +268,7 @@ class App:
         await rollouts.restore()
         warmth = Warmth(clock)
         gauge = Gauge()
-        traces = open_traces(os.environ)
+        traces = self._traces = open_traces(os.environ)
 
         def observe(outcome: Outcome) -> None:
             metrics.record(outcome)
@@ -272,6 +297,7 @@ class App:
             usual_output_tokens=lengths.usual,
             gauge=gauge,
             pacing=Pacing(),
+            traced=traces is not None,
         )
         mirror = Mirror(parts, gauges.dropped)
         learning = Learning(folder.current, store, gauge, clock, metrics.labelled)
@@ -297,7 +323,7 @@ class App:
                 settings.largest_body_bytes,
                 settings.body_within_s,
                 once,
-                traced=traces is not None,
+                traces,
             ),
             ("POST", "/v1/feedback"): FeedbackEndpoint(
                 learning, ledger, rollouts.policies, settings.largest_body_bytes, settings.body_within_s

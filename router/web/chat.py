@@ -21,7 +21,7 @@ from router.web.auth import account_of
 from router.web.idempotency.once import HEADER as IDEMPOTENCY_KEY
 from router.web.idempotency.once import Asked, Once
 from router.web.refusal import error_body
-from router.web.traces import trace_of
+from router.web.traces import Traces, trace_of
 
 
 class ChatEndpoint:
@@ -35,8 +35,7 @@ class ChatEndpoint:
         largest_body_bytes: int,
         body_within_s: float,
         once: Once | None,
-        *,
-        traced: bool,
+        traces: Traces | None,
     ) -> None:
         self._pipeline = pipeline
         self._policies = policies
@@ -44,7 +43,7 @@ class ChatEndpoint:
         self._largest_body_bytes = largest_body_bytes
         self._body_within_s = body_within_s
         self._once = once
-        self._traced = traced
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -68,7 +67,7 @@ class ChatEndpoint:
             task=headers.get("x-farthing-task"),
             budget_nusd=asked_nusd(asked) if (asked := headers.get(BUDGET_HEADER)) is not None else None,
             policies=policies,
-            trace=trace_of(headers, scope["farthing_id"], traced=self._traced),
+            trace=trace_of(headers, scope["farthing_id"], self._traces),
         )
         if _is_true("x-farthing-dry-run", headers.get("x-farthing-dry-run")):
             await self._explain(arrival, send)

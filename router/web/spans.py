@@ -15,10 +15,12 @@ from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from router.values import Attempt, Ending, Outcome, Trace, Usage, usd
+from router.web.traces import TurnedAway
 
 OPERATION = "chat"
 NS_PER_S = 1_000_000_000
@@ -39,6 +41,36 @@ class Spans:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("farthing", version)
 
+    def sampled(self, trace: Trace) -> bool:
+        """Say whether the spans of a trace will be sent, as OpenTelemetry's sampler decides by the trace's id."""
+        parent = self._parent(trace) if trace.parent_id else Context()
+        said = self._provider.sampler.should_sample(parent, int(trace.trace_id, 16), OPERATION, SpanKind.SERVER)
+        return said.decision is Decision.RECORD_AND_SAMPLE
+
+    def turned_away(self, request: TurnedAway) -> None:
+        """Make the span of a request that came to no outcome; never waits."""
+        begun_ns = _ns(request.at_s)
+        span = self._tracer.start_span(
+            f"{request.method} {request.route}" if request.route else request.method,
+            self._parent(request.trace),
+            SpanKind.SERVER,
+            _known(
+                {
+                    "http.request.method": request.method,
+                    "http.route": request.route,
+                    "http.response.status_code": request.status,
+                    "error.type": request.code,
+                    "farthing.request_id": request.id,
+                    "farthing.outcome": Ending.REFUSED.value,
+                }
+            ),
+            start_time=begun_ns,
+        )
+        # The caller's faults are no errors of ours, as OpenTelemetry's conventions for servers have it.
+        if request.status >= 500:
+            span.set_status(StatusCode.ERROR, request.code)
+        span.end(begun_ns + _ns(request.latency_s))
+
     def record(self, outcome: Outcome) -> None:
         """Make the spans of one ended request; never waits."""
         begun_ns = int(outcome.at.timestamp()) * NS_PER_S + outcome.at.microsecond * 1_000
@@ -58,6 +90,7 @@ class Spans:
 
     def _record_attempt(self, attempt: Attempt, inside: Context, started_ns: int) -> None:
         provider, _, model = attempt.target.partition("/")
+        self._ids.next_span_id = int(attempt.span_id, 16) if attempt.span_id else None
         span = self._tracer.start_span(
             f"{OPERATION} {model}",
             inside,
@@ -83,16 +116,18 @@ class Spans:
         if trace.parent_id is None:
             self._ids.next_trace_id = int(trace.trace_id, 16)
             return Context()
-        carrier = {"traceparent": f"00-{trace.trace_id}-{trace.parent_id}-{'01' if trace.sampled else '00'}"}
-        if trace.state:
-            carrier["tracestate"] = trace.state
-        return _propagator.extract(carrier, Context())
+        return _propagator.extract(trace.headers(), Context())
 
 
 class _Ids(RandomIdGenerator):
-    """Gives the next trace the id that it is to have, which is the request's."""
+    """Gives the next trace the id that it is to have, the request's, and the next span the one that was told of."""
 
     next_trace_id: int | None = None
+    next_span_id: int | None = None
+
+    def generate_span_id(self) -> int:
+        chosen, self.next_span_id = self.next_span_id, None
+        return chosen or super().generate_span_id()
 
     def generate_trace_id(self) -> int:
         chosen, self.next_trace_id = self.next_trace_id, None

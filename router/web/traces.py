@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
+from msgspec import Struct, structs
+
 from router.values import Outcome, Trace
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -14,11 +16,36 @@ PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
 PROTOCOL = "http/protobuf"
 
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_STATE = re.compile(r"[ -~]{1,512}")
+"""A `tracestate` that can be passed on: printable ASCII, and no longer than W3C has everybody pass on."""
 log = logging.getLogger("farthing.traces")
+
+
+class TurnedAway(Struct, frozen=True):
+    """A request that was refused before a policy was found for it, so that no outcome tells of it."""
+
+    trace: Trace
+    id: str
+    at_s: float
+    """When it came, in seconds since the epoch."""
+    latency_s: float
+    method: str
+    route: str | None
+    """The path that it was for; None where there is nothing at that path."""
+    status: int
+    code: str
 
 
 class Traces(Protocol):
     """Where spans go."""
+
+    def sampled(self, trace: Trace) -> bool:
+        """Say whether the spans of a trace will be sent."""
+        ...
+
+    def turned_away(self, request: TurnedAway) -> None:
+        """Make the span of a request that came to no outcome; never waits."""
+        ...
 
     def record(self, outcome: Outcome) -> None:
         """Make the spans of one ended request; never waits."""
@@ -29,17 +56,27 @@ class Traces(Protocol):
         ...
 
 
-def trace_of(headers: Mapping[str, str], request_id: str, *, traced: bool) -> Trace | None:
+def trace_of(headers: Mapping[str, str], request_id: str, traces: Traces | None) -> Trace | None:
     """Return the trace that the caller names, or, where requests are traced, one that bears the request's own id.
 
-    A `traceparent` that is not well formed counts as none, as W3C's Trace Context has it.
+    Where requests are traced, `sampled` is what OpenTelemetry's sampler says, so that those we call are told the same.
     """
+    named = _named(headers)
+    if traces is None:
+        return named
+    trace = named or Trace(request_id)
+    return structs.replace(trace, sampled=traces.sampled(trace))
+
+
+def _named(headers: Mapping[str, str]) -> Trace | None:
+    """Return the caller's trace; a `traceparent` that is not well formed counts as none, as W3C has it."""
     named = headers.get("traceparent")
     if named is not None and (match := _TRACEPARENT.fullmatch(named.strip())):
         version, trace_id, parent_id, flags, more = match.groups()
         if version != "00" or more is None:
-            return Trace(trace_id, parent_id, bool(int(flags, 16) & 1), headers.get("tracestate"))
-    return Trace(request_id) if traced else None
+            state = headers.get("tracestate", "")
+            return Trace(trace_id, parent_id, bool(int(flags, 16) & 1), state if _STATE.fullmatch(state) else None)
+    return None
 
 
 def open_traces(environ: Mapping[str, str]) -> Traces | None:

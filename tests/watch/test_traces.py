@@ -22,6 +22,13 @@ from tests.watch.otlp_receiver import Receiver, attributes, running_receiver
 
 TRACE_ID, PARENT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 OK, ERROR = 0, 2
+CLAUDE = """
+task: claude
+route:
+  - use: claude
+"""
+UNKNOWN_MODEL = b'{"model":"swordfish","messages":[{"role":"user","content":"hello"}]}'
+CLAUDE_MODEL = "  claude: {{target: anthropic/claude-sonnet-4-5, base_url: {url}}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +44,13 @@ def receiver() -> Iterator[Receiver]:
 
 
 def environ_of(receiver: Receiver) -> dict[str, str]:
-    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "50", "ANTHROPIC_API_KEY": "sk-x"}
+
+
+def files_of(provider: SimulatedProvider) -> dict[str, str]:
+    """Return policies whose models go by both lanes."""
+    files = files_for(provider, claude=CLAUDE)
+    return {**files, "models": files["models"] + CLAUDE_MODEL.format(url=provider.root_url)}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +59,7 @@ def traced(
 ) -> Iterator[Calls]:
     """`farthing serve` that sends its spans to the receiver."""
     folder = tmp_path_factory.mktemp("traced")
-    with ServeProcess(folder, files_for(provider), environ=environ_of(receiver)) as process:
+    with ServeProcess(folder, files_of(provider), environ=environ_of(receiver)) as process:
         yield process.ready()
 
 
@@ -130,9 +143,119 @@ def test_the_callers_trace_is_continued(traced: Calls, receiver: Receiver) -> No
     assert {attempt.trace_id.hex() for attempt in attempts} == {TRACE_ID}
 
 
-def test_what_the_caller_does_not_sample_is_not_sent(traced: Calls, receiver: Receiver) -> None:
+def traceparent_to(provider: SimulatedProvider) -> str:
+    return provider.calls[-1].headers["traceparent"]
+
+
+@pytest.mark.parametrize("task", ["default", "claude"], ids=["wire lane", "litellm lane"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_provider_is_told_the_span_of_its_attempt(
+    traced: Calls, receiver: Receiver, provider: SimulatedProvider, task: str, *, stream: bool
+) -> None:
+    headers = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01", "tracestate": "vendor=value", "x-farthing-task": task}
+    for sent in (headers, {"x-farthing-task": task}):
+        provider.calls.clear()
+        answer = traced.ask(headers=sent, stream=stream)
+        assert answer.status_code == 200, answer.text
+        request_id = answer.headers["x-farthing-request-id"]
+
+        def attempt(request_id: str = request_id) -> str | None:
+            of = [one for one in receiver.spans if attributes(one.attributes).get("farthing.request_id") == request_id]
+            found = [span for span in receiver.spans for one in of if span.parent_span_id == one.span_id]
+            return f"00-{found[0].trace_id.hex()}-{found[0].span_id.hex()}-01" if found else None
+
+        assert traceparent_to(provider) == eventually(attempt, "the attempt's span")
+        assert provider.calls[-1].headers.get("tracestate") == sent.get("tracestate")
+        assert traceparent_to(provider).split("-")[1] == (TRACE_ID if sent is headers else request_id)
+
+
+def test_each_attempt_has_a_span_of_its_own_at_the_provider(
+    traced: Calls, receiver: Receiver, provider: SimulatedProvider
+) -> None:
+    provider.calls.clear()
+    provider.faults.queue("status=503 retry-after=60", model="gpt-4o-mini")
+    answer = traced.ask(headers={"x-farthing-task": "fallback"})
+    _, attempts = eventually(partial(receiver.of, answer.headers["x-farthing-request-id"]), "the request's span")
+    told = [call.headers["traceparent"].split("-")[2] for call in provider.calls]
+    assert told == [attempt.span_id.hex() for attempt in attempts]
+    assert len(set(told)) == 2
+
+
+def test_a_provider_is_told_nothing_where_no_spans_are_sent(provider: SimulatedProvider, tmp_path: Path) -> None:
+    with ServeProcess(tmp_path, files_of(provider), environ={"ANTHROPIC_API_KEY": "sk-x"}) as process:
+        calls = process.ready()
+        for task in ("default", "claude"):
+            provider.calls.clear()
+            headers = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01", "tracestate": "a=b", "x-farthing-task": task}
+            assert calls.ask(headers=headers).status_code == 200
+            assert not provider.calls[-1].headers.keys() & {"traceparent", "tracestate"}
+
+
+def test_a_provider_is_told_what_the_sampler_says(
+    provider: SimulatedProvider, receiver: Receiver, tmp_path: Path
+) -> None:
+    environ = environ_of(receiver) | {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}
+    with ServeProcess(tmp_path, files_for(provider), environ=environ) as process:
+        calls = process.ready()
+        left_out = calls.ask().headers["x-farthing-request-id"]
+        assert traceparent_to(provider).startswith(f"00-{left_out}-")
+        assert traceparent_to(provider).endswith("-00")
+        sent = TRACE_ID.replace("4", "5")
+        calls.ask(headers={"traceparent": f"00-{sent}-{PARENT_ID}-01"})
+        assert traceparent_to(provider).endswith("-01")
+        eventually(partial(receiver.of, sent), "the span of a caller who samples")
+    assert receiver.of(left_out) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "named", "status", "code"),
+    [
+        ("/v1/chat/completions", b"{", "POST /v1/chat/completions", 400, "invalid_request"),
+        ("/v1/chat/completions", UNKNOWN_MODEL, "POST /v1/chat/completions", 404, "model_not_found"),
+        ("/v1/swordfish", b"{}", "POST", 404, "not_found"),
+    ],
+)
+def test_a_request_that_is_turned_away_at_once_is_a_span(
+    traced: Calls, receiver: Receiver, path: str, sent: bytes, named: str, status: int, code: str
+) -> None:
+    answer = traced.http.post(path, content=sent)
+    assert answer.status_code == status
+    span, attempts = eventually(partial(receiver.of, answer.headers["x-farthing-request-id"]), "the request's span")
+    assert (span.name, attempts, span.status.code) == (named, [], OK)
+    assert attributes(span.attributes) == {
+        "http.request.method": "POST",
+        "http.response.status_code": status,
+        "error.type": code,
+        "farthing.request_id": answer.headers["x-farthing-request-id"],
+        "farthing.outcome": "refused",
+        **({"http.route": path} if " " in named else {}),
+    }
+    assert 0 <= span.end_time_unix_nano / 1e9 - span.start_time_unix_nano / 1e9 < 5
+    assert abs(span.end_time_unix_nano / 1e9 - time.time()) < 60
+    assert not any(b"swordfish" in body for body in receiver.raw)
+
+
+def test_a_request_without_a_good_key_is_a_span_in_its_callers_trace(
+    provider: SimulatedProvider, receiver: Receiver, tmp_path: Path
+) -> None:
+    accounts = f"accounts:\n  shop:\n    keys: ['sha256:{'0' * 64}']\n"
+    with ServeProcess(tmp_path, files_for(provider, accounts=accounts), environ=environ_of(receiver)) as process:
+        trace_id = TRACE_ID.replace("4", "6")
+        calls = process.ready()
+        assert calls.ask(headers={"traceparent": f"00-{trace_id}-{PARENT_ID}-01"}).status_code == 401
+        span, _ = eventually(partial(receiver.of, trace_id), "the request's span")
+    assert span.parent_span_id.hex() == PARENT_ID
+    assert attributes(span.attributes)["error.type"] == "invalid_api_key"
+
+
+def test_what_the_caller_does_not_sample_is_not_sent(
+    traced: Calls, receiver: Receiver, provider: SimulatedProvider
+) -> None:
     unwanted = TRACE_ID[::-1]
     traced.ask(headers={"traceparent": f"00-{unwanted}-{PARENT_ID}-00"})
+    passed_on = traceparent_to(provider)
+    assert passed_on.startswith(f"00-{unwanted}-")
+    assert passed_on.endswith("-00")
     after = traced.ask()
     eventually(partial(receiver.of, after.headers["x-farthing-request-id"]), "a later span")
     assert receiver.of(unwanted) is None
@@ -212,5 +335,13 @@ def test_spans_are_sent_only_where_they_are_asked_for(environ: dict[str, str]) -
     ],
 )
 def test_a_traceparent_is_read_as_w3c_has_it(traceparent: str, expected: Trace | None) -> None:
-    assert trace_of({"traceparent": traceparent}, "1" * 32, traced=False) == expected
-    assert trace_of({"traceparent": traceparent}, "1" * 32, traced=True) == (expected or Trace("1" * 32))
+    assert trace_of({"traceparent": traceparent}, "1" * 32, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("tracestate", "expected"),
+    [("a=1,b=2", "a=1,b=2"), ("a" * 512, "a" * 512), ("a" * 513, None), ("a=\xe9", None), ("", None)],
+)
+def test_a_tracestate_that_could_not_be_passed_on_is_left_out(tracestate: str, expected: str | None) -> None:
+    trace = trace_of({"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01", "tracestate": tracestate}, "1" * 32, None)
+    assert trace == Trace(TRACE_ID, PARENT_ID, state=expected)

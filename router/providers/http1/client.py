@@ -32,15 +32,17 @@ class HttpClient:
         self._tls: ssl.SSLContext | None = None
         self._tls_lock = asyncio.Lock()
 
-    async def post(self, endpoint: Endpoint, body: bytes, *, connect_s: float) -> Response:
+    async def post(self, endpoint: Endpoint, body: bytes, *, connect_s: float, headers: bytes = b"") -> Response:
         """Send a request and return its response once the head is there.
+
+        `headers` are those of this request alone: lines of ASCII, each with its line end.
 
         Raises:
             NotConnected: nothing was sent; also after `connect_s` of connecting.
             Dropped, Malformed, Broken: it was sent, in part at least, and no response came.
         """
         connection = self._pool.take(endpoint.origin) or await self._connection(endpoint.origin, connect_s)
-        response = connection.send(endpoint.head, body)
+        response = connection.send(endpoint.head, body, headers)
         await response.head()
         return response
 

@@ -212,8 +212,10 @@ class Connection(asyncio.Protocol):
         """Whether nothing is known yet of its end."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes) -> Response:
+    def send(self, head: bytes, body: bytes, headers: bytes = b"") -> Response:
         """Send a request, whose head ends with `Content-Length: `, and return its response, which has yet to come.
+
+        `headers` are further lines, each with its line end.
 
         Raises:
             NotConnected: the connection is gone; nothing was sent.
@@ -225,7 +227,7 @@ class Connection(asyncio.Protocol):
         self._headers = {}
         self._head_bytes = self._barren_bytes = 0
         self._interim = self._complete = False
-        transport.writelines((head, b"%d\r\n\r\n" % len(body), body))
+        transport.writelines((head, b"%d\r\n%b\r\n" % (len(body), headers), body))
         return response
 
     def resume(self) -> None:
