@@ -161,6 +161,11 @@ def test_it_fits_and_contrasts_on_every_screen(
         enter(page, proxy)
         expect(page.locator("#requests tr").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_label("A chat request as JSON").fill("Where is my parcel?")
+        page.get_by_role("button", name="Explain").click()
+        expect(page.get_by_role("columnheader", name="At most")).to_have_css("text-align", "right")
+        cut_off = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth).length"
+        assert page.evaluate(cut_off) == 0, "tables whose last columns are out of sight"
         assert [pair for pair in page.evaluate(CONTRASTS) if pair[1] < 4.5] == []
 
 

@@ -20,7 +20,7 @@ export class Charts {
       data: {
         labels,
         datasets: [
-          { type: "line", label: "baseline", data: baselines, borderColor: "--base", pointRadius: 0, borderWidth: 2 },
+          { type: "line", label: "baseline", data: baselines, borderColor: "--base", backgroundColor: "--base", pointRadius: 0, borderWidth: 2 },
           { label: "spent", data: costs, backgroundColor: "--cost" },
         ],
       },

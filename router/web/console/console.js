@@ -173,7 +173,7 @@ function showTasks(tasks) {
       const kind = task.saved < 0 ? "bad" : "good";
       const share = element("td", { text: percent(task.saved, task.baseline) });
       share.append(bar([[task.baseline > 0 ? (100 * Math.abs(task.saved)) / task.baseline : 0, ""]], kind));
-      const children = [cell(task.name), cell(task.requests.toLocaleString(), "number"), cell(usd(task.cost), "number")];
+      const children = [cell(task.name), cell(task.requests.toLocaleString(), "number wide"), cell(usd(task.cost), "number")];
       return element("tr", { children: [...children, cell(usd(task.saved), `number ${kind}`), share] });
     }),
   );
@@ -282,12 +282,13 @@ function explanation(answer) {
     element("p", { text: goes, className: answer.model ? "" : "bad" }),
     element("p", { text: `${budget} ${answer.facts.input_tokens} input tokens.`, className: "hint" }),
     table("Rules, in order", ["Rule", "", "Why"], rules),
-    table("Models looked at", ["Model", "", "Estimate", "At most", "Why"], candidates),
+    table("Models looked at", ["Model", "", "Estimate", "At most", "Why"], candidates, ["Estimate", "At most"]),
   ];
 }
 
-function table(title, names, rows) {
-  const head = element("tr", { children: names.map((name) => element("th", { text: name, attributes: { scope: "col" } })) });
+function table(title, names, rows, numbers = []) {
+  const heads = names.map((name) => element("th", { text: name, className: numbers.includes(name) ? "number" : "", attributes: { scope: "col" } }));
+  const head = element("tr", { children: heads });
   const children = [element("thead", { children: [head] }), element("tbody", { children: rows })];
   const caption = element("h3", { text: title });
   return element("div", { className: "scroll", attributes: { tabindex: "0" }, children: [caption, element("table", { children })] });
