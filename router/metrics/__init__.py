@@ -97,6 +97,7 @@ class Metrics:
             self._reloads.labels(result)
         self._inflight = families.INFLIGHT.gauge(registry)
         self.loop_lag = families.LOOP_LAG.gauge(registry)
+        self.orphaned = families.ORPHANED.gauge(registry)
         self._catalogue_age = families.CATALOGUE_AGE.gauge(registry)
         self._unsettled = families.UNSETTLED.gauge(registry)
         self._warnings = WARNINGS.counter(registry)

@@ -83,8 +83,12 @@ OVERHEAD_COST = Family(
 )  # fmt: skip
 UNREPORTED = Family(
     "counter", "farthing_unreported_cost_usd_total",
-    "the part of the cost that no provider's usage confirms: `counted` by us, or `ceiling`: not known",
+    "the part of the cost that no provider's usage confirms: `counted` by us",
     ("model", "certainty"),
+)  # fmt: skip
+ORPHANED = Family(
+    "gauge", "farthing_orphaned_cost_usd",
+    "what the ledger charges, at its ceiling, for requests that a crash cut off, until it is corrected",
 )  # fmt: skip
 OVER_BUDGET = Family(
     "counter", "farthing_over_budget_usd_total", "dollars above requests' budgets; should stay 0"
@@ -215,10 +219,10 @@ FIRST_TOKEN = Family(
 )  # fmt: skip
 
 FAMILIES = (
-    COST, BASELINE, OVERHEAD_COST, UNREPORTED, OVER_BUDGET, REQUESTS, REFUSED, ATTEMPT_FAILURES, BREAKERS, ESCALATED,
-    CHECKED, LABELLED, ANSWER_COST, TASK_DURATION, CACHED, DIFFICULTY, RATIO, OWN, STORE, LIMIT, SPENT, HELD, REMAINING,
-    WARNINGS, REBUILDS, UNSETTLED, INFLIGHT, LOOP_LAG, LEDGER_QUEUE, POLICY_INFO, RELOADS, CATALOGUE_AGE,
-    *EXPERIMENT_FAMILIES, TOKENS, DURATION, FIRST_TOKEN,
+    COST, BASELINE, OVERHEAD_COST, UNREPORTED, ORPHANED, OVER_BUDGET, REQUESTS, REFUSED, ATTEMPT_FAILURES, BREAKERS,
+    ESCALATED, CHECKED, LABELLED, ANSWER_COST, TASK_DURATION, CACHED, DIFFICULTY, RATIO, OWN, STORE, LIMIT, SPENT,
+    HELD, REMAINING, WARNINGS, REBUILDS, UNSETTLED, INFLIGHT, LOOP_LAG, LEDGER_QUEUE, POLICY_INFO, RELOADS,
+    CATALOGUE_AGE, *EXPERIMENT_FAMILIES, TOKENS, DURATION, FIRST_TOKEN,
 )  # fmt: skip
 """In the order of the docs."""
 

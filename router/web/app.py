@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +23,7 @@ from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
 from router.errors import FarthingError, NoSuchEndpoint, PolicyFaults, StoreUnavailable
 from router.ledger.contract import Output, Store
+from router.ledger.correction import orphans
 from router.ledger.open import open_spool, open_store
 from router.ledger.writer import LedgerWriter
 from router.lifecycle.gauges import ExperimentGauges
@@ -40,7 +41,7 @@ from router.providers.breaker import Breakers
 from router.providers.lanes import Lanes, simulated, with_keys, without_keys
 from router.settings import Settings
 from router.tokens import Counter
-from router.values import Ending, Outcome
+from router.values import NUSD_PER_USD, Ending, Outcome
 from router.values import Scope as BudgetScope
 from router.web.asgi import JSON, BodyTooSlow, CallerGone, Receive, Scope, Send, respond
 from router.web.chat import ChatEndpoint, request_ids
@@ -57,6 +58,7 @@ from router.web.spending import spent, spent_and_held
 from router.web.traces import Traces, TurnedAway, open_traces, trace_of
 
 LAG_EVERY_S = 0.5
+ORPHANS_EVERY_S = 60.0
 NO_TASK = "none"
 """The task of a request that was refused before it had one, in metrics."""
 RESTORED_WITHIN_S = 10.0
@@ -341,6 +343,7 @@ class App:
                 tasks.create_task(_kept_up(partial(self._restore_late, ledger, budgets))),
                 tasks.create_task(_kept_up(partial(folder.watch, changed))),
                 tasks.create_task(_kept_up(partial(_measure_lag, metrics))),
+                tasks.create_task(_kept_up(partial(self._measure_orphans, metrics))),
                 tasks.create_task(_kept_up(results.renew)),
                 tasks.create_task(_kept_up(partial(lanes.warm, policies))),
                 tasks.create_task(_kept_up(budgets.work)),
@@ -422,6 +425,22 @@ class App:
         assert self.folder is not None
         with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
             return spent(store, windowed_scopes(self.folder.current()), self._clock())
+
+    async def _measure_orphans(self, metrics: Metrics) -> None:
+        """Look at what crashes left at its ceiling, until cancelled; what was seen stays while the ledger is away."""
+        while True:
+            with suppress(StoreUnavailable):
+                metrics.orphaned.set(await asyncio.to_thread(self._orphaned_nusd) / NUSD_PER_USD)
+            await asyncio.sleep(ORPHANS_EVERY_S)
+
+    def _orphaned_nusd(self) -> int:
+        """Read what the requests that nobody will settle are charged at; blocks.
+
+        Raises:
+            StoreUnavailable: the ledger can't be read.
+        """
+        with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
+            return sum(entry.charged_nusd for entry in orphans(store, datetime.fromtimestamp(self._clock(), UTC)))
 
     async def _spent_and_held(self, ledger: LedgerWriter) -> Spent:
         """Read the same with what is held told apart.

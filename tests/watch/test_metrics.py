@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
+from e2e.conftest import files_for
 from msgspec import structs
 from pages import ROOT
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from proxy import Proxy, running_provider, running_proxy
+from proxy import Calls, Proxy, ServeProcess, eventually, ledger_rows, running_provider, running_proxy
 
 from router.metrics import NONE, OTHER, Metrics
 from router.metrics.text import encoder_for
@@ -52,6 +55,28 @@ def outcome(task: str = "support", model: str = "cheap", ending: Ending = Ending
         latency_s=0.3,
         first_token_s=0.1,
     )
+
+
+def test_what_a_crash_left_at_its_ceiling_is_told_after_it(tmp_path: Path) -> None:
+    with running_provider() as provider, ThreadPoolExecutor(1) as pool:
+        with ServeProcess(tmp_path, files_for(provider)) as process:
+            calls = process.ready()
+            assert gauge_of(calls, "farthing_orphaned_cost_usd") == 0
+            provider.faults.queue("silence", model="o4-mini")
+            cut_off = pool.submit(calls.ask, model="thinker", max_tokens=50)
+            eventually(lambda: [row for row in ledger_rows(process.ledger) if row["outcome"] == "held"], "a held row")
+            process.kill()
+        assert cut_off.exception() is not None
+        (row,) = ledger_rows(tmp_path / "ledger.db")
+        with ServeProcess(tmp_path, {}) as process:
+            calls = process.ready()
+            told = eventually(partial(gauge_of, calls, "farthing_orphaned_cost_usd"), "what was cut off")
+    assert told == pytest.approx(row["charged_nusd"] / NUSD_PER_USD)
+
+
+def gauge_of(calls: Calls, name: str) -> float:
+    families = text_string_to_metric_families(calls.http.get("/metrics", headers={"accept": OPENMETRICS}).text)
+    return next(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
 def samples(metrics: Metrics, accept: str = OPENMETRICS) -> list[Sample]:
