@@ -137,6 +137,7 @@ def _variables() -> list[Any]:
     chosen = [
         dashboard.QueryVariable(name)
         .label(label)
+        .description(f"Narrows what is known by {name}; budgets and processes are shown whole.")
         .query(f"label_values(farthing_requests_total, {name})")
         .datasource(SOURCE)
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)

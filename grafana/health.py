@@ -100,7 +100,7 @@ PROVIDERS = Row(
         panel(
             "Open breakers",
             "Targets that are left out for a while because they failed too often.",
-            Query("max by (model, target) (farthing_breaker_open)", "{{model}}: {{target}}"),
+            Query('max by (model, target) (farthing_breaker_open{model=~"$model"})', "{{model}}: {{target}}"),
             steps=ANY, largest=1,
         ),
     ),
@@ -131,7 +131,8 @@ STORES = Row(
             "Refused for a store",
             "Requests per second that were refused because budgets or the ledger could not be reached.",
             Query(
-                'sum(rate(farthing_refusals_total{reason="store_unavailable"}[$__rate_interval])) or vector(0)',
+                'sum(rate(farthing_refusals_total{task=~"$task", reason="store_unavailable"}[$__rate_interval]))'
+                " or vector(0)",
                 "refused",
             ),
             unit="reqps",

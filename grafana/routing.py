@@ -10,6 +10,22 @@ ANSWERS = 'farthing_requests_total{task=~"$task", model=~"$model", outcome=~"ans
 RULE_COST = 'farthing_cost_usd_total{task=~"$task", model=~"$model"}'
 ESCALATIONS = 'farthing_escalations_total{task=~"$task"}'
 
+PASSED = 'farthing_checked_answers_total{task=~"$task", result="passed"}'
+CHECKED = 'farthing_checked_answers_total{task=~"$task"}'
+TRIED = 'farthing_experiment_requests_total{task=~"$task"}'
+TRIED_BADLY = 'farthing_experiment_requests_total{task=~"$task", result="failed"}'
+PASSED_TRIAL = 'farthing_experiment_checks_total{task=~"$task", result="passed"}'
+CHECKED_TRIAL = 'farthing_experiment_checks_total{task=~"$task"}'
+SIDES = "task, rule, side"
+SIDE = "{{task}}, {{rule}}: {{side}}"
+
+
+def _part(part: str, whole: str, by: str) -> str:
+    """Return an expression of what part of the counter `whole` rose with the counter `part`; 0 where that never did."""
+    parts, wholes = (f"sum by ({by}) (rate({one}[$__rate_interval]))" for one in (part, whole))
+    return f"({parts} or 0 * {wholes}) / {wholes}"
+
+
 MIX = Row(
     "Mix",
     (
@@ -75,8 +91,110 @@ HARD = Row(
             "Escalated part of the requests",
             "Escalations for each request, by task. Where it rises, a cheap model has got worse at a task, or the task"
             " has changed.",
-            Query("task:farthing_escalations:ratio_rate1h", "{{task}}"),
+            Query('task:farthing_escalations:ratio_rate1h{task=~"$task"}', "{{task}}"),
             unit="percentunit", steps=((None, "green"), (0.1, "yellow"), (0.3, "red")),
+        ),
+    ),
+)  # fmt: skip
+
+CHECKS = Row(
+    "Checked answers",
+    (
+        panel(
+            "What checks came to",
+            "Answers of rules with `verify`. `escalated`: failed, and another model's answer was given; `failed`: given"
+            " all the same, for no other was to be had; `unchecked`: could not be checked.",
+            Query(f"sum by (result) (rate({CHECKED}[$__rate_interval]))", "{{result}}"),
+            unit="reqps", shape="shares",
+        ),
+        panel(
+            "Passed at the first try",
+            "The part of a rule's checked answers that needed no second one. Where it falls, its first model does"
+            " worse, or its check asks for more than that can give.",
+            Query(_part(PASSED, CHECKED, "task, rule"), "{{task}}: {{rule}}"),
+            unit="percentunit", largest=1, steps=((None, "red"), (0.7, "yellow"), (0.9, "green")),
+        ),
+        panel(
+            "Learned from",
+            "Labels per hour that a task's difficulty learns from, by where they come from.",
+            Query(
+                'sum by (task, source) (rate(farthing_learning_labels_total{task=~"$task"}[$__rate_interval])) * 3600',
+                "{{task}}: {{source}}",
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+TRIALS = Row(
+    "Experiments",
+    (
+        panel(
+            "Where experiments stand",
+            "Each experiment's state. An aborted canary gets no more requests; a promoted one gets all.",
+            Query(
+                'max by (task, rule, state) (farthing_experiment_state{task=~"$task"}) > 0',
+                "{{task}}, {{rule}}: {{state}}",
+            ),
+            largest=1,
+        ),
+        panel(
+            "Requests by side",
+            "Requests per second of each side: `control` is the rule as it was, `canary` the model on trial, `shadow`"
+            " one that is asked behind the answer.",
+            Query(f"sum by ({SIDES}) (rate({TRIED}[$__rate_interval]))", SIDE),
+            unit="reqps",
+        ),
+        panel(
+            "Not answered",
+            "The part of each side's requests that its model did not answer.",
+            Query(_part(TRIED_BADLY, TRIED, SIDES), SIDE),
+            unit="percentunit", steps=((None, "green"), (0.02, "yellow"), (0.05, "red")),
+        ),
+        panel(
+            "Cost of a request",
+            "Average dollars for a request of each side.",
+            Query(
+                f'sum by ({SIDES}) (rate(farthing_experiment_cost_usd_total{{task=~"$task"}}[$__rate_interval])) /'
+                f" sum by ({SIDES}) (rate({TRIED}[$__rate_interval]))",
+                SIDE,
+            ),
+            unit=USD,
+        ),
+        panel(
+            "Time to the whole answer, p95",
+            "95 % of a side's answers were whole sooner than this.",
+            Query(
+                "histogram_quantile(0.95, sum by (le, task, rule, side) (rate("
+                'farthing_experiment_latency_seconds_bucket{task=~"$task"}[$__rate_interval])))',
+                SIDE,
+            ),
+            unit="s",
+        ),
+        panel(
+            "Passed their check",
+            "The part of each side's checked answers that passed, where the rule has `verify`.",
+            Query(_part(PASSED_TRIAL, CHECKED_TRIAL, SIDES), SIDE),
+            unit="percentunit", largest=1,
+        ),
+        panel(
+            "How much shadows agree",
+            "Average agreement of a shadow's answers with those that callers got: 1 is the same words.",
+            Query(
+                'sum by (task, rule) (rate(farthing_experiment_agreement_sum{task=~"$task"}[$__rate_interval])) /'
+                ' sum by (task, rule) (rate(farthing_experiment_agreement_count{task=~"$task"}[$__rate_interval]))',
+                "{{task}}: {{rule}}",
+            ),
+            unit="percentunit", largest=1, width=12,
+        ),
+        panel(
+            "Not mirrored",
+            "Requests per second that a shadow was to be asked and was not, and why.",
+            Query(
+                "sum by (task, rule, reason) (rate("
+                'farthing_experiment_shadows_dropped_total{task=~"$task"}[$__rate_interval]))',
+                "{{task}}, {{rule}}: {{reason}}",
+            ),
+            unit="reqps", width=12,
         ),
     ),
 )  # fmt: skip
@@ -146,5 +264,5 @@ ROUTING = Board(
     "routing",
     "Routing",
     "Where requests go and why, and how good the estimates are.",
-    (MIX, HARD, ESTIMATES, SIDE_BY_SIDE),
+    (MIX, HARD, CHECKS, ESTIMATES, SIDE_BY_SIDE, TRIALS),
 )

@@ -102,14 +102,23 @@ BUDGETS = Row(
             "Spent in the window, over time",
             "Each budget's spending: it falls to 0 where a new hour, day or month begins.",
             Query(f"max by ({BUDGET}) (farthing_budget_spent_usd)", "{{scope}} {{name}}, {{window}}"),
-            unit=USD, width=12,
+            unit=USD,
         ),
         panel(
             "Forecast over time",
             "The forecasts above as they were, by the quick rate and by the slow one.",
             Query("scope_name_window:farthing_budget_forecast_fast:ratio", "{{scope}} {{name}}, {{window}}: quick"),
             Query("scope_name_window:farthing_budget_forecast_slow:ratio", "{{scope}} {{name}}, {{window}}: slow"),
-            unit="percentunit", width=12, steps=ABOVE_ONE,
+            unit="percentunit", steps=ABOVE_ONE,
+        ),
+        panel(
+            "Answered past a soft budget",
+            "Requests per second that were answered although a budget with `on_exceeded: warn` was used up.",
+            Query(
+                f"sum by ({BUDGET}) (rate(farthing_budget_warnings_total[$__rate_interval]))",
+                "{{scope}} {{name}}, {{window}}",
+            ),
+            unit="reqps",
         ),
     ),
 )  # fmt: skip
@@ -171,18 +180,24 @@ FOR_WHAT = Row(
             "Dollars per hour for calls that bought no answer: failed requests, failed legs of answered ones, answers"
             " that failed their check, shadows, judges.",
             Query(f"sum by (reason) (rate({OVERHEAD}[$__rate_interval])) * 3600", "{{reason}}"),
-            unit=USD, shape="stack", width=12,
+            unit=USD, shape="stack",
         ),
         panel(
             "Not confirmed by a provider",
-            "Dollars per hour that were charged by our own count, or at the ceiling because the price is not known:"
-            " streams that callers left, answers without a usage.",
+            "Dollars per hour that were charged by our own count: streams that callers left, answers without a usage.",
             Query(
                 'sum by (certainty) (rate(farthing_unreported_cost_usd_total{model=~"$model"}[$__rate_interval]))'
                 " * 3600",
                 "{{certainty}}",
             ),
-            unit=USD, shape="stack", width=12,
+            unit=USD, shape="stack",
+        ),
+        panel(
+            "At its ceiling after a crash",
+            "Dollars that the ledger charges for requests that a crash cut off. They stay until they are corrected:"
+            " `farthing spend --orphans` lists them.",
+            "max(farthing_orphaned_cost_usd)",
+            unit=USD, shape="number", steps=SHOULD_BE_ZERO,
         ),
     ),
 )  # fmt: skip

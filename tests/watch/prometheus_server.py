@@ -114,9 +114,12 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(
-    folder: Path, targets: Mapping[str, Iterable[str]], rules: Iterable[Path] = ()
+    folder: Path, targets: Mapping[str, Iterable[str]], rules: Iterable[Path] = (), history: str = ""
 ) -> Iterator[Prometheus]:
-    """Scrape these targets, by job, every second until the context is left."""
+    """Scrape these targets, by job, every second until the context is left.
+
+    `history` is what it has of the time before, in OpenMetrics' format with timestamps.
+    """
     found = programs()
     assert isinstance(found, Path), found
     files = []
@@ -132,6 +135,10 @@ def running_prometheus(
         ],
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    if history:
+        (folder / "history").write_text(history)
+        imported = promtool("tsdb", "create-blocks-from", "openmetrics", folder / "history", folder / "data")
+        assert imported.returncode == 0, imported.stderr
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [

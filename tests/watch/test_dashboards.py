@@ -12,6 +12,7 @@ from pages import ROOT, coded, rows
 
 from grafana.__main__ import BOARDS, FOLDER
 from grafana.board import Board, as_json
+from grafana.health import WHOSE
 
 GRAFANA = ROOT / "grafana"
 
@@ -75,6 +76,31 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     labels = {label for row in rows("metrics") for label in coded(row[2])}
     assert asked - labels - known <= COMING
     assert len(asked & known) > 20
+
+
+WHOLE = {
+    "Saved per hour": "model",
+    "Saved": "model",
+    "Saved by task": "model",
+    "Bought no answer": "model",
+    "Cached part of the input": "task",
+}
+"""Panels that set a metric against one that does not know the model, or the task, and so can't heed that choice."""
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
+def test_the_choice_of_tasks_and_models_is_heeded_wherever_a_metric_knows_them(board: Board) -> None:
+    labels_of = {coded(row[0])[0]: coded(row[2]) for row in rows("metrics")}
+    variables = {"task": "$task", "model": "$model", "gen_ai_request_model": "$model"}
+    heeded = 0
+    for one in [one for row in board.rows for one in row.panels]:
+        for query in one.queries:
+            for name, matchers in re.findall(r"\b((?:farthing|gen_ai)_\w+)({[^}]*})?", query.expr.replace(WHOSE, "")):
+                for label in labels_of.get(re.sub("_(bucket|sum|count)$", "", name), labels_of.get(name, ())):
+                    if label in variables and WHOLE.get(one.title) != label:
+                        assert f'{label}=~"{variables[label]}"' in matchers, f"{one.title}: {name}"
+                        heeded += 1
+    assert heeded >= 5
 
 
 COMING: set[str] = set()

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer
@@ -59,6 +60,23 @@ def test_the_image_gets_the_files_that_it_is_built_from() -> None:
     names = [name for line in copied for name in line.split()]
     assert len(names) >= 5
     assert [name for name in names if f"!{name}" not in sent or not (ROOT / name).exists()] == []
+
+
+def test_what_calls_another_service_knows_its_name(services: Any) -> None:
+    (job,) = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())["scrape_configs"]
+    scraped = job["static_configs"][0]["targets"]
+    (source,) = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    farthing = services["farthing"]["environment"]
+    urls = farthing["FARTHING_BUDGETS_URL"], re.sub(r"\${.*?}", "", farthing["FARTHING_LEDGER_URL"]), source["url"]
+    called = [*scraped, *(urlsplit(url).netloc for url in urls)]
+    names = [address.rpartition("@")[2].partition(":")[0] for address in called]
+    assert names == ["farthing", "redis", "postgres", "prometheus"]
+    assert set(names) <= services.keys()
+    exposed = re.findall(r"(?m)^EXPOSE (\d+)$", (DEPLOY / "Dockerfile").read_text())
+    assert [address.rpartition(":")[2] for address in scraped] == exposed
+    home = Path(services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (ROOT / "grafana" / "dashboards" / home.name).exists()
+    assert f"../grafana/dashboards:{home.parent}:ro" in services["grafana"]["volumes"]
 
 
 def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
