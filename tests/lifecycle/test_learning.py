@@ -4,80 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from proxy import Calls, ServeProcess, eventually, running_provider, running_proxy
+from proxy import ServeProcess, eventually, running_provider, running_proxy
 
-from router.chat import Chat
-from router.difficulty.measure import Curve, Prompt
-from router.ledger.labels import LabelRow
-from router.ledger.open import open_store
+from lifecycle.mixture import CHEAP, MIXTURE, PREMIUM, agree, asked, files, labels, rate, recovered, score, texts
 from router.providers.simulated import Simulation
 
 REQUESTS = int(os.environ.get("FARTHING_LEARN_REQUESTS", "2000"))
 SHARE = 0.05
 SEED = int(os.environ.get("FARTHING_LEARN_SEED", "11"))
-HARD = ("the tax on an invoice", "a refund of the tax", "an invoice after a refund", "interest on an invoice")
-EASY = ("the address of a parcel", "a parcel at the door", "a door code in the address", "the weight of a parcel")
-CHEAP, PREMIUM = "gpt-4.1-nano", "gpt-4.1"
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """Answers "case 17 …" rightly or wrongly: the cheap model knows little of money."""
-
-    def __call__(self, chat: Chat, model: str) -> str | None:
-        text = chat.last_user_text()
-        found = re.search(r"case (\d+)", text)
-        if found is None:
-            return None
-        return f"The answer is {int(found[1]) if self.is_right(model, text) else int(found[1]) + 1}."
-
-    def is_right(self, model: str, text: str) -> bool:
-        share = 0.97 if model == PREMIUM else 0.15 if any(word in text for word in HARD) else 0.96
-        digest = hashlib.blake2b(f"{model} {text}".encode(), digest_size=6).digest()
-        return int.from_bytes(digest) / 2**48 < share
-
-    def gain(self, text: str) -> float:
-        return float(self.is_right(PREMIUM, text)) - float(self.is_right(CHEAP, text))
-
-
-MIXTURE = Mixture()
-
-
-def texts(count: int, seed: int = SEED) -> list[str]:
-    dice = random.Random(seed)
-    found = []
-    for at in range(count):
-        about = dice.choice(HARD if dice.random() < 0.4 else EASY)
-        found.append(f"This is case {seed * 100_000 + at}. A customer writes about {about}. What should our reply be?")
-    return found
-
-
-def files(learn: str, *, route: str = "", url: str) -> dict[str, str]:
-    route = route or "  - {name: hard, when: {difficulty: {gte: 0.6}}, use: premium}\n  - {name: rest, use: cheap}\n"
-    return {
-        "models": f"models:\n  cheap: {{target: openai/{CHEAP}, base_url: {url}}}\n"
-        f"  premium: {{target: openai/{PREMIUM}, base_url: {url}}}\n",
-        "default": f"task: default\nlearn: {learn}\nroute:\n{route}",
-    }
-
-
-AGREE = (
-    "{{shadow: {{model: premium, share: {share}, budget_per_day_usd: 5, grade: agree, agree: {{by: number}}}}, "
-    "explore: {explore}, feedback: {feedback}}}"
-)
-
-
-def agree(share: float = 1, explore: float = 0, feedback: str = "checked") -> str:
-    return AGREE.format(share=share, explore=explore, feedback=feedback)
 
 
 @pytest.fixture(scope="module")
@@ -86,36 +26,9 @@ def url() -> Iterator[str]:
         yield provider.base_url
 
 
-def labels(proxy: Calls, task: str = "default") -> list[LabelRow]:
-    return open_store(f"sqlite:///{proxy.ledger}", read_only=True).labels(task, 0, 10_000)
-
-
-def rate(proxy: Calls, request_id: str, score: Any, **members: Any) -> httpx.Response:
-    return proxy.http.post("/v1/feedback", json={"request_id": request_id, "score": score}, **members)
-
-
-def asked(proxy: Calls, text: str) -> httpx.Response:
-    answer = proxy.ask(text, max_tokens=16)
-    assert answer.status_code == 200, answer.text
-    return answer
-
-
-def score(proxy: Calls, text: str) -> float:
-    """Return the score of a request, without a trace."""
-    told = proxy.ask(text, headers={"x-farthing-dry-run": "true"}).json()
-    return float(told["difficulty"]["score"])
-
-
-def recovered(proxy: Calls, unseen: list[str]) -> float:
-    prompts = [Prompt(score(proxy, text), 0.0, MIXTURE.gain(text), 0.0, 1.0) for text in unseen]
-    found = Curve(prompts).apgr(by_usd=False)
-    assert found is not None
-    return found
-
-
 def test_both_models_are_graded_behind_the_answer(url: str, tmp_path: Path) -> None:
     with running_proxy(tmp_path, files(agree(), url=url)) as proxy:
-        sent = texts(20)
+        sent = texts(20, SEED)
         ids = {asked(proxy, text).headers["x-farthing-request-id"]: text for text in sent}
         rows = eventually(lambda: found if len(found := labels(proxy)) == len(sent) else None, "a label of each")
         for row in rows:
@@ -139,7 +52,7 @@ def test_learning_beats_a_random_mix_by_what_was_asked_for(url: str, tmp_path: P
     unseen = texts(150, seed=SEED + 1)
     with running_proxy(tmp_path, files(agree(SHARE, 0.01), url=url)) as proxy:
         cold = recovered(proxy, unseen)
-        for text in texts(REQUESTS):
+        for text in texts(REQUESTS, SEED):
             asked(proxy, text)
         told = eventually(lambda: found if len(found := labels(proxy)) > 0.7 * SHARE * REQUESTS else None, "labels")
         eventually(lambda: recovered(proxy, unseen) != cold, "a version that labels taught")
@@ -155,7 +68,7 @@ def test_learning_beats_a_random_mix_by_what_was_asked_for(url: str, tmp_path: P
 def test_flipped_ratings_are_not_taken_into_service(url: str, tmp_path: Path) -> None:
     unseen = texts(100, seed=SEED + 1)
     with running_proxy(tmp_path, files(agree(0.3), url=url)) as proxy:
-        for text in texts(300):
+        for text in texts(300, SEED):
             answer = asked(proxy, text)
             flipped = 0.0 if MIXTURE.is_right(CHEAP, text) else 1.0
             assert rate(proxy, answer.headers["x-farthing-request-id"], flipped).status_code == 200
@@ -169,7 +82,7 @@ def test_a_failed_check_is_a_label_that_the_cheap_model_was_not_enough(url: str,
     verify = "{agree: {with: premium, by: number}, escalate_to: premium, buffer: true}"
     route = f"  - {{name: all, use: cheap, verify: {verify}}}\n"
     with running_proxy(tmp_path, files("{explore: 0}", route=route, url=url)) as proxy:
-        ids = {asked(proxy, text).headers["x-farthing-request-id"]: text for text in texts(20)}
+        ids = {asked(proxy, text).headers["x-farthing-request-id"]: text for text in texts(20, SEED)}
         rows = eventually(lambda: found if len(found := labels(proxy)) == 20 else None, "a label of each")
         for row in rows:
             same = MIXTURE.is_right(CHEAP, ids[row.request_id]) == MIXTURE.is_right(PREMIUM, ids[row.request_id])
@@ -180,7 +93,7 @@ def test_a_failed_check_is_a_label_that_the_cheap_model_was_not_enough(url: str,
 def test_a_rating_is_kept_and_the_last_one_counts(url: str, tmp_path: Path) -> None:
     with running_proxy(tmp_path, files(agree(0, 0.1, "trusted"), url=url)) as proxy:
         answer = next(
-            found for text in texts(30) if (found := asked(proxy, text)).headers["x-farthing-model"] == "cheap"
+            found for text in texts(30, SEED) if (found := asked(proxy, text)).headers["x-farthing-model"] == "cheap"
         )
         request_id = answer.headers["x-farthing-request-id"]
         assert rate(proxy, request_id, 1).json()["learned"] is True
@@ -240,7 +153,7 @@ def test_what_was_learned_is_kept_after_a_kill_and_equal_on_two_replicas(url: st
     ):
         one, two = first.ready(), second.ready()
         before = [score(one, text) for text in unseen]
-        for at, text in enumerate(texts(120)):
+        for at, text in enumerate(texts(120, SEED)):
             asked(one if at % 2 else two, text)
         eventually(lambda: len(labels(one)) == 120, "a label of each")
         eventually(lambda: [score(one, text) for text in unseen] != before, "learning")
@@ -255,12 +168,12 @@ def test_what_was_learned_is_kept_after_a_kill_and_equal_on_two_replicas(url: st
 
 def test_an_explored_request_says_so_in_the_ledger(url: str, tmp_path: Path) -> None:
     with running_proxy(tmp_path, files(agree(0, 0.2), url=url)) as proxy:
-        for text in texts(60):
+        for text in texts(60, SEED):
             asked(proxy, text)
         explored = [row for row in proxy.rows() if "explored_from" in row["facts"]]
         assert 0 < len(explored) < 30
         assert any(row["difficulty"] != row["facts"]["explored_from"] for row in explored)
-        dry = [proxy.ask(text, headers={"x-farthing-dry-run": "true"}).json() for text in texts(40)]
+        dry = [proxy.ask(text, headers={"x-farthing-dry-run": "true"}).json() for text in texts(40, SEED)]
         assert len({round(each["facts"]["difficulty"], 4) for each in dry}) <= 40
 
 
@@ -268,7 +181,7 @@ def test_a_proxy_without_learn_writes_no_label(url: str, tmp_path: Path) -> None
     policies = files("{}", url=url)
     policies["default"] = policies["default"].replace("learn: {}\n", "")
     with running_proxy(tmp_path, policies) as proxy:
-        answer = asked(proxy, texts(1)[0])
+        answer = asked(proxy, texts(1, SEED)[0])
         told = rate(proxy, answer.headers["x-farthing-request-id"], 1)
         assert (told.status_code, told.json()["learned"]) == (200, False)
         assert labels(proxy) == []
