@@ -30,6 +30,9 @@ from router.policy.replay import Record
 READ_EVERY_S = 2.0
 """How late a replica may learn what others wrote."""
 WRITE_WITHIN_S = 1.0
+SETTLED_WITHIN_S = 1.0
+"""How long a rating waits for its request's row, which may follow an answer by some 20 ms, or more under load."""
+ASK_AGAIN_S = 0.02
 MOST_WAITING = 10_000
 """Labels that wait for the ledger; what comes then is dropped, for learning needs only some."""
 READ_AT_ONCE = 500
@@ -101,8 +104,9 @@ class Learning:
             InvalidRequest: it had no answer, or was rated too often.
             StoreUnavailable: the ledger can't be asked or written; nothing is known of the rating.
         """
-        record = await asyncio.to_thread(self._record, request_id)
-        if record is None or record.account != (account.name if account else None):
+        owner = account.name if account else None
+        record = await self._settled(request_id, owner)
+        if record is None or record.account != owner:
             raise RequestNotFound(f"There is no request '{request_id[:80]}' of this account.", param="request_id")
         if account and account.tasks is not None and record.task not in account.tasks:
             raise NotAllowed(f"The account '{account.name}' may not use the task '{record.task}'.")
@@ -181,6 +185,16 @@ class Learning:
                 log.info("The task %s is scored by what label %d taught.", task, lessons.served.version)
                 self._gauge.serve(task, lessons.served)
         self._away = False
+
+    async def _settled(self, request_id: str, owner: str | None) -> Record | None:
+        """Return a request's row, once it is settled; as it is where that takes too long, or it is another's."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + SETTLED_WITHIN_S
+        while True:
+            record = await asyncio.to_thread(self._record, request_id)
+            if record is None or record.account != owner or record.outcome != "held" or loop.time() > deadline_s:
+                return record
+            await asyncio.sleep(ASK_AGAIN_S)
 
     def _record(self, request_id: str) -> Record | None:
         if request_id.endswith(SHADOW_SUFFIX):
