@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from router.difficulty.cues import Shape
 from router.difficulty.look import Look, look_at
@@ -50,14 +50,21 @@ class Reading:
         return f"Reading(difficulty={self.difficulty}, score={self.score:.4f})"
 
 
+class _Served(NamedTuple):
+    """What was learned of a task, wherever its traffic went."""
+
+    scorer: Scorer
+    shared: Set[int]
+
+
 class _Task:
     __slots__ = ("by_rule", "ranks", "scorer", "shared")
 
-    def __init__(self, weights: Weights, most_kept: int, scorer: Scorer | None) -> None:
-        self.scorer = scorer or Scorer(weights)
+    def __init__(self, weights: Weights, most_kept: int, served: _Served | None) -> None:
+        self.scorer = served.scorer if served else Scorer(weights)
         self.ranks = Ranks(weights.reference)
         self.by_rule: OrderedDict[str, Ranks] = OrderedDict()
-        self.shared = SharedText(most_kept)
+        self.shared = SharedText(most_kept, served.shared if served else frozenset())
 
 
 class Gauge:
@@ -68,7 +75,7 @@ class Gauge:
         self._weights = weights or shipped_weights()
         self._cold = _Task(self._weights, most_kept, None)
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
-        self._served: dict[str, Scorer] = {}
+        self._served: dict[str, _Served] = {}
 
     def read(self, task: str, text: str, shape: Shape, *, key: str | None = None) -> Reading:
         """Read one request of a task: the text of its last user message, and what is around it.
@@ -76,7 +83,8 @@ class Gauge:
         `key` names what kind of work it is within the task: its instructions, tools and answer format.
         """
         known = self._tasks.get(task, self._cold)
-        look = look_at(self.own_text(task, text), shape, paid_chars=len(text), key=key)
+        own = known.shared.stripped(text)
+        look = look_at(own.text, shape, paid_chars=len(text), key=key, left_out=own.left_out)
         score = known.scorer.score(look)
         return Reading(
             difficulty=known.ranks.rank(score.value),
@@ -90,7 +98,7 @@ class Gauge:
 
     def own_text(self, task: str, text: str) -> str:
         """Return a last user message without what the task's prompts share, as far as `seen` and `share` told."""
-        return self._tasks.get(task, self._cold).shared.stripped(text)
+        return self._tasks.get(task, self._cold).shared.stripped(text).text
 
     def rank_in(self, task: str, rule: str, reading: Reading, unsure_as: UnsureAs | None) -> float:
         """Return the share of what recently reached a rule of the task that is easier. Changes nothing.
@@ -128,15 +136,19 @@ class Gauge:
         """Learn what labels say of a task; its recent scores are worked out again bit by bit."""
         self._known(task).scorer.learn_all(labels)
 
-    def serve(self, task: str, scorer: Scorer) -> None:
-        """Score a task's requests with `scorer` from now on; its recent scores are worked out again bit by bit."""
-        self._served[task] = scorer
-        self._known(task).scorer = scorer
+    def serve(self, task: str, scorer: Scorer, shared: Set[int] = frozenset()) -> None:
+        """Score a task's requests with `scorer` from now on; its recent scores are worked out again bit by bit.
+
+        `shared` are hashes of what its requests share and is not looked at, beside what this process finds.
+        """
+        self._served[task] = _Served(scorer, shared)
+        known = self._known(task)
+        known.scorer, known.shared.told = scorer, shared
 
     def version(self, task: str) -> int:
         """Return the version of what a task's requests are scored with; 0 is what Farthing came with."""
         served = self._served.get(task)
-        return served.version if served else 0
+        return served.scorer.version if served else 0
 
     def share(self, task: str, texts: Iterable[str]) -> None:
         """Note what the prompts of a task have in common, before any of them is read."""

@@ -134,6 +134,8 @@ class Lessons:
     sources: Counter[str] = field(default_factory=Counter)
     _now: Course = field(init=False)
     _next: Course = field(init=False)
+    _left_out: dict[int, int] = field(default_factory=dict)
+    """Hashes of what requests share, and the number of the newest label that says so."""
 
     def __post_init__(self) -> None:
         self.seq = max(self.seq, self.begin)
@@ -148,6 +150,11 @@ class Lessons:
     def cold(self) -> Scorer:
         return self._now.cold
 
+    @property
+    def shared(self) -> frozenset[int]:
+        """Return hashes of what the task's requests share, as far as labels that count say so."""
+        return frozenset(self._left_out)
+
     def judging(self) -> list[Label]:
         """Return the held-back labels that judge now, oldest first."""
         return self._now.judging()
@@ -157,18 +164,25 @@ class Lessons:
         for lesson in lessons:
             if lesson.seq <= self.seq:
                 continue
-            self.seq = lesson.seq
-            while lesson.seq > self.begin + 2 * EPOCH:
-                self.begin += EPOCH
-                self._now, self._next = self._next, Course(self.weights)
+            self.reach(lesson.seq)
             if lesson.label is None:
                 self._now, self._next = Course(self.weights), Course(self.weights)
                 self.sources.clear()
+                self._left_out.clear()
                 continue
             self.sources[lesson.source] += 1
+            self._left_out.update(dict.fromkeys(lesson.label.look.left_out, lesson.seq))
             self._now.take(lesson, lesson.label)
             if lesson.seq > self.begin + EPOCH:
                 self._next.take(lesson, lesson.label)
+
+    def reach(self, seq: int) -> None:
+        """Note that all labels up to a number were read, whether or not they taught anything."""
+        self.seq = max(self.seq, seq)
+        while self.seq > self.begin + 2 * EPOCH:
+            self.begin += EPOCH
+            self._now, self._next = self._next, Course(self.weights)
+            self._left_out = {mark: seq for mark, seq in self._left_out.items() if seq > self.begin}
 
 
 def first_of(newest: int) -> int:

@@ -29,9 +29,11 @@ class Look:
     words: int
     key: int | None
     """Which kind of work within the task, as a place below KEYS; None where nothing says."""
+    left_out: tuple[int, ...] = ()
+    """Hashes of what it shares with other requests and is not looked at."""
 
 
-class WrittenLook(Struct, frozen=True):
+class WrittenLook(Struct, frozen=True, omit_defaults=True):
     """A look as it may be written down: numbers and hashes, no text."""
 
     cues: tuple[float, ...]
@@ -39,22 +41,30 @@ class WrittenLook(Struct, frozen=True):
     tokens: float
     words: int
     key: int | None
+    left_out: tuple[int, ...] = ()
 
     def look(self) -> Look:
-        return Look(self.cues, array("H", self.grams), self.tokens, self.words, self.key)
+        return Look(self.cues, array("H", self.grams), self.tokens, self.words, self.key, self.left_out)
 
 
 def written(look: Look) -> WrittenLook:
     """Write a look down, as exactly as learning needs it."""
     cues = tuple(round(cue, 3) for cue in look.cues)
-    return WrittenLook(cues, tuple(look.grams), look.tokens, look.words, look.key)
+    return WrittenLook(cues, tuple(look.grams), look.tokens, look.words, look.key, look.left_out)
 
 
-def look_at(text: str, shape: Shape, *, paid_chars: int | None = None, key: str | None = None) -> Look:
+def look_at(
+    text: str,
+    shape: Shape,
+    *,
+    paid_chars: int | None = None,
+    key: str | None = None,
+    left_out: tuple[int, ...] = (),
+) -> Look:
     """Look at the last user message, as little of it as the time allows.
 
-    `paid_chars` is how long the message was before shared text was left out; `key` names the kind of work: a label,
-    or what the instructions and tools are.
+    `paid_chars` is how long the message was before shared text was left out, of which `left_out` are hashes; `key`
+    names the kind of work: a label, or what the instructions and tools are.
     """
     seen = looked_at(text).lower()
     words = words_of(seen)
@@ -65,6 +75,7 @@ def look_at(text: str, shape: Shape, *, paid_chars: int | None = None, key: str 
         tokens=tokens_in(paid + shape.other_chars),
         words=len(words),
         key=None if key is None else crc32(key.encode("utf-8", "replace")) % KEYS,
+        left_out=left_out,
     )
 
 

@@ -1,13 +1,16 @@
 """What the prompts of a task share (instructions, worked examples) is told from what is asked, and left out.
 
 Holds hashes of recent beginnings, never text. A beginning counts as shared once `ENOUGH` recent prompts had it that are
-not all the same, for a question that is often asked is no instruction.
+not all the same, for a question that is often asked is no instruction; or where it is told: what other replicas found,
+and what was found before a restart.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Set
+from typing import NamedTuple
 from zlib import adler32, crc32
 
 ENOUGH = 3
@@ -23,14 +26,24 @@ _TAIL_CHARS = 2_000
 _END = re.compile(r"\n+|(?<=[.:?!])\s+")
 
 
+class Own(NamedTuple):
+    """What is left of a prompt without what it shares."""
+
+    text: str
+    left_out: tuple[int, ...]
+    """Hashes of the beginning and of the end that were left out; empty where nothing was."""
+
+
 class SharedText:
     """The beginnings and ends that recent prompts of one task had in common."""
 
-    __slots__ = ("_counts", "_most")
+    __slots__ = ("_counts", "_most", "told")
 
-    def __init__(self, most_kept: int = MOST_KEPT) -> None:
+    def __init__(self, most_kept: int = MOST_KEPT, told: Set[int] = frozenset()) -> None:
         self._counts: OrderedDict[int, int] = OrderedDict()
         self._most = most_kept
+        self.told = told
+        """Hashes of what is shared, however often it was seen here."""
 
     def add(self, text: str) -> None:
         """Count the beginnings and ends of a prompt, once if it comes again; the longest unseen are forgotten."""
@@ -45,14 +58,18 @@ class SharedText:
         while len(counts) > self._most:
             counts.popitem(last=False)
 
-    def stripped(self, text: str) -> str:
+    def stripped(self, text: str) -> Own:
         """Return the text without the longest beginning and end that are shared; never empty unless it was."""
-        starts = [at for at, mark in _beginnings(text) if self._counts.get(mark, 0) >= ENOUGH]
-        start = next((at for at in reversed(starts) if _is_enough(text[at:])), 0)
-        rest = text[start:]
-        ends = [at for at, mark in _ends(rest) if self._counts.get(mark, 0) >= ENOUGH]
-        end = next((at for at in reversed(ends) if _is_enough(rest[:at])), len(rest))
-        return rest[:end].strip() or text
+        starts = [found for found in _beginnings(text) if self._is_shared(found[1])]
+        first = next((found for found in reversed(starts) if _is_enough(text[found[0] :])), None)
+        rest = text[first[0] :] if first else text
+        ends = [found for found in _ends(rest) if self._is_shared(found[1])]
+        last = next((found for found in reversed(ends) if _is_enough(rest[: found[0]])), None)
+        own = (rest[: last[0]] if last else rest).strip()
+        return Own(own or text, tuple(mark for _, mark in filter(None, (first, last))))
+
+    def _is_shared(self, mark: int) -> bool:
+        return self._counts.get(mark, 0) >= ENOUGH or mark in self.told
 
 
 def _whole(text: str) -> int:

@@ -183,7 +183,7 @@ class Learning:
             self._lessons[task] = _Learned(known.feedback, lessons)
             if lessons.served.version != self._gauge.version(task):
                 log.info("The task %s is scored by what label %d taught.", task, lessons.served.version)
-                self._gauge.serve(task, lessons.served)
+            self._gauge.serve(task, lessons.served, lessons.shared)
         self._away = False
 
     async def _settled(self, request_id: str, owner: str | None) -> Record | None:
@@ -224,5 +224,5 @@ def _taught(store: Store, policy: Policy, known: Lessons | None, weights: Weight
     lessons = known or Lessons(weights, first_of(store.newest_label(policy.task)))
     while rows := store.labels(policy.task, lessons.seq, READ_AT_ONCE):
         lessons.take([lesson for row in rows if (lesson := lesson_of(row, policy)) is not None])
-        lessons.seq = rows[-1].seq
+        lessons.reach(rows[-1].seq)
     return lessons

@@ -106,22 +106,22 @@ def test_what_prompts_share_is_left_out() -> None:
     shared = SharedText()
     for question in ("Who wrote Emma?", "What is a quark?", "When was Rome founded?"):
         shared.add(EXAMPLES + question)
-    assert shared.stripped(EXAMPLES + "Why is the sky blue?") == "Why is the sky blue?"
-    assert shared.stripped("Something else. Entirely.") == "Something else. Entirely."
+    assert shared.stripped(EXAMPLES + "Why is the sky blue?").text == "Why is the sky blue?"
+    assert shared.stripped("Something else. Entirely.").text == "Something else. Entirely."
 
 
 def test_what_only_two_prompts_share_is_kept() -> None:
     shared = SharedText()
     shared.add(EXAMPLES + "Who wrote Emma?")
     shared.add(EXAMPLES + "What is a quark?")
-    assert shared.stripped(EXAMPLES + "Why is the sky blue?").startswith("Answer the question")
+    assert shared.stripped(EXAMPLES + "Why is the sky blue?").text.startswith("Answer the question")
 
 
 def test_a_text_that_is_all_shared_is_still_read() -> None:
     shared = SharedText()
     for _ in range(5):
         shared.add(EXAMPLES)
-    assert shared.stripped(EXAMPLES)
+    assert shared.stripped(EXAMPLES).text
 
 
 def test_a_question_that_is_often_asked_is_not_taken_for_instructions() -> None:
@@ -129,7 +129,7 @@ def test_a_question_that_is_often_asked_is_not_taken_for_instructions() -> None:
     shared = SharedText()
     for _ in range(20):
         shared.add(asked)
-    assert shared.stripped(asked) == asked
+    assert shared.stripped(asked).text == asked
 
 
 @pytest.mark.parametrize(("last", "left"), [("Thanks!", 5), ("What about a ring?", 4), ("那么素数阶环呢请解释一下", 1)])
@@ -138,7 +138,7 @@ def test_prompts_that_differ_in_their_last_words_are_not_stripped_to_those(last:
     shared = SharedText()
     for ending in ("Thank you!", "Please.", "Go.", "Be quick."):
         shared.add(asked.format(ending))
-    assert len(shared.stripped(asked.format(last)).split()) == left
+    assert len(shared.stripped(asked.format(last)).text.split()) == left
 
 
 def labels(count: int) -> list[Label]:
@@ -184,4 +184,4 @@ def test_many_worked_examples_are_left_out_as_well() -> None:
     shared = SharedText()
     for question in ("Who wrote Emma?", "What is a quark?", "When was Rome founded?"):
         shared.add(examples + question)
-    assert shared.stripped(examples + "Why is the sky blue?") == "Why is the sky blue?"
+    assert shared.stripped(examples + "Why is the sky blue?").text == "Why is the sky blue?"

@@ -1,0 +1,116 @@
+"""What is learned is kept, and is the same wherever it is served: on replicas, in workers and after `kill -9`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2e.test_workers import children
+from ledger.server import PostgresServer
+from proxy import Calls, ServeProcess, eventually, running_provider
+from redis_server import running_redis
+
+from lifecycle.mixture import CHEAP, MIXTURE, agree, asked, files, labels_in, rate, score, texts
+from router.providers.simulated import Simulation
+
+SEED = 23
+ENVIRON = {"OPENAI_API_KEY": "k"}
+START_S = 60.0
+"""Several interpreters start on a machine that others use as well."""
+INSTRUCTIONS = "You work for a parcel service. Answer its customers in one line.\n\n"
+
+
+@pytest.fixture(scope="module")
+def provider_url() -> Iterator[str]:
+    with running_provider(Simulation(answerer=MIXTURE)) as provider:
+        yield provider.base_url
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+def prompts(count: int, seed: int) -> list[str]:
+    """Return prompts that all begin alike, as an application's do."""
+    return [INSTRUCTIONS + text for text in texts(count, seed)]
+
+
+UNSEEN = prompts(12, SEED + 1)
+
+
+def scores(proxy: Calls) -> list[float]:
+    return [score(proxy, text) for text in UNSEEN]
+
+
+@pytest.mark.parametrize("source", ["shadow", "feedback"])
+def test_replicas_on_one_postgresql_learn_alike_and_again_after_a_kill(
+    source: str, provider_url: str, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    ledger = postgres.new_database()
+    policies = {
+        "shadow": files(agree(), url=provider_url),
+        "feedback": files(
+            "{feedback: trusted, explore: 0}", route="  - {name: all, use: [cheap, premium]}\n", url=provider_url
+        ),
+    }[source]
+
+    def replica() -> ServeProcess:
+        options = ("--ledger-url", ledger, "--spool", str(tmp_path / "spool"))
+        return ServeProcess(tmp_path, policies, *options, environ=ENVIRON)
+
+    def teach(answering: Calls, rated: Calls, seed: int) -> None:
+        before = len(labels_in(ledger))
+        sent = prompts(120, seed)
+        for text in sent:
+            request_id = asked(answering, text).headers["x-farthing-request-id"]
+            if source == "feedback":
+                told = rate(rated, request_id, float(MIXTURE.is_right(CHEAP, text)))
+                assert told.json().get("learned") is True, told.text
+        eventually(lambda: len(labels_in(ledger)) == before + len(sent), "a label of each")
+
+    with replica() as first, replica() as second:
+        one, two = first.ready(), second.ready()
+        cold = scores(one)
+        assert scores(two) == cold
+        teach(one, two, SEED)
+        eventually(lambda: scores(one) == scores(two) != cold, "the same on both")
+        first.kill()
+        with replica() as again:
+            three = again.ready()
+            assert scores(three) == scores(two)
+            before = scores(two)
+            teach(three, two, SEED + 2)
+            eventually(lambda: scores(three) == scores(two) != before, "the same on both, with what is new")
+    assert {row.source for row in labels_in(ledger)} == {source}
+
+
+def test_workers_on_one_file_learn_alike_and_again_after_a_kill(provider_url: str, tmp_path: Path) -> None:
+    policies = files(agree(), url=provider_url)
+    with running_redis() as redis:
+        options = ("--workers", "2", "--budgets-url", redis.url)
+        with ServeProcess(tmp_path, policies, *options, environ=ENVIRON) as process:
+            proxy = process.ready()
+            # Each connection goes to a worker of its own.
+            proxy.http.headers["connection"] = "close"
+
+            def all_say(wanted: list[float] | None = None) -> list[float] | None:
+                """Return what every worker says, as far as 24 rounds can tell; None where they differ."""
+                said = {tuple(scores(proxy)[:2]) for _ in range(24)}
+                found = scores(proxy)
+                return found if len(said) == 1 and wanted in (None, found) else None
+
+            cold = all_say()
+            assert cold is not None
+            for text in prompts(120, SEED):
+                asked(proxy, text)
+            eventually(lambda: len(labels_in(f"sqlite:///{proxy.ledger}")) == 120, "a label of each")
+            learned = eventually(lambda: found if (found := all_say()) != cold else None, "the same in both", START_S)
+            before = children(process.child.pid)
+            os.kill(before[0], signal.SIGKILL)
+            eventually(lambda: len(set(children(process.child.pid)) - {before[0]}) == 2, "another worker", START_S)
+            eventually(lambda: all_say(learned), "the same in both", START_S)
