@@ -123,7 +123,7 @@ def _show_task(task: str, folder: Path, ledger_url: str, *, as_json: bool) -> No
     found = read_folder(folder).checked()
     policy = _policy(task, found)
     with closing(open_store(ledger_url, read_only=True)) as store:
-        told = learned(store, policy)
+        told = learned(store, found, policy)
     if as_json:
         print_json(told.described())
         return
@@ -142,6 +142,8 @@ def _lines(told: Learned) -> list[tuple[str, str]]:
     """Return what was learned as a table's rows."""
     sources = ", ".join(f"{source} {count:,}" for source, count in sorted(told.labels.items())) or "none"
     served = "as Farthing came" if told.version == 0 else f"label {told.version} of {told.newest}"
+    if told.left_out:
+        sources += f"; {told.left_out:,} of other models or of ignored ratings are left out"
     rows = [("labels", sources), ("in service", served if told.learns else f"{served}; this task does not learn")]
     for name, quality in (("now", told.served), ("without labels", told.cold)):
         if quality is None:

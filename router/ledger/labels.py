@@ -40,6 +40,9 @@ class LabelRow(Struct, frozen=True):
     look: str
     """What the score sees of the request, as JSON without text."""
     seq: int = 0
+    cheap_targets: str | None = None
+    """What the names stood for then; None where a version of before wrote the label."""
+    premium_targets: str | None = None
 
 
 CREATE = """CREATE TABLE labels (
@@ -47,15 +50,20 @@ task TEXT NOT NULL, seq BIGINT NOT NULL, at TEXT NOT NULL, request_id TEXT NOT N
 cheap TEXT NOT NULL, premium TEXT NOT NULL, gain DOUBLE PRECISION NOT NULL, cost_usd DOUBLE PRECISION,
 propensity DOUBLE PRECISION NOT NULL, look TEXT NOT NULL, PRIMARY KEY (task, seq))"""
 INDEX = "CREATE INDEX labels_request ON labels (task, request_id)"
+ADD_TARGETS = (
+    "ALTER TABLE labels ADD COLUMN cheap_targets TEXT",
+    "ALTER TABLE labels ADD COLUMN premium_targets TEXT",
+)
 
 ADD = """
-INSERT INTO labels (task, seq, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look)
+INSERT INTO labels (task, seq, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look,
+cheap_targets, premium_targets)
 SELECT CAST($1 AS TEXT), newest.seq + 1, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT),
 CAST($6 AS TEXT), CAST($7 AS DOUBLE PRECISION), CAST($8 AS DOUBLE PRECISION), CAST($9 AS DOUBLE PRECISION),
-CAST($10 AS TEXT)
+CAST($10 AS TEXT), CAST($11 AS TEXT), CAST($12 AS TEXT)
 FROM (SELECT coalesce(max(seq), 0) AS seq FROM labels WHERE task = CAST($1 AS TEXT)) AS newest
 WHERE (SELECT count(*) FROM labels WHERE task = CAST($1 AS TEXT) AND request_id = CAST($3 AS TEXT)
-AND source = CAST($4 AS TEXT)) < CAST($11 AS BIGINT)
+AND source = CAST($4 AS TEXT)) < CAST($13 AS BIGINT)
 """
 """Adds a label under the next number, unless its request has as many of that source as it may."""
 PRUNE = """
@@ -63,8 +71,8 @@ DELETE FROM labels WHERE task = CAST($1 AS TEXT)
 AND seq <= (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
 """
 READ = """
-SELECT task, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look, seq FROM labels
-WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3
+SELECT task, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look, seq,
+cheap_targets, premium_targets FROM labels WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3
 """
 
 Change = tuple[str, tuple[str | int | float | None, ...]]
@@ -74,8 +82,9 @@ Change = tuple[str, tuple[str | int | float | None, ...]]
 def added(label: LabelRow) -> Change:
     """Return the statement that adds a label."""
     most = MOST_RATINGS if label.source == "feedback" else 1
-    values = (label.task, label.at, label.request_id, label.source, label.cheap, label.premium, label.gain)
-    return ADD, (*values, label.cost_usd, label.propensity, label.look, most)
+    named = (label.task, label.at, label.request_id, label.source, label.cheap, label.premium)
+    learned = (label.gain, label.cost_usd, label.propensity, label.look)
+    return ADD, (*named, *learned, label.cheap_targets, label.premium_targets, most)
 
 
 def pruned(task: str, kept: int = KEPT) -> Change:

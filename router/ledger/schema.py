@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from router.errors import FarthingError
-from router.ledger.labels import CREATE, INDEX
+from router.ledger.labels import ADD_TARGETS, CREATE, INDEX
 from router.ledger.rows import COLUMNS
 
-NEWEST = 3
+NEWEST = 4
 
 _INDEXES: dict[int, tuple[str, ...]] = {
     1: ("CREATE INDEX IF NOT EXISTS requests_at ON requests (at)",),
@@ -25,8 +25,8 @@ _INDEXES: dict[int, tuple[str, ...]] = {
     ),
     3: (INDEX,),
 }
-_TABLES = {3: CREATE}
-"""Further tables, by the version that brings them; `requests` is made of its columns."""
+_LABELS = {3: (CREATE,), 4: ADD_TARGETS}
+"""What makes the table `labels`, by version; `requests` is made of its columns."""
 
 
 class SchemaTooNew(FarthingError):
@@ -54,7 +54,6 @@ def pending(found: int, *, text: str = "TEXT") -> Iterator[str]:
             yield f"CREATE TABLE IF NOT EXISTS requests ({', '.join(columns)})"
         else:
             yield from (f"ALTER TABLE requests ADD COLUMN {column}" for column in columns)
-        if version in _TABLES:
-            yield _TABLES[version].replace("TEXT", text)
-        yield from _INDEXES[version]
+        yield from (statement.replace("TEXT", text) for statement in _LABELS.get(version, ()))
+        yield from _INDEXES.get(version, ())
         yield f"INSERT INTO farthing_schema (version, at) VALUES ({version}, CURRENT_TIMESTAMP)"  # noqa: S608  ours

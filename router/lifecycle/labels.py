@@ -15,9 +15,10 @@ from router.ledger.labels import LabelRow
 from router.lifecycle.grading import Graded
 from router.pipeline import Answered, Plan
 from router.policy.decide import Route, decide
-from router.policy.learn import Learn, by_price, propensity
-from router.policy.policy import Policy, PolicySet
+from router.policy.learn import Compared, Learn, by_price, propensity, targets_of
+from router.policy.policy import PolicySet
 from router.policy.replay import Player, Record, read
+from router.policy.target import Model
 from router.values import NUSD_PER_USD
 
 CHECKED = ("passed", "escalated", "failed")
@@ -49,6 +50,8 @@ def of_grades(graded: Graded, at: str) -> LabelRow:
         cost_usd=graded.extra_usd,
         propensity=graded.share,
         look=_look(plan),
+        cheap_targets=targets_of(plan.policies.models[graded.cheap]),
+        premium_targets=targets_of(plan.policies.models[graded.premium]),
     )
 
 
@@ -78,6 +81,8 @@ def of_check(answered: Answered, at: str) -> LabelRow | None:
         cost_usd=extra_usd,
         propensity=_propensity_now(plan, learn),
         look=_look(plan),
+        cheap_targets=targets_of(plan.policies.models[checked.model]),
+        premium_targets=targets_of(plan.policies.models[verify.escalate_to]),
     )
 
 
@@ -102,36 +107,49 @@ def of_rating(record: Record, score: float, policies: PolicySet, at: str) -> Lab
     if facts.look is None or facts.difficulty is None:
         raise NoLabel("The request was answered before its task learned.")
     premium = by_price(policies, policy)[-1]
-    if record.routed_model is None or record.routed_model not in policies.models or record.routed_model == premium:
+    answering = policies.models.get(record.routed_model or "")
+    if answering is None or not _was(answering, record):
+        raise NoLabel("The model that answered is not there any more, or its name stands for another one now.")
+    if answering.name == premium:
         raise NoLabel("An answer of the dearest model does not tell what a cheaper one would have been worth.")
     return LabelRow(
         task=record.task,
         at=at,
         request_id=record.id,
         source="feedback",
-        cheap=record.routed_model,
+        cheap=answering.name,
         premium=premium,
         gain=1 - score,
         cost_usd=None,
         propensity=_propensity_then(record, facts.difficulty, learn, policies),
         look=msgspec.json.encode(facts.look).decode(),
+        cheap_targets=targets_of(answering),
+        premium_targets=targets_of(policies.models[premium]),
     )
 
 
-def lesson_of(row: LabelRow, policy: Policy) -> Lesson | None:
+def lesson_of(row: LabelRow, compared: Compared) -> Lesson | None:
     """Return what a task learns from a label of the ledger; None where that is nothing."""
-    learn = policy.learn
     if row.source == "reset":
         return Lesson(row.seq, row.request_id, row.source, None)
-    if learn is None or (row.source == "feedback" and learn.feedback == "off"):
+    if not compared.counts(row.source, (row.cheap, row.cheap_targets), (row.premium, row.premium_targets)):
         return None
     try:
         look = _look_of(row.look).look()
     except (msgspec.DecodeError, OverflowError):
         return None
     label = Label(look, min(1.0, max(-1.0, row.gain)), row.cost_usd)
-    is_trusted = row.source != "feedback" or learn.feedback == "trusted"
+    is_trusted = row.source != "feedback" or compared.feedback == "trusted"
     return Lesson(row.seq, row.request_id, row.source, label, is_trusted=is_trusted)
+
+
+def _was(model: Model, record: Record) -> bool:
+    """Say whether a model stands for what it did when it answered."""
+    request = read(record)
+    if request is None:
+        return False
+    asked = {attempt.target for attempt in request.attempts if attempt.model == model.name}
+    return asked <= {target.name for target in model.targets}
 
 
 def _look(plan: Plan) -> str:

@@ -12,14 +12,17 @@ from router.difficulty.lessons import Quality, quality_of
 from router.difficulty.scorer import Label, Scorer
 from router.difficulty.weights import shipped_weights
 from router.ledger.contract import SHADOW_SUFFIX, Store
+from router.ledger.labels import LabelRow
 from router.lifecycle.labels import lesson_of
 from router.lifecycle.learning import lessons_in
 from router.policy.condition import Comparison
-from router.policy.policy import Policy
+from router.policy.learn import Compared, compared
+from router.policy.policy import Policy, PolicySet
 from router.policy.record import leaves_of
 
 RECENT = 1_000
 """Requests that the shares are counted over."""
+OWN = ("shadow", "check")
 FEWEST = 20
 """Labels under which nothing is said of drift."""
 
@@ -56,6 +59,8 @@ class Learned:
     newest: int
     labels: Mapping[str, int]
     """How many count now, by source."""
+    left_out: int
+    """How many do not: they compare other models than the task has now, or are of a source that it ignores."""
     served: Quality | None
     cold: Quality | None
     """What the score would be worth without any label, on the same held-back ones."""
@@ -67,6 +72,7 @@ class Learned:
         return {
             **{name: getattr(self, name) for name in ("task", "learns", "version", "newest")},
             "labels": dict(self.labels),
+            "left_out": self.left_out,
             "held_back": {
                 "served": asdict(self.served) if self.served else None,
                 "cold": asdict(self.cold) if self.cold else None,
@@ -76,13 +82,15 @@ class Learned:
         }
 
 
-def learned(store: Store, policy: Policy) -> Learned:
+def learned(store: Store, policies: PolicySet, policy: Policy) -> Learned:
     """Learn a task's labels once more and say what that came to; blocks, a second or two where there are thousands.
 
     Raises:
         StoreUnavailable: the ledger can't be read.
     """
-    lessons = lessons_in(store, policy, shipped_weights())
+    own = compared(policies, policy)
+    lessons = lessons_in(store, policy.task, own, shipped_weights())
+    rows = [row for row in store.labels(policy.task, lessons.begin, 1_000_000) if row.source != "reset"]
     judging = lessons.judging()
     return Learned(
         task=policy.task,
@@ -90,10 +98,11 @@ def learned(store: Store, policy: Policy) -> Learned:
         version=lessons.served.version,
         newest=lessons.seq,
         labels=dict(lessons.sources),
+        left_out=sum(lesson_of(row, own) is None for row in rows),
         served=quality_of(lessons.served, judging),
         cold=quality_of(lessons.cold, judging),
         shares=[*_shares(store, policy)],
-        drift=_drift(_labels(store, policy, lessons.begin), lessons.cold),
+        drift=_drift(_labels(rows, own), lessons.cold),
     )
 
 
@@ -122,12 +131,11 @@ def _shares(store: Store, policy: Policy) -> Iterable[Share]:
         yield Share(threshold, 1 - threshold, above / len(rows), len(rows))
 
 
-def _labels(store: Store, policy: Policy, begin: int) -> list[Label]:
-    """Return the labels that the proxy graded itself, oldest first: the shadows where there are any."""
-    rows = store.labels(policy.task, begin, 1_000_000)
-    own = [row for row in rows if row.source == "shadow"] or [row for row in rows if row.source == "check"]
-    lessons = (lesson_of(row, policy) for row in own)
-    return [lesson.label for lesson in lessons if lesson is not None and lesson.label is not None]
+def _labels(rows: Iterable[LabelRow], own: Compared) -> list[Label]:
+    """Return the labels that count and that the proxy graded itself, oldest first: the shadows where there are any."""
+    lessons = [lesson for row in rows if row.source != "feedback" and (lesson := lesson_of(row, own)) is not None]
+    found = {source: [each.label for each in lessons if each.label and each.source == source] for source in OWN}
+    return next(filter(None, found.values()), [])
 
 
 def _drift(labels: Sequence[Label], cold: Scorer) -> Drift | None:

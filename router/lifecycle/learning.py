@@ -24,7 +24,8 @@ from router.ledger.rows import time_text
 from router.lifecycle.grading import Graded
 from router.lifecycle.labels import NoLabel, lesson_of, of_check, of_grades, of_rating
 from router.pipeline import Answered
-from router.policy.policy import Account, Policy, PolicySet
+from router.policy.learn import Compared, compared
+from router.policy.policy import Account, PolicySet
 from router.policy.replay import Record
 
 READ_EVERY_S = 2.0
@@ -55,9 +56,9 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class _Learned:
-    """What was learned of one task, and under which of its settings."""
+    """What was learned of one task, and from which of its labels."""
 
-    feedback: str
+    compared: Compared
     lessons: Lessons | None = None
 
 
@@ -166,21 +167,21 @@ class Learning:
 
     async def _learn(self) -> None:
         """Bring every task that learns up to what the ledger has; put others back to what they were."""
-        learning = {task: policy for task, policy in self._policies().policies.items() if policy.learn}
+        policies = self._policies()
+        learning = {task: compared(policies, policy) for task, policy in policies.policies.items() if policy.learn}
         for task in self._lessons.keys() - learning.keys():
             del self._lessons[task]
             self._gauge.serve(task, Scorer(self._weights))
-        for task, policy in learning.items():
-            assert policy.learn is not None, "it learns"
+        for task, now in learning.items():
             known = self._lessons.get(task)
-            if known is None or known.feedback != policy.learn.feedback:
-                known = _Learned(policy.learn.feedback)
+            if known is None or known.compared != now:
+                known = _Learned(now)
             try:
-                lessons = await asyncio.to_thread(_taught, self._store, policy, known.lessons, self._weights)
+                lessons = await asyncio.to_thread(_taught, self._store, task, now, known.lessons, self._weights)
             except StoreUnavailable as error:
                 self._lost(error)
                 return
-            self._lessons[task] = _Learned(known.feedback, lessons)
+            self._lessons[task] = _Learned(now, lessons)
             if lessons.served.version != self._gauge.version(task):
                 log.info("The task %s is scored by what label %d taught.", task, lessons.served.version)
             self._gauge.serve(task, lessons.served, lessons.shared)
@@ -211,18 +212,18 @@ class Learning:
         return time_text(datetime.fromtimestamp(self._clock(), UTC))
 
 
-def lessons_in(store: Store, policy: Policy, weights: Weights) -> Lessons:
+def lessons_in(store: Store, task: str, compared: Compared, weights: Weights) -> Lessons:
     """Learn what the ledger has of a task, from the first label that matters; blocks.
 
     Raises:
         StoreUnavailable: the ledger can't be read.
     """
-    return _taught(store, policy, None, weights)
+    return _taught(store, task, compared, None, weights)
 
 
-def _taught(store: Store, policy: Policy, known: Lessons | None, weights: Weights) -> Lessons:
-    lessons = known or Lessons(weights, first_of(store.newest_label(policy.task)))
-    while rows := store.labels(policy.task, lessons.seq, READ_AT_ONCE):
-        lessons.take([lesson for row in rows if (lesson := lesson_of(row, policy)) is not None])
+def _taught(store: Store, task: str, compared: Compared, known: Lessons | None, weights: Weights) -> Lessons:
+    lessons = known or Lessons(weights, first_of(store.newest_label(task)))
+    while rows := store.labels(task, lessons.seq, READ_AT_ONCE):
+        lessons.take([lesson for row in rows if (lesson := lesson_of(row, compared)) is not None])
         lessons.reach(rows[-1].seq)
     return lessons

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 from router.difficulty.cues import Shape
 from router.difficulty.lessons import EPOCH, Lesson, Lessons, first_of, quality_of
@@ -93,6 +94,29 @@ def test_who_reads_late_knows_exactly_what_who_read_all_knows() -> None:
         assert late.served.version == live.served.version
         looks = [label.look for label in UNSEEN[:50]]
         assert [late.served.score(look) for look in looks] == [live.served.score(look) for look in looks]
+
+
+def test_labels_that_teach_nothing_move_the_window_alike_for_all() -> None:
+    stream = lessons_of(EPOCH + 100)
+    newest = 2 * EPOCH + 50
+    live = taught(stream)
+    live.reach(newest)
+    begin = first_of(newest)
+    late = taught([lesson for lesson in stream if lesson.seq > begin], begin=begin)
+    late.reach(newest)
+    assert (live.begin, live.served.version) == (late.begin, late.served.version)
+    assert live.served.version > 0
+    assert recovered(live) == recovered(late)
+
+
+def test_what_prompts_share_is_told_as_long_as_the_labels_count() -> None:
+    early, late = (Label(replace(look, left_out=(mark,)), 0.0) for mark, (look, _) in enumerate(requests(2)))
+    lessons = taught([Lesson(1, "a", "shadow", early), Lesson(EPOCH + 1, "b", "shadow", late)])
+    assert lessons.shared == {0, 1}
+    lessons.reach(2 * EPOCH + 1)
+    assert lessons.shared == {1}
+    lessons.take([Lesson(2 * EPOCH + 2, "reset", "reset", None)])
+    assert lessons.shared == set()
 
 
 def test_a_reset_forgets_everything_and_learning_goes_on() -> None:

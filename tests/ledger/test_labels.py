@@ -32,11 +32,13 @@ def with_store(url: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
 
 def test_labels_are_read_back_as_they_were_written(url: str) -> None:
     other = label("b", source="feedback", cost_usd=None)
-    assert with_store(url, lambda store: store.label([ONE, other])) == 2
+    newer = label("c", cheap_targets="openai/gpt-4.1-nano", premium_targets="a/1, b/2")
+    assert with_store(url, lambda store: store.label([ONE, other, newer])) == 3
     store = open_store(url, read_only=True)
-    assert store.labels("support", 0, 10) == [structs.replace(ONE, seq=1), structs.replace(other, seq=2)]
-    assert store.labels("support", 1, 10) == [structs.replace(other, seq=2)]
-    assert (store.newest_label("support"), store.newest_label("other")) == (2, 0)
+    numbered = [structs.replace(each, seq=seq) for seq, each in enumerate((ONE, other, newer), start=1)]
+    assert store.labels("support", 0, 10) == numbered
+    assert store.labels("support", 1, 10) == numbered[1:]
+    assert (store.newest_label("support"), store.newest_label("other")) == (3, 0)
 
 
 def test_the_same_label_is_added_once_and_a_rating_a_few_times(url: str) -> None:

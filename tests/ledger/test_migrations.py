@@ -82,6 +82,24 @@ def test_a_ledger_of_before_there_were_versions_keeps_its_rows(url: str) -> None
     assert versions(url) == list(range(1, NEWEST + 1))
 
 
+def test_labels_of_before_they_said_what_names_stood_for_are_kept(url: str) -> None:
+    statements = list(pending(0, text='TEXT COLLATE "C"' if url.startswith("postgresql") else "TEXT"))
+    last = next(at for at, statement in enumerate(statements) if "VALUES (3," in statement)
+    table = "CREATE TABLE farthing_schema (version INTEGER PRIMARY KEY, at TEXT NOT NULL)"
+    old = "task, seq, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look"
+    label = (
+        f"INSERT INTO labels ({old}) VALUES ('t', 1, 'x', 'a', 'shadow', 'cheap', 'premium', 0.5, 0.1, 0.05, '{{}}')"
+    )
+    execute(url, table, *statements[: last + 1], label)
+    write(url, "new")
+    [row] = open_store(url, read_only=True).labels("t", 0, 10)
+    assert (row.gain, row.cheap_targets, row.premium_targets) == (0.5, None, None)
+    # A proxy of the version before goes on writing beside a newer one.
+    execute(url, label.replace("'t', 1", "'t', 2"))
+    assert [row.seq for row in open_store(url, read_only=True).labels("t", 0, 10)] == [1, 2]
+    assert versions(url) == list(range(1, NEWEST + 1))
+
+
 def test_a_newer_ledger_is_refused_and_left_as_it_is(url: str) -> None:
     write(url, "a")
     execute(url, f"INSERT INTO farthing_schema VALUES ({NEWEST + 1}, 'later')")
