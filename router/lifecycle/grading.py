@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import anyio
 from msgspec import structs
@@ -32,6 +33,11 @@ from router.values import NUSD_PER_USD, Ending, Scope
 
 SECOND_SUFFIX = ".l" + SHADOW_SUFFIX
 """What the id of a second answer ends in; the rest is its request's."""
+
+NOT_LOOKING: Mapping[str, Any] = {"logprob_gte": None, "own": None, "agree": None, "judge": None}
+"""Fields of `Verify` that ask for more than the answer's text."""
+BESIDE_CHECKS: Mapping[str, Any] = {"not_truncated": False, "escalate_to": None, "buffer": None}
+"""Those that no answer which is whole can fail."""
 
 log = logging.getLogger("farthing.learning")
 
@@ -82,7 +88,7 @@ class Grader:
         if point_of(f"{plan.policy.task}:{shadow.model}:learn", answered.arrival.id) >= shadow.share:
             return
         # What is no text (a call of a tool) has nothing to be graded by.
-        if not answered.text or (shadow.grade == "verify" and plan.decision.rule.verify is None):
+        if not answered.text or (shadow.grade == "verify" and not _grades_by(plan.decision.rule.verify)):
             return
         if not self._behind.take(answered):
             self._dropped(_name(plan.policy), "queue_full")
@@ -171,10 +177,14 @@ def learning_scope(policy: Policy, shadow: LearnShadow) -> Scope:
     return Scope("shadow", _name(policy), "day", shadow.per_day_nusd, on_exceeded="reject")
 
 
+def _grades_by(verify: Verify | None) -> bool:
+    """Say whether a rule has checks that two texts can be held against; without one every answer would pass."""
+    return verify is not None and replace(verify, **NOT_LOOKING, **BESIDE_CHECKS) != Verify()
+
+
 def _looking(verify: Verify) -> Verify:
     """Return the checks that look at the answer alone; how sure its tokens were is not known of both."""
-    fields = {name: getattr(verify, name) for name in Verify.__slots__}
-    return Verify(**(fields | {"logprob_gte": None, "own": None, "agree": None, "judge": None}))
+    return replace(verify, **NOT_LOOKING)
 
 
 def _said(body: bytes) -> tuple[Said, ...]:

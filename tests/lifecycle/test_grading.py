@@ -1,0 +1,124 @@
+"""Grades come out as good as the answers are: by a judge, and by the checks of the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from proxy import eventually, running_provider, running_proxy
+
+from lifecycle.mixture import JUDGE, MIXTURE, asked, files, labels, recovered, shadow, texts
+from router.chat import Chat
+from router.providers.simulated import SimulatedProvider, Simulation
+
+SEED = 47
+JUDGED = 'grade: judge, judge: {model: judge, question: "Is the number right?"}'
+CHECKED = "grade: verify"
+FORMED = r"^The answer is \d+\.$"
+
+
+@dataclass(frozen=True, slots=True)
+class Careless:
+    """Answers in the form that was asked for where it answers rightly, and in no form where it does not."""
+
+    def __call__(self, chat: Chat, model: str) -> str | None:
+        said = MIXTURE(chat, model)
+        return said if said is None or MIXTURE.is_right(model, chat.last_user_text()) else "I would rather not say."
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[SimulatedProvider]:
+    with running_provider(Simulation(answerer=MIXTURE)) as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def careless() -> Iterator[SimulatedProvider]:
+    with running_provider(Simulation(answerer=Careless())) as provider:
+        yield provider
+
+
+def checking(check: str) -> str:
+    rule = f"{{name: rest, use: cheap, verify: {{{check}, buffer: true}}}}"
+    return f"  - {{name: hard, when: {{difficulty: {{gte: 0.6}}}}, use: premium}}\n  - {rule}\n"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_judge_grades_both_answers(provider: SimulatedProvider, tmp_path: Path, *, stream: bool) -> None:
+    with running_proxy(tmp_path, files(shadow(JUDGED), url=provider.base_url)) as proxy:
+        sent = {
+            proxy.ask(text, max_tokens=16, stream=stream).headers["x-farthing-request-id"]: text
+            for text in texts(40, SEED)
+        }
+        rows = eventually(lambda: found if len(found := labels(proxy)) == len(sent) else None, "a label of each")
+        assert [row.gain for row in rows] == [MIXTURE.gain(sent[row.request_id]) for row in rows]
+        assert {row.gain for row in rows} >= {0.0, 1.0}
+        seconds = [row for row in proxy.rows() if row["outcome"] == "shadow"]
+        for row in seconds:
+            # A second answer and two judgements, all of it overhead of the task's learning.
+            asked_models = [attempt["model"] for attempt in row["attempts"]]
+            assert (asked_models[1:], row["overhead_nusd"]) == (["judge", "judge"], row["charged_nusd"])
+            assert row["facts"]["grades"]["premium"] - row["facts"]["grades"]["cheap"] == MIXTURE.gain(
+                sent[row["id"].removesuffix(".l.s")]
+            )
+
+
+def test_what_a_judge_does_not_grade_is_no_label(tmp_path: Path) -> None:
+    def silent(chat: Chat, model: str) -> str | None:
+        return "I can't tell." if model == JUDGE else MIXTURE(chat, model)
+
+    with (
+        running_provider(Simulation(answerer=silent)) as provider,
+        running_proxy(tmp_path, files(shadow(JUDGED), url=provider.base_url)) as proxy,
+    ):
+        for text in texts(5, SEED):
+            asked(proxy, text)
+
+        def dropped() -> float:
+            return proxy.metric("farthing_experiment_shadows_dropped_total", rule="learning", reason="ungraded")
+
+        eventually(lambda: dropped() == 5, "five that were not graded")
+        assert labels(proxy) == []
+
+
+def test_the_rules_checks_grade_both_answers(careless: SimulatedProvider, tmp_path: Path) -> None:
+    route = checking(f"regex: '{FORMED}'")
+    with running_proxy(tmp_path, files(shadow(CHECKED), route=route, url=careless.base_url)) as proxy:
+        sent = {}
+        for text in texts(60, SEED):
+            answer = asked(proxy, text)
+            if answer.headers["x-farthing-rule"] == "rest":
+                sent[answer.headers["x-farthing-request-id"]] = text
+        rows = eventually(lambda: found if len(found := labels(proxy)) == len(sent) else None, "a label of each")
+        assert len(rows) > 15
+        assert [row.gain for row in rows] == [MIXTURE.gain(sent[row.request_id]) for row in rows]
+        assert {row.gain for row in rows} >= {0.0, 1.0}
+
+
+def test_checks_that_look_at_more_than_the_answer_grade_nothing(careless: SimulatedProvider, tmp_path: Path) -> None:
+    route = "  - {name: told, when: {messages: {gt: 5}}, use: cheap, verify: {min_chars: 5, buffer: true}}\n"
+    route += checking('judge: {model: judge, question: "Is the number right?", gte: 0.5}')
+    with running_proxy(tmp_path, files(shadow(CHECKED), route=route, url=careless.base_url)) as proxy:
+        for text in texts(20, SEED):
+            asked(proxy, text)
+        eventually(lambda: proxy.metric("farthing_inflight_requests") <= 1, "all that was asked")
+        assert len(proxy.rows()) == 20
+        assert labels(proxy) == []
+
+
+@pytest.mark.parametrize(("grade", "route"), [(JUDGED, ""), (CHECKED, checking(f"regex: '{FORMED}'"))])
+def test_either_grade_teaches_what_is_hard(
+    provider: SimulatedProvider, careless: SimulatedProvider, tmp_path: Path, grade: str, route: str
+) -> None:
+    unseen = texts(150, SEED + 1)
+    route = route.replace("use: premium}", f"use: premium, verify: {{regex: '{FORMED}', buffer: true}}}}")
+    url = careless.base_url if route else provider.base_url
+    with running_proxy(tmp_path, files(shadow(grade), route=route, url=url)) as proxy:
+        cold = recovered(proxy, unseen)
+        for text in texts(120, SEED):
+            asked(proxy, text)
+        eventually(lambda: len(labels(proxy)) == 120, "a label of each")
+        eventually(lambda: recovered(proxy, unseen) >= 0.65, "learning what is hard")
+        print(f"recovered {recovered(proxy, unseen):.3f}, cold {cold:.3f}, random 0.500, by {grade}")
