@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from proxy import ServeProcess, eventually, running_provider, running_proxy
+from proxy import Calls, ServeProcess, eventually, running_provider, running_proxy
 
 from lifecycle.mixture import CHEAP, MIXTURE, PREMIUM, agree, asked, files, labels, rate, recovered, score, texts
+from router.difficulty.cues import Shape
+from router.difficulty.look import look_at
+from router.difficulty.weights import shipped_weights
+from router.ledger.open import open_store
+from router.lifecycle.learning import lessons_in
+from router.policy.learn import Compared
 from router.providers.simulated import Simulation
 
 REQUESTS = int(os.environ.get("FARTHING_LEARN_REQUESTS", "2000"))
@@ -76,6 +82,48 @@ def test_flipped_ratings_are_not_taken_into_service(url: str, tmp_path: Path) ->
         ratings = sum(row.source == "feedback" for row in labels(proxy))
         print(f"{ratings} flipped ratings, recovered {recovered(proxy, unseen):.3f}")
         assert ratings > 100
+
+
+@pytest.mark.parametrize("clean_first", [False, True], ids=["from the start", "after good labels"])
+def test_flipped_ratings_that_outnumber_the_labels_are_not_taken_into_service(
+    url: str, tmp_path: Path, *, clean_first: bool
+) -> None:
+    unseen = texts(100, SEED + 1)
+    given = files(agree(0.25 if not clean_first else 1), url=url)
+    with running_proxy(tmp_path, given) as proxy:
+        if clean_first:
+            for text in texts(80, SEED):
+                asked(proxy, text)
+            eventually(lambda: len(labels(proxy)) == 80, "a label of each")
+            _served_all(proxy, unseen)
+            before = recovered(proxy, unseen)
+            proxy.rewrite(default=given["default"].replace("share: 1,", "share: 0,"))
+        for text in texts(400, SEED + 2):
+            answer = asked(proxy, text)
+            if answer.headers["x-farthing-model"] == "cheap":
+                flipped = 0.0 if MIXTURE.is_right(CHEAP, text) else 1.0
+                assert rate(proxy, answer.headers["x-farthing-request-id"], flipped).json()["learned"] is True
+        _served_all(proxy, unseen)
+        told = labels(proxy)
+        own, ratings = (sum(row.source == source for row in told) for source in ("shadow", "feedback"))
+        after = recovered(proxy, unseen)
+        print(f"{own} labels, {ratings} flipped ratings, recovered {after:.3f}, random 0.500")
+        assert ratings > 1.5 * own
+        assert after >= (before - 0.02 if clean_first else 0.6)
+
+
+def _served_all(proxy: Calls, unseen: list[str]) -> None:
+    """Wait until the proxy scores by all labels that the ledger has."""
+    models = (("cheap", f"openai/{CHEAP}"), ("premium", f"openai/{PREMIUM}"))
+    own = Compared("checked", models, "premium")
+
+    def alike() -> bool:
+        store = open_store(f"sqlite:///{proxy.ledger}", read_only=True)
+        served = lessons_in(store, "default", own, shipped_weights()).served
+        told = [round(served.score(look_at(text, Shape())).value, 4) for text in unseen[:5]]
+        return told == [score(proxy, text) for text in unseen[:5]]
+
+    eventually(alike, "scores by all labels")
 
 
 def test_a_failed_check_is_a_label_that_the_cheap_model_was_not_enough(url: str, tmp_path: Path) -> None:
