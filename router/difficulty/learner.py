@@ -16,6 +16,7 @@ from math import fsum
 MOST_LABELS = 2_000
 REVISITED = 4
 """Earlier labels that are looked at again for each new one, so that the weights stay near the exact answer."""
+REVISITED_WHILE_FEW = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,13 @@ class Row:
 class Learner:
     """Predicts a number from sparse features; with no labels it predicts 0."""
 
-    __slots__ = ("_most", "_next", "_noise", "_pulls", "_rows", "_sizes", "_weights", "version")
+    __slots__ = ("_few", "_most", "_next", "_noise", "_pulls", "_rows", "_sizes", "_weights", "version")
 
-    def __init__(self, noise: float, most_labels: int = MOST_LABELS) -> None:
+    def __init__(self, noise: float, most_labels: int = MOST_LABELS, few: int = 0) -> None:
+        """`few` labels or fewer are looked at again more often: each counts for much, and it takes no time."""
         self._noise = noise
         self._most = most_labels
+        self._few = few
         self._rows: deque[Row] = deque()
         self._pulls: deque[float] = deque()
         self._sizes: deque[float] = deque()
@@ -54,7 +57,8 @@ class Learner:
         self._pulls.append(0.0)
         self._sizes.append(self._noise + fsum(value * value for value in row.values))
         self._step(len(self._rows) - 1)
-        for _ in range(min(REVISITED, len(self._rows) - 1)):
+        revisited = REVISITED_WHILE_FEW if len(self._rows) <= self._few else REVISITED
+        for _ in range(min(revisited, len(self._rows) - 1)):
             self._next = (self._next + 1) % len(self._rows)
             self._step(self._next)
         self.version += 1
