@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from rich.console import Console
@@ -38,6 +39,8 @@ FEWEST = 100
 LABELS = 500
 TASKS = {"support": "no rule looks", "by-difficulty": "a threshold", "by-share": "premium_share"}
 """Those of `bench.proxy`, and how they use the difficulty."""
+MIXED = 350
+"""So many prompts of each benchmark make a mixture, as a task's traffic may be one."""
 WHOLE = "mmlupro"
 """A source whose tasks are one benchmark."""
 
@@ -86,6 +89,10 @@ def _body(task: str, tokens: int, number: int) -> bytes:
     return msgspec.json.encode({"model": f"task:{task}", "messages": messages, "max_tokens": 200})
 
 
+Anchor = Literal["longest", "shortest", "oracle"]
+WAYS: tuple[Literal["cold", "learned"] | Anchor, ...] = ("cold", "learned", "longest", "shortest", "oracle")
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """One benchmark and one pair of models."""
@@ -113,16 +120,28 @@ def _bench(example: Example) -> str:
     return source if source == WHOLE else task
 
 
-def area(scorer: Scorer | None, pairs: list[tuple[Look, float]], fixed: float, *, longest: bool = False) -> float:
-    """Return the APGR by dollars of a scorer's order; of the longest first, or of the oracle, where there is none."""
+def area(order: Scorer | Anchor, pairs: list[tuple[Look, float]], fixed: float) -> float:
+    """Return the APGR by dollars of a scorer's order, or of one to compare it with."""
 
-    def score(look: Look, gain: float) -> float:
-        if scorer:
-            return scorer.score(look).value
-        return look.tokens if longest else gain / (look.tokens + fixed)
+    return _area([_prompt(order, look, gain, fixed) for look, gain in pairs])
 
-    prompts = [Prompt(score(look, gain), 0.0, gain, 0.0, look.tokens + fixed) for look, gain in pairs]
+
+def _area(prompts: list[Prompt]) -> float:
     return Curve(prompts).apgr(by_usd=True) or 0.0
+
+
+def _prompt(order: Scorer | Anchor, look: Look, gain: float, fixed: float) -> Prompt:
+    usd = look.tokens + fixed
+    match order:
+        case Scorer():
+            score = order.score(look).value
+        case "longest":
+            score = look.tokens
+        case "shortest":
+            score = -look.tokens
+        case "oracle":
+            score = gain / usd
+    return Prompt(score, 0.0, gain, 0.0, usd)
 
 
 def left_out(files: list[Path]) -> Table:
@@ -134,6 +153,7 @@ def left_out(files: list[Path]) -> Table:
     table = Table("benchmark, pair", "prompts", *(f"{name} {fixed}" for name in WAYS for fixed in FIXED_TOKENS))
     of_pairs: list[list[float]] = []
     of_benches: list[list[float]] = []
+    mixed: dict[tuple[str, int], list[Prompt]] = defaultdict(list)
     for name, own in sorted(by_bench.items()):
         weights = train([example for example in examples if _bench(example) != name])
         found = []
@@ -143,12 +163,25 @@ def left_out(files: list[Path]) -> Table:
             # Twice, with the first and with the last of them as labels, for what is left of a small one is few.
             found.append(_means([_figures(weights, pairs), _figures(weights, pairs[::-1])]))
             table.add_row(bench.name[:50], str(len(pairs)), *_printed(found[-1]))
+            if len(found) == 1:
+                _mix(mixed, weights, pairs[:MIXED])
         of_pairs += found
         if found:
             of_benches.append(_means(found))
     table.add_row("mean", "", *_printed(_means(of_pairs)))
     table.add_row("mean, each benchmark once", "", *_printed(_means(of_benches)))
+    mixture = [_area(mixed[way, fixed]) if (way, fixed) in mixed else None for way in WAYS for fixed in FIXED_TOKENS]
+    table.add_row(f"{MIXED} of each, mixed", "", *("" if area is None else f"{area:.3f}" for area in mixture))
     return table
+
+
+def _mix(mixed: dict[tuple[str, int], list[Prompt]], weights: Weights, pairs: list[tuple[Look, float]]) -> None:
+    """Put one benchmark's prompts among the others, each way; what labels of all would teach is not measured."""
+    orders: tuple[Scorer | Anchor, ...] = (Scorer(weights), "longest", "shortest", "oracle")
+    for order in orders:
+        name = "cold" if isinstance(order, Scorer) else order
+        for fixed in FIXED_TOKENS:
+            mixed[name, fixed] += [_prompt(order, look, gain, fixed) for look, gain in pairs]
 
 
 def _figures(weights: Weights, pairs: list[tuple[Look, float]]) -> list[float]:
@@ -157,11 +190,10 @@ def _figures(weights: Weights, pairs: list[tuple[Look, float]]) -> list[float]:
     figures = []
     for way in WAYS:
         for fixed in FIXED_TOKENS:
-            scorer = Scorer(weights)
-            if way == "learned":
-                scorer.learn_all([Label(look, gain, look.tokens + fixed) for look, gain in pairs[:labels]])
-            known = scorer if way in ("cold", "learned") else None
-            figures.append(area(known, pairs[labels:], fixed, longest=way == "longest"))
+            order = Scorer(weights) if way == "cold" or way == "learned" else way  # noqa: PLR1714  mypy narrows this
+            if isinstance(order, Scorer) and way == "learned":
+                order.learn_all([Label(look, gain, look.tokens + fixed) for look, gain in pairs[:labels]])
+            figures.append(area(order, pairs[labels:], fixed))
     return figures
 
 
@@ -171,9 +203,6 @@ def _means(rows: list[list[float]]) -> list[float]:
 
 def _printed(figures: list[float]) -> list[str]:
     return [f"{figure:.3f}" for figure in figures]
-
-
-WAYS = ("cold", "learned", "longest", "oracle")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from itertools import islice
 HEAD_CHARS = 6_000
 TAIL_CHARS = 2_000
 """A question stands at the beginning or at the end of a text; what lies between is most often material."""
+BRIEF_WITHIN_CHARS = 400
 MOST_HITS = 3
 PLAIN_TOKENS = 4
 """A request shorter than this, with no cue in it, is a greeting."""
@@ -39,6 +40,8 @@ class Shape:
     messages: int = 1
     other_chars: int = 0
     """Of all other messages: they are paid for, too."""
+    brief: bool = False
+    """Whether no more than a letter, a number or a word is asked for."""
 
 
 WORDS: dict[str, tuple[float, str]] = {
@@ -78,7 +81,36 @@ _CUE_OF = {word: index for index, (_, words) in enumerate(WORDS.values()) for wo
 _WEIGHTS = tuple(weight for weight, _ in WORDS.values())
 _MARKS = tuple((tuple(WORDS).index(name), mark) for name, marks in MARKS.items() for mark in marks)
 _FORMULA = re.compile(r"\\(?:frac|sum|int|sqrt|begin)|\d ?[\^*/+=] ?\d|\$[^$\n]{1,200}\$")
+_BRIEF = re.compile(
+    r"\b(?:only|just)(?: (?:with|a|an|the|one|single|correct|final|right|best|corresponding|capital|your|its))*"
+    r" (?:letter|choice|option|word|number|digit|label|yes or no|true or false)\b"
+    r"|\b(?:single|one)[- ](?:letter|choice|word|digit|label)\b"
+    r"|\bwithout (?:any |further |an )?explanation|\bno explanation|\b(?:do not|don't) explain"
+    r"|\b(?:answer|reply|respond)(?: only| just| with|:)* (?:yes or no|true or false)\b"
+    r"|\b(?:answer|reply|respond)(?: only| just)? with (?:a|the|one) (?:letter|option|number|word)\b"
+)
+_BRIEF_MARKS = (
+    "only",
+    "just ",
+    "single",
+    "one ",
+    "one-",
+    "explanation",
+    "explain",
+    "yes or no",
+    "true or false",
+    "with ",
+)
+"""One of these is in all that the pattern finds, and is looked for in a tenth of the time."""
 _NOT_DIGITS = str.maketrans("", "", "0123456789")
+
+
+def asks_briefly(text: str) -> bool:
+    """Say whether a text asks, where it begins or ends, for a letter, a number or a word alone."""
+    within = BRIEF_WITHIN_CHARS
+    ends = text if len(text) <= 2 * within else f"{text[:within]}\n{text[-within:]}"
+    seen = ends.lower()
+    return any(mark in seen for mark in _BRIEF_MARKS) and _BRIEF.search(seen) is not None
 
 
 def looked_at(text: str) -> str:

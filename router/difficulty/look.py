@@ -10,9 +10,11 @@ from zlib import crc32
 from msgspec import Struct
 
 from router.chat import Chat
-from router.difficulty.cues import Shape, cues_of, looked_at, tokens_in
+from router.difficulty.cues import Shape, asks_briefly, cues_of, looked_at, tokens_in
 from router.difficulty.grams import grams_of, words_of
 
+BRIEF_TOKENS = 16
+"""A caller who pays for no more than this asks for a letter, a number or a word."""
 KEYS = 1_024
 KEY_CHARS = 2_000
 """So much of the instructions tells one kind of work from another."""
@@ -31,6 +33,8 @@ class Look:
     """Which kind of work within the task, as a place below KEYS; None where nothing says."""
     left_out: tuple[int, ...] = ()
     """Hashes of what it shares with other requests and is not looked at."""
+    brief: bool = False
+    """Whether no more than a letter, a number or a word is asked for, so that the prompt is nearly all that is paid."""
 
 
 class WrittenLook(Struct, frozen=True, omit_defaults=True):
@@ -42,15 +46,17 @@ class WrittenLook(Struct, frozen=True, omit_defaults=True):
     words: int
     key: int | None
     left_out: tuple[int, ...] = ()
+    brief: bool = False
 
     def look(self) -> Look:
-        return Look(self.cues, array("H", self.grams), self.tokens, self.words, self.key, self.left_out)
+        grams = array("H", self.grams)
+        return Look(self.cues, grams, self.tokens, self.words, self.key, self.left_out, self.brief)
 
 
 def written(look: Look) -> WrittenLook:
     """Write a look down, as exactly as learning needs it."""
     cues = tuple(round(cue, 3) for cue in look.cues)
-    return WrittenLook(cues, tuple(look.grams), look.tokens, look.words, look.key, look.left_out)
+    return WrittenLook(cues, tuple(look.grams), look.tokens, look.words, look.key, look.left_out, look.brief)
 
 
 def look_at(
@@ -76,6 +82,7 @@ def look_at(
         words=len(words),
         key=None if key is None else crc32(key.encode("utf-8", "replace")) % KEYS,
         left_out=left_out,
+        brief=shape.brief,
     )
 
 
@@ -94,7 +101,15 @@ def shape_of(chat: Chat, own_chars: int) -> Shape:
         images=images,
         messages=len(chat.messages),
         other_chars=max(0, chars - own_chars),
+        brief=_is_brief(chat),
     )
+
+
+def _is_brief(chat: Chat) -> bool:
+    if chat.asked_output_tokens is not None and chat.asked_output_tokens <= BRIEF_TOKENS:
+        return True
+    told = (message.text() for message in chat.messages if message.role in ("system", "developer"))
+    return asks_briefly(chat.last_user_text()) or any(asks_briefly(text) for text in told)
 
 
 def key_of(chat: Chat, task: str | None = None) -> str | None:

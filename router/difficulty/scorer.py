@@ -21,14 +21,16 @@ from router.difficulty.weights import Weights
 CUE_WEIGHT = 0.25
 """What one log-odds of a cue adds to the logarithm of the gain. This and the next were chosen leaving a source out."""
 FIGURES_WEIGHT = 0.3
-PLAIN_WEIGHT = -0.6
+PLAIN_WEIGHT = -1.4
 SHAPE_WEIGHT = {"tools": 0.2, "images": 0.2, "turns": 0.1}
 WORDS_WEIGHT = 0.04
 """For one standard deviation of what the trained words say: little of that carries to work that they never saw."""
 MEAN_GAIN = 0.25
 """Expected of the premium model where nothing else is known, in quality from 0 to 1."""
-FIXED_TOKENS = 150.0
-"""What a call costs beside its prompt, in input tokens' worth, until labels tell it."""
+FIXED_TOKENS = 60.0
+"""What a call is taken to cost beside its prompt, in input tokens' worth, until labels tell it."""
+BRIEF_TOKENS = 10.0
+"""The same at the most where a letter, a number or a word is asked for."""
 LEAST_GAIN = 0.1
 """Under this a gain is no longer told apart from none so sharply, for the score is its logarithm."""
 FEWEST_WORDS = 2
@@ -171,14 +173,14 @@ class Costs:
 
     __slots__ = ("_count", "_fixed", "_sum_t", "_sum_tt", "_sum_tu", "_sum_u")
     WEIGHT_OF_START = 20.0
-    LEAST_TOKENS, MOST_TOKENS = 20.0, 4_000.0
+    LEAST_TOKENS, MOST_TOKENS = 5.0, 4_000.0
 
     def __init__(self) -> None:
         self._count = self._sum_t = self._sum_tt = self._sum_u = self._sum_tu = 0.0
         self._fixed = FIXED_TOKENS
 
     def of(self, look: Look) -> float:
-        return look.tokens + self._fixed
+        return look.tokens + (min(BRIEF_TOKENS, self._fixed) if look.brief else self._fixed)
 
     def of_tokens(self, tokens: float) -> float:
         return tokens + self._fixed

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.difficulty.cues import NAMES, Shape, looked_at
+from router.chat import Chat
+from router.difficulty.cues import NAMES, Shape, asks_briefly, looked_at
 from router.difficulty.gauge import Gauge, Reading, reference_gauge
 from router.difficulty.grams import SIZE, grams_of, words_of
-from router.difficulty.look import look_at
+from router.difficulty.look import look_at, shape_of
 from router.difficulty.scorer import Label, Scorer
 from router.difficulty.shared import SharedText
 from router.difficulty.weights import shipped_weights
@@ -40,6 +42,41 @@ def test_a_reading_says_what_pushed_it() -> None:
     assert pushed["reasoning"] > 0
     assert dict(read(EASY).pushed_by)["plain"] < 0
     assert set(pushed) <= {*NAMES, "words", "labels", "cost"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_brief"),
+    [
+        ("Print only a single choice from A, B, C or D without explanation.", True),
+        ("Answer with the letter of the correct option.", True),
+        ("Respond with only the correct letter.", True),
+        ("Reply in one word.", True),
+        ("Answer yes or no.", True),
+        ("I only have one question about my order number.", False),
+        ("Explain it without jargon.", False),
+        ("Which of these is the letter's author?", False),
+    ],
+)
+def test_who_asks_for_a_letter_pays_for_little_but_the_prompt(asked: str, is_brief: bool) -> None:
+    assert asks_briefly(asked) == is_brief
+    long = "Material. " * 500
+    assert asks_briefly(f"{long}\n{asked}") == asks_briefly(f"{asked}\n{long}") == is_brief
+
+
+def test_a_request_is_brief_by_its_words_its_instructions_or_its_limit() -> None:
+    def shape(system: str = "Be kind.", text: str = "Is it so?", **limits: int) -> Shape:
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+        chat = msgspec.convert({"model": "auto", "messages": messages, **limits}, Chat)
+        return shape_of(chat, len(text))
+
+    assert not shape().brief
+    assert not shape(max_tokens=17).brief
+    assert shape(max_tokens=16).brief
+    assert shape(max_completion_tokens=1).brief
+    assert shape(system="Answer with true or false.").brief
+    assert shape(text="Is it so? Just one word.").brief
+    # What costs less is sooner worth a better model.
+    assert read(HARD, Shape(brief=True)).score > read(HARD).score
 
 
 @pytest.mark.parametrize(
