@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,14 +16,13 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from router.budgets.contract import HOLD_TTL_S, Budgets, Spent
+from router.budgets.contract import HOLD_TTL_S, Budgets
 from router.budgets.lengths import Lengths
 from router.budgets.open import MEMORY_URL, open_budgets
 from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
 from router.errors import FarthingError, NoSuchEndpoint, PolicyFaults, StoreUnavailable
 from router.ledger.contract import Output, Store
-from router.ledger.correction import orphans
 from router.ledger.open import open_spool, open_store
 from router.ledger.writer import LedgerWriter
 from router.lifecycle.gauges import ExperimentGauges
@@ -41,8 +40,7 @@ from router.providers.breaker import Breakers
 from router.providers.lanes import Lanes, simulated, with_keys, without_keys
 from router.settings import Settings
 from router.tokens import Counter
-from router.values import NUSD_PER_USD, Ending, Outcome
-from router.values import Scope as BudgetScope
+from router.values import Ending, Outcome
 from router.web.asgi import JSON, BodyTooSlow, CallerGone, Receive, Scope, Send, respond
 from router.web.chat import ChatEndpoint, request_ids
 from router.web.console import PATH as CONSOLE_PATH
@@ -54,11 +52,10 @@ from router.web.log import log_outcome
 from router.web.ops import Ops, windowed_scopes
 from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder
-from router.web.spending import spent, spent_and_held
+from router.web.spending import Spending, spent
 from router.web.traces import Traces, TurnedAway, open_traces, trace_of
 
 LAG_EVERY_S = 0.5
-ORPHANS_EVERY_S = 60.0
 NO_TASK = "none"
 """The task of a request that was refused before it had one, in metrics."""
 RESTORED_WITHIN_S = 10.0
@@ -100,6 +97,7 @@ class App:
         self._make_admin: Callable[[], Endpoint] | None = None
         self._lifespan = self._life()
         self.folder: PolicyFolder | None = None
+        self._spending: Spending | None = None
         self._budgets: Budgets | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._traces: Traces | None = None
@@ -237,10 +235,11 @@ class App:
             timed=partial(metrics.store, store.name, "commit"),
         )
         await ledger.open()
+        spending = Spending(settings.ledger_url, folder.current, clock)
         budgets = open_budgets(
             settings.budgets_url,
             clock,
-            spending=partial(self._spent_and_held, ledger),
+            spending=partial(spending.with_holds, ledger),
             late_rows=lambda: ledger.late_rows,
             rebuilt=metrics.rebuilt,
             timed=lambda verb, taken_s: metrics.store("redis", verb, taken_s),
@@ -254,7 +253,7 @@ class App:
                 if not ledger.degraded:
                     raise
                 ledger.held_back = f"The budgets start from the ledger. {error.message}"
-        self._budgets, self._loop = budgets, asyncio.get_running_loop()
+        self._spending, self._budgets, self._loop = spending, budgets, asyncio.get_running_loop()
         lengths = Lengths()
         lengths.restore(_recent(store))
         lanes = Lanes()
@@ -340,10 +339,10 @@ class App:
 
         async with ledger, asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(_kept_up(partial(self._restore_late, ledger, budgets))),
+                tasks.create_task(_kept_up(partial(spending.restore_late, ledger, budgets))),
                 tasks.create_task(_kept_up(partial(folder.watch, changed))),
                 tasks.create_task(_kept_up(partial(_measure_lag, metrics))),
-                tasks.create_task(_kept_up(partial(self._measure_orphans, metrics))),
+                tasks.create_task(_kept_up(partial(spending.measure_orphans, metrics))),
                 tasks.create_task(_kept_up(results.renew)),
                 tasks.create_task(_kept_up(partial(lanes.warm, policies))),
                 tasks.create_task(_kept_up(budgets.work)),
@@ -391,72 +390,13 @@ class App:
         Raises:
             PolicyFaults: the ledger can't be read now, so that the new budgets would start from nothing.
         """
-        if self._budgets is None or self._loop is None or self.folder is None:
-            return
-        known = {(scope.kind, scope.name, scope.window) for scope in windowed_scopes(self.folder.current())}
-        new = [s for s in windowed_scopes(policies) if (s.kind, s.name, s.window) not in known]
-        if not new:
+        if self._spending is None or self._budgets is None or self._loop is None:
             return
         try:
-            store = open_store(self.settings.ledger_url, read_only=True)
-            with closing(store):
-                added = spent(store, new, self._clock())
-            asyncio.run_coroutine_threadsafe(self._budgets.restore(added), self._loop).result(RESTORED_WITHIN_S)
+            if added := self._spending.added_by(policies):
+                asyncio.run_coroutine_threadsafe(self._budgets.restore(added), self._loop).result(RESTORED_WITHIN_S)
         except StoreUnavailable as error:
             raise PolicyFaults((f"{self.settings.policies}: new budgets can't be started: {error.message}",)) from error
-
-    async def _restore_late(self, ledger: LedgerWriter, budgets: Budgets) -> None:
-        """Where the ledger was away at the start, let work begin once the budgets know what it says."""
-        while ledger.held_back:
-            await ledger.caught_up.wait()
-            try:
-                await budgets.restore(await asyncio.to_thread(self._spent_now))
-            except StoreUnavailable:
-                await asyncio.sleep(AGAIN_S)
-            else:
-                ledger.held_back = None
-
-    def _spent_now(self) -> Mapping[BudgetScope, int]:
-        """Read what every budget in force has spent in the window that runs now; blocks.
-
-        Raises:
-            StoreUnavailable: the ledger can't be read.
-        """
-        assert self.folder is not None
-        with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
-            return spent(store, windowed_scopes(self.folder.current()), self._clock())
-
-    async def _measure_orphans(self, metrics: Metrics) -> None:
-        """Look at what crashes left at its ceiling, until cancelled; what was seen stays while the ledger is away."""
-        while True:
-            with suppress(StoreUnavailable):
-                metrics.orphaned.set(await asyncio.to_thread(self._orphaned_nusd) / NUSD_PER_USD)
-            await asyncio.sleep(ORPHANS_EVERY_S)
-
-    def _orphaned_nusd(self) -> int:
-        """Read what the requests that nobody will settle are charged at; blocks.
-
-        Raises:
-            StoreUnavailable: the ledger can't be read.
-        """
-        with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
-            return sum(entry.charged_nusd for entry in orphans(store, datetime.fromtimestamp(self._clock(), UTC)))
-
-    async def _spent_and_held(self, ledger: LedgerWriter) -> Spent:
-        """Read the same with what is held told apart.
-
-        Raises:
-            StoreUnavailable: the ledger can't be read, or rows of this process are not in it yet.
-        """
-        await ledger.flush()
-        if why := ledger.degraded or ledger.not_ready:
-            raise StoreUnavailable(why)
-        return await asyncio.to_thread(self._read_spent_and_held)
-
-    def _read_spent_and_held(self) -> Spent:
-        assert self.folder is not None
-        with closing(open_store(self.settings.ledger_url, read_only=True)) as store:
-            return spent_and_held(store, windowed_scopes(self.folder.current()), self._clock(), HOLD_TTL_S)
 
 
 def _admin(

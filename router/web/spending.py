@@ -1,13 +1,97 @@
-"""What budgets start from: what the ledger says was spent in the windows that run now, and what is held there."""
+"""What the ledger says was spent: what budgets start from, are rebuilt from, and what a crash left in it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime
 
-from router.budgets.contract import Hold, OpenHold, Spent
+from router.budgets.contract import HOLD_TTL_S, Budgets, Hold, OpenHold, Spent
+from router.errors import StoreUnavailable
 from router.ledger.contract import SHADOW_SUFFIX, Entry, Store
-from router.values import Scope
+from router.ledger.correction import orphans
+from router.ledger.open import open_store
+from router.ledger.writer import LedgerWriter
+from router.metrics import Metrics
+from router.policy.policy import PolicySet
+from router.values import NUSD_PER_USD, Scope
+from router.web.ops import windowed_scopes
+
+AGAIN_S = 1.0
+"""How soon a ledger that could not be read is asked again."""
+ORPHANS_EVERY_S = 60.0
+
+
+class Spending:
+    """Reads a ledger by connections of its own, for the budgets of the policies in force."""
+
+    def __init__(self, ledger_url: str, policies: Callable[[], PolicySet], clock: Callable[[], float]) -> None:
+        self._ledger_url = ledger_url
+        self._policies = policies
+        self._clock = clock
+
+    def now(self) -> Mapping[Scope, int]:
+        """Return what every budget in force has spent in the window that runs now; blocks.
+
+        Raises:
+            StoreUnavailable: the ledger can't be read.
+        """
+        with closing(self._open()) as store:
+            return spent(store, windowed_scopes(self._policies()), self._clock())
+
+    def added_by(self, policies: PolicySet) -> Mapping[Scope, int]:
+        """Return the same of the budgets that other policies would add; blocks.
+
+        Raises:
+            StoreUnavailable: the ledger can't be read.
+        """
+        known = {(scope.kind, scope.name, scope.window) for scope in windowed_scopes(self._policies())}
+        new = [scope for scope in windowed_scopes(policies) if (scope.kind, scope.name, scope.window) not in known]
+        if not new:
+            return {}
+        with closing(self._open()) as store:
+            return spent(store, new, self._clock())
+
+    async def with_holds(self, ledger: LedgerWriter) -> Spent:
+        """Return what is spent and what is held, told apart, once the rows of this process are in the ledger.
+
+        Raises:
+            StoreUnavailable: the ledger can't be read, or rows of this process are not in it yet.
+        """
+        await ledger.flush()
+        if why := ledger.degraded or ledger.not_ready:
+            raise StoreUnavailable(why)
+        return await asyncio.to_thread(self._with_holds)
+
+    async def restore_late(self, ledger: LedgerWriter, budgets: Budgets) -> None:
+        """Where the ledger was away at the start, let work begin once the budgets know what it says."""
+        while ledger.held_back:
+            await ledger.caught_up.wait()
+            try:
+                await budgets.restore(await asyncio.to_thread(self.now))
+            except StoreUnavailable:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                ledger.held_back = None
+
+    async def measure_orphans(self, metrics: Metrics) -> None:
+        """Look at what crashes left at its ceiling, until cancelled; what was seen stays while the ledger is away."""
+        while True:
+            with suppress(StoreUnavailable):
+                metrics.orphaned.set(await asyncio.to_thread(self._orphaned_nusd) / NUSD_PER_USD)
+            await asyncio.sleep(ORPHANS_EVERY_S)
+
+    def _open(self) -> Store:
+        return open_store(self._ledger_url, read_only=True)
+
+    def _with_holds(self) -> Spent:
+        with closing(self._open()) as store:
+            return spent_and_held(store, windowed_scopes(self._policies()), self._clock(), HOLD_TTL_S)
+
+    def _orphaned_nusd(self) -> int:
+        with closing(self._open()) as store:
+            return sum(entry.charged_nusd for entry in orphans(store, datetime.fromtimestamp(self._clock(), UTC)))
 
 
 def spent(store: Store, scopes: Iterable[Scope], now_s: float) -> Mapping[Scope, int]:
