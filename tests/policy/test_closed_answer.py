@@ -74,6 +74,12 @@ def test_any_text_has_an_answer_or_none(text: str) -> None:
         closed_answer(text, by)  # type: ignore[arg-type]  the four there are
 
 
+def test_space_without_end_in_a_code_fence_is_read_in_bounded_time() -> None:
+    started = time.perf_counter()
+    assert closed_answer("```json\n" + " \n" * 50_000, "json") is None
+    assert time.perf_counter() - started < 1
+
+
 @pytest.mark.parametrize(
     "unit", ["\\boxed{", "{", "1,111", "answer ", "(", "*", "1/", "-", "9", "\\frac{1}", "2 1/", "2^", "9 ", "```"]
 )

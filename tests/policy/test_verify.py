@@ -54,6 +54,15 @@ def test_what_is_no_refusal_passes(text: str) -> None:
     assert check(Verify(not_refusal=True), Said(text)) is None
 
 
+@pytest.mark.parametrize(
+    "unit", ["this request so   ", "I am built to so  so  so  ", "  I am trained to no,  so,  but,  "]
+)
+def test_a_hostile_opening_is_searched_in_bounded_time(unit: str) -> None:
+    started = time.thread_time()
+    assert check(Verify(not_refusal=True), Said(unit * 50)) is None
+    assert time.thread_time() - started < 0.05
+
+
 def test_a_refusal_by_name_or_by_a_filter_is_seen() -> None:
     assert check(Verify(not_refusal=True), Said(None, refusal="No.")) == "not_refusal"
     assert check(Verify(not_refusal=True), Said("Well", finish_reason="content_filter")) == "not_refusal"
