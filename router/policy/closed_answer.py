@@ -17,8 +17,11 @@ By = Literal["exact", "number", "choice", "json"]
 LOOKED_AT_CHARS = 16_384
 """Of the end of a text, where answers stand; what lies before is not searched for numbers and letters."""
 LONGEST_NUMBER = 40
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af"
+"""Letters of languages that put no space between words: a sign may follow one, as it may not follow others (`x-5`)."""
 _NUMBER = (
-    r"(?:(?<![\w.])[-\u2212+])?(?:(?:\d{1,3}(?:,\d{3}){1,12}|\d{1,40})(?:\.\d{1,40})?|(?<![\w.])\.\d{1,40})"
+    rf"(?:(?:(?<![\w.])|(?<=[{_UNSPACED}]))[-\u2212+])?"
+    r"(?:(?:\d{1,3}(?:,\d{3}){1,12}|\d{1,40})(?:\.\d{1,40})?|(?<![\w.])\.\d{1,40})"
     r"(?:[eE][-+]?\d{1,2})?"
 )
 _FRACTION = re.compile(rf"({_NUMBER})\s*/\s*(\d{{1,20}})(?![\d.,]*\d)")
@@ -34,11 +37,23 @@ _TIMES_TEN = re.compile(
     r"(?<=\d)\s{0,3}(?:\\times|\\cdot|\u00d7|\*)\s{0,3}10\s{0,3}\^\s{0,3}\{?\s{0,3}([-+\u2212]?\d{1,2})\}?"
 )
 _POWER = re.compile(r"(?<![\w.,^])(\d{1,6})\s{0,3}\^\s{0,3}\{?\s{0,3}(-?\d{1,2})\s{0,3}\}?(?!\d)")
-_GROUPED = re.compile(r"(?<=\d)(?:\\[,!;]|\{,\}|[\u00a0\u2009\u202f])(?=\d{3}(?!\d))")
-_MINUS_MONEY = re.compile(r"(?<!\w)[-\u2212]\s?\\?[$\u20ac\u00a3](?=[\d.])")
+_GROUPED = re.compile(r"(?<=\d)(?:\\[,!;]|\{,\}|[\u00a0\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
+_DECIMAL_COMMA = re.compile(
+    r"(?<![\d.,])(?:(\d{1,3}(?:\.\d{3}){1,12}|0),(\d{1,40})|(\d{1,40}),(\d{1,2}|\d{4,40})|(\d{1,3}(?:\.\d{3}){2,12}))"
+    r"(?![.,]?\d)"
+)
+"""1.250,50 and 1,5 and 1.250.000; 1,250 and 1.250 are read as English has them."""
+_MINUS_MONEY = re.compile(rf"(?:(?<!\w)|(?<=[{_UNSPACED}]))[-\u2212]\s?\\?[$\u20ac\u00a3](?=[\d.])")
 _PLAIN = re.compile(_NUMBER)
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,200})\}")
-_SAID = re.compile(r"(?:\banswer\b(?:\s+is)?\s*[:=]?|\banswer\s*\w{0,12}\s+is\b|####)", re.IGNORECASE)
+_SAID = re.compile(
+    r"(?:\banswer\b(?:\s+is)?\s*[:=]?|\banswer\s*\w{0,12}\s+is\b|####"
+    r"|\b(?:antwort|r\u00e9ponse|respuesta|risposta|resposta|\u043e\u0442\u0432\u0435\u0442)\b"
+    r"(?:\s+(?:ist|lautet|est|es|\u00e8|\u00e9)\b)?\s*[:=]?"
+    r"|(?:\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5)[\u662f\u4e3a\u70ba\u306f\uc740]?\s*[:=\uff1a]?)",
+    re.IGNORECASE,
+)
+"""Announces an answer: in English, German, French, Spanish, Italian, Portuguese, Russian, Chinese, Japanese, Korean."""
 _CHOSEN = re.compile(rf"{_SAID.pattern}|\b(?:choice|option)\s*(?:is\b|[:=])", re.IGNORECASE)
 _LETTER_ALONE = re.compile(r"^\W*(?:(?:option|choice)\s+)?([A-Ja-j])\W*$", re.IGNORECASE)
 _OPENING = r"^[\s:=*_(\[{$\\]*(?:(?:[Oo]ption|[Cc]hoice|text)[\s{(*]+)?"
@@ -102,13 +117,19 @@ def _places(text: str, announced: re.Pattern[str]) -> list[str]:
 
 
 def _plainly(text: str) -> str:
-    """Write what mathematics and money dress a number in as plain digits: 5 \\times 10^3, 1\\,234, 2 1/2, -$5."""
-    text = _GROUPED.sub(",", text)
+    """Write what mathematics and money dress a number in as plain digits: 5 \\times 10^3, 1\\,234, 1.234,50, -$5."""
+    text = _GROUPED.sub("", text)
+    text = _DECIMAL_COMMA.sub(_with_a_point, text)
     text = _MINUS_MONEY.sub("-", text)
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
     text = _MIXED.sub(_improper, text)
     text = _TIMES_TEN.sub(lambda found: f"e{found[1].replace(chr(0x2212), '-')}", text)
     return _POWER.sub(_raised, text)
+
+
+def _with_a_point(found: re.Match[str]) -> str:
+    whole, below = found[1] or found[3] or found[5], found[2] or found[4]
+    return whole.replace(".", "") + (f".{below}" if below else "")
 
 
 def _improper(found: re.Match[str]) -> str:

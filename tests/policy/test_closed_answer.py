@@ -24,6 +24,11 @@ NUMBERS = [
     ("2 \u00d7 10^-2", Fraction(1, 50)),
     ("2^{10}", 1024), ("x^2 = 9", 9), ("\\boxed{1\\,234}", 1234), ("1{,}234", 1234), ("1\u202f234\u202f567", 1234567),
     ("It is -$1,234.50", Fraction(-2469, 2)),
+    ("Die Antwort ist 1,5", Fraction(3, 2)), ("1.250,50 \u20ac", Fraction(2501, 2)), ("3,1416", Fraction(3927, 1250)),
+    ("0,125", Fraction(1, 8)), ("1.250.000", 1250000), ("1'250", 1250), ("1\u202f250,50 \u20ac", Fraction(2501, 2)),
+    ("1,250,000", 1250000), ("\u7b54\u6848\u662f-5", -5), ("\uac12\uc740 -$5", -5), ("x-5", 5), ("1, 2", 2),
+    ("La respuesta es 5, no 6", 5), ("Die Antwort lautet: 5 (nicht 6)", 5),
+    ("\u7b54\u6848\uff1a5\uff0c\u4e0d\u662f6", 5),
 ]  # fmt: skip
 CHOICES = [
     ("B", "B"), ("(b)", "B"), ("The answer is (B).", "B"), ("Answer: B", "B"), ("**B**", "B"), ("B. because of A", "B"),
@@ -33,6 +38,10 @@ CHOICES = [
     ("It must be A", "A"),
     ("Answer: I think it is B", "B"), ("The answer is A because", "A"), ("The answer is A plain one", None),
     ("the correct choice is **(F)**", "F"), ("A cat sat", None), ("the answer is a bit hard", None), ("K", None),
+    ("Die Antwort ist B (Vitamin C)", "B"), ("La respuesta es A.", "A"), ("La r\u00e9ponse est D", "D"),
+    ("\u041e\u0442\u0432\u0435\u0442: B (\u043d\u0435 C)", "B"), ("\u7b54\u6848\u662fB\u3002", "B"),
+    ("\uc815\ub2f5\uc740 B\uc785\ub2c8\ub2e4", "B"),
+    ("\u7b54\u3048\u306fB\u3067\u3059", "B"), ("\u7b54\u6848\u9009B", None),
 ]  # fmt: skip
 
 
@@ -62,6 +71,11 @@ def test_the_letter_of_a_text_is_found(text: str, letter: str | None) -> None:
         ("10^3", "3", "number", False),
         ("1,000", "1000.00", "number", True),
         ("B", "the answer is (B)", "choice", True),
+        ("Es sind 1,5 Liter", "Es sind 2,5 Liter", "number", False),
+        ("1.250,00 \u20ac", "9.999,00 \u20ac", "number", False),
+        ("1.250,00 \u20ac", "1,250.00 \u20ac", "number", True),
+        ("1'250", "3'250", "number", False),
+        ("\u7b54\u6848\u662f-5", "\u7b54\u6848\u662f5", "number", False),
     ],
 )
 def test_answers_agree_where_they_say_the_same(first: str, second: str, by: By, agree: bool) -> None:
@@ -81,7 +95,27 @@ def test_space_without_end_in_a_code_fence_is_read_in_bounded_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["\\boxed{", "{", "1,111", "answer ", "(", "*", "1/", "-", "9", "\\frac{1}", "2 1/", "2^", "9 ", "```"]
+    "unit",
+    [
+        "\\boxed{",
+        "{",
+        "1,111",
+        "answer ",
+        "(",
+        "*",
+        "1/",
+        "-",
+        "9",
+        "\\frac{1}",
+        "2 1/",
+        "2^",
+        "9 ",
+        "```",
+        "1.111",
+        "1.111,",
+        "1,5 ",
+        "\u7b54\u6848",
+    ],
 )
 def test_a_hostile_text_is_searched_in_bounded_time(unit: str) -> None:
     started = time.perf_counter()
