@@ -16,8 +16,13 @@ GRADES = [
     ("0.2/1", 0.2), ("0.2 out of 1", 0.2), ("0.75/1.0", 0.75), ("0.3 (on a scale from 0 to 1)", 0.3),
     ("On a scale from 0.0 to 1.0: 0.3", 0.3), ("1/10", 0.1), ("8/10", 0.8), ("10/10", 1), ("7 out of 10", 0.7),
     ("80%", 0.8), ("<think>0.2 or 1?</think>0.9", 0.9),
+    ("0. It says 1,000 instead of 2,000.", 0), ("0\n\nThe price is 0.99.", 0), ("**0.2**\n\nIt should say 0.9.", 0.2),
+    ("Yes. " + "It is right. " * 100, 1), ("0.3\n" + "It is 0.9 wrong. " * 100, 0.3),
 ]  # fmt: skip
-NO_GRADES = ["", "I like it", "It misses 1 point", "1.5", "2", "10", "100", "-0.5", "11/10", "nan", "0/0", "3 of 4"]
+NO_GRADES = [
+    "", "I like it", "It misses 1 point", "1.5", "2", "10", "100", "-0.5", "11/10", "nan", "0/0", "3 of 4",
+    "<think>\nThe answer says 0.9, but", "casino, " + "x" * 996, "1,000",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "grade"), GRADES)
