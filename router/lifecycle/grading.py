@@ -20,7 +20,7 @@ from router.ledger.contract import SHADOW_SUFFIX
 from router.lifecycle.behind import Behind
 from router.lifecycle.shadow import compared, mirrored, mirrored_plan, reason_of, whole
 from router.pipeline import Answered, Parts
-from router.pipeline.judging import grade_in, judging
+from router.pipeline.judging import grade_of, judging
 from router.pipeline.relay import SETTLE_WITHIN_S
 from router.pipeline.run import Run
 from router.policy.closed_answer import answers_agree
@@ -122,7 +122,8 @@ class Grader:
         try:
             answer, leg = await run.first_answer(await run.hold_first(), whole)
             attempt = await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
-            second = _Answer(other, answer.text, _said(answer.body), attempt.charge_nusd)
+            said = _said(answer.body)
+            second = _Answer(other, (said[0].text or "") if said else "", said, attempt.charge_nusd)
             first_nusd = answered.outcome.charged_nusd - answered.outcome.overhead_nusd
             first = _Answer(routed, answered.text, (Said(text=answered.text, finish_reason="stop"),), first_nusd)
             order = by_price(policies, policy, routed, other)
@@ -149,7 +150,9 @@ class Grader:
     async def _grades(
         self, run: Run, answered: Answered, shadow: LearnShadow, cheap: _Answer, premium: _Answer
     ) -> tuple[float, float] | None:
-        """Return both grades; None where one of them can't be told."""
+        """Return both grades; None where one of them can't be told, as of a call of a tool beside a text."""
+        if not (cheap.text and premium.text):
+            return None
         if shadow.grade == "agree":
             if shadow.by is None:
                 return await compared(cheap.text, premium.text), 1.0
@@ -169,7 +172,7 @@ class Grader:
         judge = Judge(shadow.judge, shadow.question, 0.0)
         body, facts = await judging(judge, chat, answer.said, model, self._parts.counter)
         said = await run.aside(model, facts, body, "judge")
-        return None if said is None else grade_in(said.text)
+        return None if said is None else grade_of(said.body)
 
 
 def learning_scope(policy: Policy, shadow: LearnShadow) -> Scope:

@@ -21,7 +21,7 @@ from msgspec import structs
 from router.chat import ChatBody
 from router.errors import FarthingError
 from router.pipeline.held_back import HeldBack
-from router.pipeline.judging import grade_in, judging
+from router.pipeline.judging import grade_of, judging
 from router.pipeline.leg import Leg
 from router.pipeline.logprobs import with_logprobs, without_logprobs
 from router.pipeline.parts import Parts
@@ -165,7 +165,7 @@ class Cascade(Generic[AnswerT]):
         run, model = self._run, self._run.plan.policies.models[judge.model]
         body, facts = await judging(judge, run.arrival.body.chat, choices, model, self._parts.counter)
         answer = await run.aside(model, facts, body, "judge")
-        grade = grade_in(answer.text) if answer is not None else None
+        grade = grade_of(answer.body) if answer is not None else None
         if grade is None:
             return UNKNOWN
         return None if grade >= judge.gte else "judge"

@@ -12,7 +12,7 @@ import msgspec
 
 from router.chat import Chat, ChatBody
 from router.policy.facts import Facts
-from router.policy.said import Said
+from router.policy.said import Said, Unreadable, said_in
 from router.policy.target import Model
 from router.policy.verify import Judge
 from router.tokens import Counter
@@ -63,6 +63,15 @@ async def judging(
 
     input_tokens = await anyio.to_thread.run_sync(count) if counter.is_long(body.chat) else count()
     return body, Facts(input_tokens=input_tokens, max_output_tokens=MOST_GRADE_TOKENS, expected_output_tokens=4)
+
+
+def grade_of(body: bytes) -> float | None:
+    """Return the grade that a judge's whole answer gives; its words alone count, for what it reasoned is no grade."""
+    try:
+        said = said_in(body)
+    except Unreadable:
+        return None
+    return grade_in(said[0].text or "") if said else None
 
 
 def grade_in(text: str) -> float | None:

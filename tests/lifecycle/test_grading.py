@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from proxy import eventually, running_provider, running_proxy
 
-from lifecycle.mixture import JUDGE, MIXTURE, asked, files, labels, recovered, shadow, texts
+from lifecycle.mixture import JUDGE, MIXTURE, PREMIUM, asked, files, labels, recovered, shadow, texts
 from router.chat import Chat
-from router.providers.simulated import SimulatedProvider, Simulation
+from router.providers.simulated import SimulatedProvider, Simulation, ToolUse
 
 SEED = 47
 JUDGED = 'grade: judge, judge: {model: judge, question: "Is the number right?"}'
@@ -75,6 +75,27 @@ def test_what_a_judge_does_not_grade_is_no_label(tmp_path: Path) -> None:
     ):
         for text in texts(5, SEED):
             asked(proxy, text)
+
+        def dropped() -> float:
+            return proxy.metric("farthing_experiment_shadows_dropped_total", rule="learning", reason="ungraded")
+
+        eventually(lambda: dropped() == 5, "five that were not graded")
+        assert labels(proxy) == []
+
+
+@pytest.mark.parametrize("grade", ["grade: agree", "grade: agree, agree: {by: exact}", JUDGED])
+def test_a_second_answer_without_text_is_not_graded(tmp_path: Path, grade: str) -> None:
+    def calling(chat: Chat, model: str) -> str | tuple[ToolUse, ...] | None:
+        return (ToolUse("look_up", "{}"),) if model == PREMIUM and chat.tools else MIXTURE(chat, model)
+
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
+    route = "  - use: cheap\n"
+    with (
+        running_provider(Simulation(answerer=calling)) as provider,
+        running_proxy(tmp_path, files(shadow(grade), route=route, url=provider.base_url)) as proxy,
+    ):
+        for text in texts(5, SEED):
+            assert proxy.ask(text, max_tokens=16, tools=tools).status_code == 200
 
         def dropped() -> float:
             return proxy.metric("farthing_experiment_shadows_dropped_total", rule="learning", reason="ungraded")

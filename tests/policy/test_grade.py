@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 
-from router.pipeline.judging import grade_in
+from router.pipeline.judging import grade_in, grade_of
 
 GRADES = [
     ("0.8", 0.8), ("1", 1), ("0", 0), ("**0.9**", 0.9), ("0.5.", 0.5), (".5", 0.5), ("0,8", 0.8), ("yes", 1),
@@ -33,6 +34,13 @@ def test_a_grade_is_read_however_it_is_worded(words: str, grade: float) -> None:
 @pytest.mark.parametrize("words", NO_GRADES)
 def test_what_is_no_grade_from_0_to_1_is_none(words: str) -> None:
     assert grade_in(words) is None
+
+
+@pytest.mark.parametrize(("said", "grade"), [("0.9", 0.9), ("", None), (None, None)])
+def test_what_a_judge_reasoned_is_no_grade(said: str | None, grade: float | None) -> None:
+    message = {"role": "assistant", "content": said, "reasoning_content": "It may be 0.2"}
+    assert grade_of(msgspec.json.encode({"choices": [{"index": 0, "message": message}]})) == grade
+    assert (grade_of(b'{"choices": []}'), grade_of(b"{}")) == (None, None)
 
 
 @pytest.mark.parametrize("unit", ["1", "0 ", "0.", "1/", "yes ", "%", "</think>", "\n", "1 out of "])
