@@ -15,7 +15,7 @@ from router.ledger.labels import LabelRow
 from router.lifecycle.grading import Graded
 from router.pipeline import Answered, Plan
 from router.policy.decide import Route, decide
-from router.policy.learn import Compared, Learn, by_price, propensity, targets_of
+from router.policy.learn import Compared, Learn, compared, propensity, targets_of
 from router.policy.policy import PolicySet
 from router.policy.replay import Player, Record, read
 from router.policy.target import Model
@@ -106,10 +106,13 @@ def of_rating(record: Record, score: float, policies: PolicySet, at: str) -> Lab
     facts = _facts_of(record.facts)
     if facts.look is None or facts.difficulty is None:
         raise NoLabel("The request was answered before its task learned.")
-    premium = by_price(policies, policy)[-1]
+    names = [name for name, _ in compared(policies, policy).models]
+    premium = names[-1]
     answering = policies.models.get(record.routed_model or "")
     if answering is None or not _was(answering, record):
         raise NoLabel("The model that answered is not there any more, or its name stands for another one now.")
+    if answering.name not in names:
+        raise NoLabel("The model that answered is none of the task's own.")
     if answering.name == premium:
         raise NoLabel("An answer of the dearest model does not tell what a cheaper one would have been worth.")
     return LabelRow(

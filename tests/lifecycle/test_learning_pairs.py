@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from proxy import eventually, running_provider, running_proxy
 
-from lifecycle.mixture import CHEAP, MIXTURE, PREMIUM, agree, asked, files, labels, rate, score, texts
+from lifecycle.mixture import CHEAP, JUDGE, MIXTURE, PREMIUM, agree, asked, files, labels, rate, score, texts
+from router.lifecycle.labels import lesson_of
 from router.policy.learn import Compared
 from router.providers.simulated import Simulation
 
@@ -56,6 +57,23 @@ def test_what_another_pair_taught_does_not_serve(url: str, tmp_path: Path, chang
             assert (told["learned"], "not there any more" in told["because"]) == (False, True)
         proxy.rewrite(**{name: given[name] for name in other})
         eventually(lambda: scores() != cold, "what the first pair taught")
+
+
+def test_a_rating_is_learned_where_it_is_said_to_be(url: str, tmp_path: Path) -> None:
+    # The second answers come of a model that no rule uses, the dearest there is; `other` is in no rule at all.
+    route = "  - {name: long, when: {messages: {gt: 5}}, use: judge}\n  - use: cheap\n"
+    given = files(agree(0, 0, "trusted"), url=url, route=route)
+    given["models"] += f"  other: {{target: openai/gpt-4.1-mini, base_url: {url}}}\n"
+    names = (("cheap", CHEAP), ("judge", JUDGE), ("premium", PREMIUM))
+    own = Compared("trusted", tuple((name, f"openai/{target}") for name, target in names), "premium")
+    with running_proxy(tmp_path, given) as proxy:
+        told = {}
+        for model in ("auto", "judge", "premium", "other"):
+            answer = proxy.ask(UNSEEN[0], model=model, max_tokens=16)
+            told[model] = rate(proxy, answer.headers["x-farthing-request-id"], 0).json()["learned"]
+        assert told == {"auto": True, "judge": True, "premium": False, "other": False}
+        assert [(row.cheap, row.premium) for row in labels(proxy)] == [("cheap", "premium"), ("judge", "premium")]
+        assert all(lesson_of(row, own) for row in labels(proxy))
 
 
 MODELS = (("cheap", "a/1"), ("mid", "a/2"), ("premium", "a/3"))
