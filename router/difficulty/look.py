@@ -10,8 +10,8 @@ from zlib import crc32
 from msgspec import Struct
 
 from router.chat import Chat
-from router.difficulty.cues import Shape, asks_briefly, cues_of, looked_at, tokens_in
-from router.difficulty.grams import grams_of, words_of
+from router.difficulty.cues import NAMES, Shape, asks_briefly, cues_of, looked_at, tokens_in
+from router.difficulty.grams import SIZE, grams_of, words_of
 
 BRIEF_TOKENS = 16
 """A caller who pays for no more than this asks for a letter, a number or a word."""
@@ -47,6 +47,16 @@ class WrittenLook(Struct, frozen=True, omit_defaults=True):
     key: int | None
     left_out: tuple[int, ...] = ()
     brief: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this version can learn from it; another one may have looked at other things."""
+        return (
+            len(self.cues) == len(NAMES)
+            and all(place < SIZE for place in self.grams)
+            and self.tokens > 0
+            and (self.key is None or 0 <= self.key < KEYS)
+        )
 
     def look(self) -> Look:
         grams = array("H", self.grams)

@@ -138,8 +138,11 @@ def lesson_of(row: LabelRow, compared: Compared) -> Lesson | None:
     if not compared.counts(row.source, (row.cheap, row.cheap_targets), (row.premium, row.premium_targets)):
         return None
     try:
-        look = _look_of(row.look).look()
+        told = _look_of(row.look)
+        look = told.look()
     except (msgspec.DecodeError, OverflowError):
+        return None
+    if not told.is_ours:
         return None
     label = Label(look, min(1.0, max(-1.0, row.gain)), row.cost_usd)
     is_trusted = row.source != "feedback" or compared.feedback == "trusted"

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from msgspec import structs
 from proxy import eventually, running_provider, running_proxy
 
 from lifecycle.mixture import CHEAP, JUDGE, MIXTURE, PREMIUM, agree, asked, files, labels, rate, score, texts
+from router.difficulty.cues import Shape
+from router.difficulty.look import look_at, written
+from router.difficulty.scorer import Scorer
+from router.difficulty.weights import shipped_weights
+from router.ledger.labels import LabelRow
 from router.lifecycle.labels import lesson_of
 from router.policy.learn import Compared
 from router.providers.simulated import Simulation
@@ -102,3 +110,21 @@ def test_a_label_counts_where_the_task_would_make_it_now(
 
 def test_ignored_ratings_do_not_count() -> None:
     assert not Compared("off", MODELS, None).counts("feedback", ("cheap", "a/1"), ("premium", "a/3"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"cues": ()}, {"cues": (0.0,) * 40}, {"grams": (40_000,)}, {"tokens": -70.0}, {"key": 5_000_000}],
+    ids=["no cues", "more cues", "a place beyond", "a length below nothing", "a key beyond"],
+)
+def test_a_label_that_another_version_looked_at_differently_teaches_nothing(wrong: dict[str, Any]) -> None:
+    look = structs.replace(written(look_at("Where is my parcel?", Shape(), key="k")), **wrong)
+    own = Compared("checked", MODELS, None)
+    row = LabelRow("default", "", "1", "shadow", "cheap", "premium", 1.0, 0.1, 1.0, msgspec.json.encode(look).decode())
+    assert lesson_of(row, own) is None
+    right = written(look_at("Where is my parcel?", Shape(), key="k"))
+    lesson = lesson_of(
+        structs.replace(row, look=msgspec.json.encode(right).decode()), Compared("checked", MODELS, None)
+    )
+    assert lesson is not None
+    Scorer(shipped_weights()).learn_all([lesson.label])
