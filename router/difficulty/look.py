@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from zlib import crc32
 
 from msgspec import Struct
@@ -15,6 +16,8 @@ from router.difficulty.grams import SIZE, grams_of, words_of
 
 BRIEF_TOKENS = 16
 """A caller who pays for no more than this asks for a letter, a number or a word."""
+MOST_INSTRUCTIONS = 8
+"""System messages in which it is looked for how much is asked for."""
 KEYS = 1_024
 KEY_CHARS = 2_000
 """So much of the instructions tells one kind of work from another."""
@@ -119,7 +122,7 @@ def _is_brief(chat: Chat) -> bool:
     if chat.asked_output_tokens is not None and chat.asked_output_tokens <= BRIEF_TOKENS:
         return True
     told = (message.text() for message in chat.messages if message.role in ("system", "developer"))
-    return asks_briefly(chat.last_user_text()) or any(asks_briefly(text) for text in told)
+    return asks_briefly(chat.last_user_text()) or any(asks_briefly(text) for text in islice(told, MOST_INSTRUCTIONS))
 
 
 def key_of(chat: Chat, task: str | None = None) -> str | None:

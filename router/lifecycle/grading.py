@@ -87,8 +87,12 @@ class Grader:
         shadow = learn.shadow
         if point_of(f"{plan.policy.task}:{shadow.model}:learn", answered.arrival.id) >= shadow.share:
             return
-        # What is no text (a call of a tool) has nothing to be graded by.
-        if not answered.text or (shadow.grade == "verify" and not _grades_by(plan.decision.rule.verify)):
+        if shadow.grade == "verify" and not _grades_by(plan.decision.rule.verify):
+            return
+        chat = answered.arrival.body.chat
+        if chat.tools or chat.functions or not answered.text:
+            # A call of a tool is no text to be graded, and `text` does not tell the one from the other.
+            self._dropped(_name(plan.policy), "ungraded")
             return
         if not self._behind.take(answered):
             self._dropped(_name(plan.policy), "queue_full")

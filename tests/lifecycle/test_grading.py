@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from proxy import eventually, running_provider, running_proxy
 
-from lifecycle.mixture import JUDGE, MIXTURE, PREMIUM, asked, files, labels, recovered, shadow, texts
+from lifecycle.mixture import CHEAP, JUDGE, MIXTURE, PREMIUM, asked, files, labels, recovered, shadow, texts
 from router.chat import Chat
 from router.providers.simulated import SimulatedProvider, Simulation, ToolUse
 
@@ -84,9 +84,10 @@ def test_what_a_judge_does_not_grade_is_no_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("grade", ["grade: agree", "grade: agree, agree: {by: exact}", JUDGED])
-def test_a_second_answer_without_text_is_not_graded(tmp_path: Path, grade: str) -> None:
+@pytest.mark.parametrize("caller", [CHEAP, PREMIUM])
+def test_where_tools_may_be_called_nothing_is_graded(tmp_path: Path, grade: str, caller: str) -> None:
     def calling(chat: Chat, model: str) -> str | tuple[ToolUse, ...] | None:
-        return (ToolUse("look_up", "{}"),) if model == PREMIUM and chat.tools else MIXTURE(chat, model)
+        return (ToolUse("look_up", "{}"),) if model == caller and chat.tools else MIXTURE(chat, model)
 
     tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
     route = "  - use: cheap\n"
@@ -102,6 +103,7 @@ def test_a_second_answer_without_text_is_not_graded(tmp_path: Path, grade: str) 
 
         eventually(lambda: dropped() == 5, "five that were not graded")
         assert labels(proxy) == []
+        assert {row["outcome"] for row in proxy.rows()} == {"answered"}
 
 
 def test_the_rules_checks_grade_both_answers(careless: SimulatedProvider, tmp_path: Path) -> None:
