@@ -4,9 +4,9 @@ A commit survives the death of the process at any moment (the write-ahead log is
 a power cut may take are the last commits before the next checkpoint.
 
 A row or two are written on the event loop, in 0.05 ms and beside the upstream call: to hand them to a thread and back
-costs more than that. Whatever waits for a disk or a lock belongs to the thread: bigger batches, checkpoints and the
-write after each (it syncs the log's new head), a file that another process holds, and a while of everything where a
-write has been slow.
+costs more than that. Whatever waits for a disk or a lock belongs to the thread: bigger batches, the first write and
+each after a checkpoint (they sync the log's new head), checkpoints, a file that another process holds, and a while of
+everything where a write has been slow.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ SLOW_S = 0.005
 """A write on the event loop that took longer sends all of the next `SHUNNED_S` to the thread."""
 SHUNNED_S = 10.0
 CHECKPOINT_ROWS = 4_000
-"""After so many rows the log, of 14 MB by then at the most, is brought into the file."""
+"""After so many rows of this process the log, of 14 MB by then at the most, is brought into the file."""
+CHECKPOINT_ALONE_S = 0.1
+"""So long a checkpoint waits for other processes' writes and questions to end; meanwhile none of them writes."""
 ROWS_OF_A_BATCH = 3
 """A batch fills the log by so many rows beside its own: the pages of the indexes that it touches."""
 MOST_ROWS_A_STATEMENT = 128
@@ -57,7 +59,8 @@ class SqliteStore(Store):
         self._writing: sqlite3.Connection | None = None
         self._at_once: sqlite3.Connection | None = None
         self._at_once_from = 0.0
-        self._unchecked_rows = 0
+        # The first write begins the log, or brings in what a killed process left there: either waits for a disk.
+        self._unchecked_rows = CHECKPOINT_ROWS
         self._thread = ThreadPoolExecutor(1, "ledger")
         if read_only:
             if not path.exists():
@@ -77,8 +80,7 @@ class SqliteStore(Store):
         return
 
     async def write(self, rows: Sequence[Row]) -> int:
-        checkpoint = self._unchecked_rows >= CHECKPOINT_ROWS
-        self._unchecked_rows = len(rows) + ROWS_OF_A_BATCH + (0 if checkpoint else self._unchecked_rows)
+        checkpoint = self._checkpoint_is_due(len(rows))
         if len(rows) <= ROWS_AT_ONCE and not checkpoint and (written := self._write_at_once(rows)) is not None:
             return written
         try:
@@ -87,8 +89,9 @@ class SqliteStore(Store):
             raise StoreUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
 
     async def change(self, changes: Sequence[Change]) -> int:
+        checkpoint = self._checkpoint_is_due(len(changes))
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._change, changes)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._change, changes, checkpoint)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
 
@@ -106,8 +109,16 @@ class SqliteStore(Store):
             if connection is not None:
                 connection.close()
 
-    def _change(self, changes: Sequence[Change]) -> int:
+    def _checkpoint_is_due(self, rows: int) -> bool:
+        """Say whether a checkpoint goes before a batch of so many rows, and count the batch."""
+        is_due = self._unchecked_rows >= CHECKPOINT_ROWS
+        self._unchecked_rows = rows + ROWS_OF_A_BATCH + (0 if is_due else self._unchecked_rows)
+        return is_due
+
+    def _change(self, changes: Sequence[Change], checkpoint: bool) -> int:
         assert self._writing is not None, "a store that was opened to read is not written"
+        if checkpoint:
+            _checkpoint(self._writing)
         before = self._writing.total_changes
         self._writing.execute("BEGIN IMMEDIATE")
         try:
@@ -139,8 +150,7 @@ class SqliteStore(Store):
     def _write(self, rows: Sequence[Row], checkpoint: bool) -> int:
         assert self._writing is not None, "a store that was opened to read is not written"
         if checkpoint:
-            # Before the write and not after it: whoever writes next begins the log anew, and syncs its head for that.
-            self._writing.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            _checkpoint(self._writing)
         before = self._writing.total_changes
         self._writing.execute("BEGIN IMMEDIATE")
         try:
@@ -172,6 +182,18 @@ def _migrate(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """Bring the log into the file, before a write and not after it: whoever is next begins the log and syncs its head.
+
+    The first step lets others write. Were they always writing, the log would never begin anew; so what they wrote
+    meanwhile, which is little, is brought in while nobody writes. Where that can't be had soon, it waits for next time.
+    """
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    connection.execute(f"PRAGMA busy_timeout = {int(CHECKPOINT_ALONE_S * 1000)}")
+    connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
 
 @functools.cache

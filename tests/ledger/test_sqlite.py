@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import shutil
 import sqlite3
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ledger.outcomes import answered
+from router.ledger.labels import LabelRow
 from router.ledger.rows import Row, row_of
-from router.ledger.sqlite import CHECKPOINT_ROWS, SqliteStore
+from router.ledger.sqlite import BUSY_TIMEOUT_S, CHECKPOINT_ROWS, SqliteStore
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(path)
+    store = SqliteStore(path, slow_s=math.inf)
     yield store
     store.close()
 
@@ -39,36 +42,47 @@ def count(store: SqliteStore) -> int:
     return found
 
 
-def has_thread() -> bool:
-    return any(thread.name.startswith("ledger") for thread in threading.enumerate())
+async def is_at_once(writing: Awaitable[int]) -> bool:
+    """Say whether rows were written by the time that the event loop came round, and wait until they are."""
+    task = asyncio.ensure_future(writing)
+    await asyncio.sleep(0)
+    is_done = task.done()
+    await task
+    return is_done
 
 
-async def test_a_row_is_written_without_a_thread_and_many_rows_with_one(store: SqliteStore) -> None:
-    await store.write(rows(1))
-    await store.write(rows(2, 3))
-    assert (count(store), has_thread()) == (3, False)
-    await store.write(rows(*range(10)))
-    assert (count(store), has_thread()) == (10, True)
+async def test_a_row_is_written_on_the_event_loop_and_many_rows_are_not(store: SqliteStore) -> None:
+    await store.write(rows(0))
+    assert await is_at_once(store.write(rows(1)))
+    assert await is_at_once(store.write(rows(2, 3)))
+    assert not await is_at_once(store.write(rows(*range(10))))
+    assert count(store) == 10
+
+
+async def test_the_first_row_goes_to_the_thread_for_it_syncs_the_log_that_it_begins(store: SqliteStore) -> None:
+    assert not await is_at_once(store.write(rows(1)))
+    assert count(store) == 1
 
 
 async def test_a_row_waits_for_a_held_file_and_the_event_loop_does_not(store: SqliteStore, path: Path) -> None:
+    await store.write(rows(0))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        writing = asyncio.create_task(store.write(rows(1)))
-        while not has_thread():
-            await asyncio.sleep(0)
+        writing, began = asyncio.create_task(store.write(rows(1))), time.perf_counter()
+        await asyncio.sleep(0)
+        assert time.perf_counter() - began < BUSY_TIMEOUT_S / 2
         assert not writing.done()
         other.execute("ROLLBACK")
     assert await writing == 1
-    assert count(store) == 1
+    assert count(store) == 2
 
 
 async def test_after_a_slow_write_rows_go_to_the_thread(path: Path) -> None:
     store = SqliteStore(path, slow_s=0)
-    await store.write(rows(1))
-    assert not has_thread()
-    await store.write(rows(2))
-    assert (count(store), has_thread()) == (2, True)
+    await store.write(rows(0))
+    assert await is_at_once(store.write(rows(1)))
+    assert not await is_at_once(store.write(rows(2)))
+    assert count(store) == 3
     store.close()
 
 
@@ -82,3 +96,44 @@ async def test_the_log_is_brought_into_the_file_and_stays_small(store: SqliteSto
     assert largest < 20_000_000
     assert path.stat().st_size > CHECKPOINT_ROWS * 200
     assert count(store) == 2 * CHECKPOINT_ROWS
+
+
+async def test_the_log_stays_small_where_another_process_writes_meanwhile(store: SqliteStore, path: Path) -> None:
+    log = path.with_name(f"{path.name}-wal")
+    other, written = SqliteStore(path), 0
+
+    async def write_beside() -> None:
+        nonlocal written
+        while True:
+            written += 1
+            await other.write(rows(1_000_000 + written))
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        beside = tasks.create_task(write_beside())
+        for first in range(0, 8 * CHECKPOINT_ROWS, 50):
+            await store.write(rows(*range(first, first + 50)))
+        beside.cancel()
+    other.close()
+    assert written > 1_000
+    # Each of the two brings the log into the file after so many rows of its own.
+    assert log.stat().st_size < 2 * 20_000_000
+
+
+async def test_labels_alone_do_not_let_the_log_grow(store: SqliteStore, path: Path) -> None:
+    for number in range(CHECKPOINT_ROWS // 2):
+        await store.label([LabelRow("t", "x", f"id{number}", "check", "a", "b", 0.5, 0.1, 1.0, "y" * 500)])
+    assert path.with_name(f"{path.name}-wal").stat().st_size < 20_000_000
+
+
+async def test_a_log_that_a_crash_left_is_brought_in_by_the_first_write(store: SqliteStore, path: Path) -> None:
+    for number in range(1_000):
+        await store.write(rows(number))
+    crashed = path.with_name("crashed.db")
+    for end in ("", "-wal"):
+        shutil.copy(f"{path}{end}", f"{crashed}{end}")
+    left = crashed.stat().st_size
+    started = SqliteStore(crashed)
+    await started.write(rows(1_000))
+    assert (crashed.stat().st_size > left + 200_000, count(started)) == (True, 1_001)
+    started.close()
