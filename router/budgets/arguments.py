@@ -28,7 +28,7 @@ class Arguments:
             int(forced),
             len(hold.scopes),
             len(hold.draws),
-            *self.of_tallies(hold.scopes, at_s),
+            *self._remembered(hold.scopes, at_s),
         )
         if not hold.draws:
             return args
@@ -37,21 +37,15 @@ class Arguments:
         )
 
     def of_tallies(self, scopes: Sequence[Scope], now_s: float) -> tuple[str | int, ...]:
-        """Return name, limit and time to forget of each tally, worked out once an hour for the same scopes."""
-        hour = int(now_s) // 3600
-        found = self._tallies.get(id(scopes))
-        if found is None or found[0] != hour or found[1] is not scopes:
-            if len(self._tallies) >= MOST_REMEMBERED:
-                self._tallies.clear()
-            args: list[str | int] = []
-            for scope in scopes:
-                args += [
-                    scope_key(scope, now_s),
-                    "-" if scope.is_soft else scope.limit_nusd,
-                    int((scope.ends_s(now_s) + self._hold_ttl_s + LATE_S) * 1000),
-                ]
-            found = self._tallies[id(scopes)] = hour, scopes, tuple(args)
-        return found[2]
+        """Return name, limit and time to forget of each tally."""
+        args: list[str | int] = []
+        for scope in scopes:
+            args += [
+                scope_key(scope, now_s),
+                "-" if scope.is_soft else scope.limit_nusd,
+                int((scope.ends_s(now_s) + self._hold_ttl_s + LATE_S) * 1000),
+            ]
+        return tuple(args)
 
     def of_restoring(self, how: str, spent: Mapping[Scope, int], now_s: float) -> tuple[str | int, ...]:
         scopes = [replace(scope, limit_nusd=nusd, on_exceeded="reject") for scope, nusd in spent.items()]
@@ -65,3 +59,13 @@ class Arguments:
             names = " ".join(scope_key(scope, each.at_s) for scope in hold.scopes)
             args += [hold.id, expires_ms, hold.amount_nusd, hold.lost_nusd, names]
         return tuple(args)
+
+    def _remembered(self, scopes: Sequence[Scope], now_s: float) -> tuple[str | int, ...]:
+        """Return the same of the scopes of holds, which are few: worked out once an hour for the same ones."""
+        hour = int(now_s) // 3600
+        found = self._tallies.get(id(scopes))
+        if found is None or found[0] != hour or found[1] is not scopes:
+            if len(self._tallies) >= MOST_REMEMBERED:
+                self._tallies.clear()
+            found = self._tallies[id(scopes)] = hour, scopes, self.of_tallies(scopes, now_s)
+        return found[2]

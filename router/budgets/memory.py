@@ -114,7 +114,7 @@ class MemoryBudgets:
     async def levels(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:
         now_s = self._clock()
         self._expire(now_s)
-        return _levels(scopes, self._tallies_of(scopes, now_s))
+        return _levels(scopes, self._looked_up(scopes, now_s))
 
     async def restore(self, spent: Mapping[Scope, int]) -> None:
         for (_, spent_nusd), tally in zip(spent.items(), self._tallies_of(tuple(spent), self._clock()), strict=True):
@@ -143,18 +143,20 @@ class MemoryBudgets:
         return None
 
     def _tallies_of(self, scopes: Sequence[Scope], now_s: float) -> tuple[_Tally, ...]:
-        """Return the tallies of the windows that run now, looked up once an hour for the same sequence of scopes."""
+        """Return the tallies of the windows that run now, looked up once an hour for the same scopes of holds."""
         hour = int(now_s) // 3600
         if hour != self._hour or len(self._found) >= MOST_REMEMBERED:
             self._turn(hour, now_s)
         found = self._found.get(id(scopes))
         if found is None or found[0] is not scopes:
-            tallies = tuple(
-                self._tallies.setdefault(scope_key(scope, now_s), _Tally(scope.ends_s(now_s), time.monotonic()))
-                for scope in scopes
-            )
-            found = self._found[id(scopes)] = scopes, tallies
+            found = self._found[id(scopes)] = scopes, self._looked_up(scopes, now_s)
         return found[1]
+
+    def _looked_up(self, scopes: Sequence[Scope], now_s: float) -> tuple[_Tally, ...]:
+        return tuple(
+            self._tallies.setdefault(scope_key(scope, now_s), _Tally(scope.ends_s(now_s), time.monotonic()))
+            for scope in scopes
+        )
 
     def _turn(self, hour: int, now_s: float) -> None:
         """Forget the windows that are over for a day, and were for a month's time, lest a clock that jumps loses one.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -43,6 +45,19 @@ async def store(place: Place) -> AsyncIterator[Budgets]:
 async def level(store: Budgets, of: Scope = DAY) -> tuple[int, int]:
     (found,) = await store.levels((of,))
     return found.spent_nusd, found.held_nusd
+
+
+class Asked(list[Scope]):
+    """A sequence of which it can be seen whether anybody keeps it."""
+
+
+async def test_scopes_whose_levels_are_asked_for_are_not_kept(store: Budgets) -> None:
+    asked = Asked(SEVERAL)
+    kept = weakref.ref(asked)
+    assert len(await store.levels(asked)) == 3
+    del asked
+    gc.collect()
+    assert kept() is None
 
 
 async def test_a_hold_takes_from_every_scope(store: Budgets) -> None:
