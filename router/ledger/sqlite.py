@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ ROWS_OF_A_BATCH = 3
 """A batch fills the log by so many rows beside its own: the pages of the indexes that it touches."""
 MOST_ROWS_A_STATEMENT = 128
 """One statement writes many rows, so that the interpreter lock is given up once a batch and not once a row."""
+
+log = logging.getLogger("farthing.ledger")
 
 
 class SqliteStore(Store):
@@ -118,7 +121,7 @@ class SqliteStore(Store):
     def _change(self, changes: Sequence[Change], checkpoint: bool) -> int:
         assert self._writing is not None, "a store that was opened to read is not written"
         if checkpoint:
-            _checkpoint(self._writing)
+            _checkpoint(self._writing, self._path)
         before = self._writing.total_changes
         self._writing.execute("BEGIN IMMEDIATE")
         try:
@@ -150,7 +153,7 @@ class SqliteStore(Store):
     def _write(self, rows: Sequence[Row], checkpoint: bool) -> int:
         assert self._writing is not None, "a store that was opened to read is not written"
         if checkpoint:
-            _checkpoint(self._writing)
+            _checkpoint(self._writing, self._path)
         before = self._writing.total_changes
         self._writing.execute("BEGIN IMMEDIATE")
         try:
@@ -184,16 +187,21 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _checkpoint(connection: sqlite3.Connection) -> None:
+def _checkpoint(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the log into the file, before a write and not after it: whoever is next begins the log and syncs its head.
 
     The first step lets others write. Were they always writing, the log would never begin anew; so what they wrote
-    meanwhile, which is little, is brought in while nobody writes. Where that can't be had soon, it waits for next time.
+    meanwhile, which is little, is brought in while nobody writes. Where that can't be had soon, it waits for next time,
+    and so does all where the disk is full or fails: whether the rows find room is for their own write to say.
     """
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    connection.execute(f"PRAGMA busy_timeout = {int(CHECKPOINT_ALONE_S * 1000)}")
-    connection.execute("PRAGMA wal_checkpoint(RESTART)")
-    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        connection.execute(f"PRAGMA busy_timeout = {int(CHECKPOINT_ALONE_S * 1000)}")
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    except sqlite3.Error as error:
+        log.error("The log of the ledger %s can't be brought into the file, and grows: %s.", path, error)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
 
 @functools.cache

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import resource
 import shutil
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -137,3 +138,25 @@ async def test_a_log_that_a_crash_left_is_brought_in_by_the_first_write(store: S
     await started.write(rows(1_000))
     assert (crashed.stat().st_size > left + 200_000, count(started)) == (True, 1_001)
     started.close()
+
+
+@pytest.fixture
+def full_at() -> Iterator[Callable[[int], None]]:
+    """Let no file of this process grow beyond so many bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_rows_are_taken_while_the_log_can_not_be_brought_into_the_file(
+    store: SqliteStore, path: Path, full_at: Callable[[int], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    for first in range(0, 6 * CHECKPOINT_ROWS, 500):
+        await store.write(rows(*range(first, first + 500)))
+    size = path.stat().st_size
+    assert path.with_name(f"{path.name}-wal").stat().st_size < size / 2
+    full_at(size)
+    for first in range(6 * CHECKPOINT_ROWS, 8 * CHECKPOINT_ROWS, 500):
+        await store.write(rows(*range(first, first + 500)))
+    assert "can't be brought into the file" in caplog.text
+    assert count(store) == 8 * CHECKPOINT_ROWS
