@@ -31,7 +31,7 @@ class Exemplars:
             return
         self._next_s = now_s + EXEMPLAR_EVERY_S
         exemplar = {"request_id": outcome.id}
-        if outcome.trace:
+        if outcome.trace and outcome.trace.sampled:
             exemplar["trace_id"] = outcome.trace.trace_id
         for histogram, value in seen:
             histogram.observe(value, exemplar if self._bears(histogram, value) else None)

@@ -24,7 +24,7 @@ from router.metrics.text import encoder_for
 from router.metrics.words import Overhead
 from router.policy.load import load_files, load_folder
 from router.pricing import Catalogue
-from router.values import NUSD_PER_USD, Attempt, Certainty, Ending, Level, Outcome, Scope, Usage
+from router.values import NUSD_PER_USD, Attempt, Certainty, Ending, Level, Outcome, Scope, Trace, Usage
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 TASKS, MODELS = 1000, 50
@@ -289,6 +289,14 @@ def test_of_many_budgets_the_fullest_are_told(crowded: Metrics) -> None:
     spent = {sample.labels["name"] for sample in named(samples(crowded), "farthing_budget_spent_usd")}
     assert "customer-task-0999" in spent
     assert "customer-task-0001" not in spent
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_an_exemplar_names_a_trace_only_where_its_spans_are_sent(*, sampled: bool) -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.record(structs.replace(outcome(), trace=Trace("a" * 32, sampled=sampled)))
+    encoder, _ = encoder_for(OPENMETRICS)
+    assert (b'trace_id="' + b"a" * 32 in encoder(metrics.registry)) is sampled
 
 
 def test_an_exemplar_names_the_request() -> None:
