@@ -25,7 +25,8 @@ from router.difficulty.weights import Weights
 EPOCH = 2_000
 """Labels after which a new course begins."""
 JUDGED_EVERY = 10
-"""Labels between one judgement and the next."""
+"""Labels between one judgement and the next, or as many as are a `JUDGED_PART` of those that were taken."""
+JUDGED_PART = 20
 HELD_BACK_OF = 5
 FEWEST_HELD_BACK = 5
 """Trusted labels that must be held back before anything is taken into service."""
@@ -84,6 +85,7 @@ class Course:
         self._all: Candidate | None = None
         self._held_back: OrderedDict[tuple[str, str], Label] = OrderedDict()
         self._taken = 0
+        self._judged_next = JUDGED_EVERY
         self.cold = Scorer(weights)
         self.served = self.cold
 
@@ -103,7 +105,8 @@ class Course:
                 self._all = deepcopy(self._own)
             self._all.take(lesson, label)
         self._taken += 1
-        if self._taken % JUDGED_EVERY == 0:
+        if self._taken == self._judged_next:
+            self._judged_next += max(JUDGED_EVERY, self._taken // JUDGED_PART)
             self._judge(lesson.seq)
 
     def judging(self) -> list[Label]:
