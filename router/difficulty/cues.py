@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 
 HEAD_CHARS = 6_000
 TAIL_CHARS = 2_000
@@ -24,7 +24,11 @@ LOOK_UP = (
     "move name open order play put read remind remove repeat report reset roll say schedule search send set show speak "
     "spell start stop summarise summarize switch tell text track transfer translate turn update"
 )
-"""One that is shorter than this, begins with one of these, and has no cue in it, is a look-up or an errand."""
+"""One that is shorter than this, begins with one of these, and has no cue in it but of design, is a look-up or an
+errand: who asks when a contract ends does not ask for one to be drafted."""
+YES_OR_NO_TOKENS = 8
+YES_OR_NO = "is are was were do does did can could has have will"
+"""So is one that is shorter than this and begins with one of these."""
 PERSONAL_TOKENS = 20
 PERSONAL = "i im my mine me you your we our us please hi hello hey thank thanks"
 """One that is shorter than this, holds one of these, and has no cue in it, is small talk or a wish. Any other short
@@ -76,6 +80,9 @@ FORMULA_WEIGHT = 0.7
 NAMES = (*WORDS, "formula", "figures", "plain", "length", "tools", "images", "turns", "language")
 """What `cues_of` measures, in its order."""
 
+_CUES = (*WORDS, "formula")
+_OF_TOPICS = {"design"}
+_YES_OR_NO = frozenset(YES_OR_NO.split())
 _LOOK_UP, _PERSONAL = frozenset(LOOK_UP.split()), frozenset(PERSONAL.split())
 _CUE_OF = {word: index for index, (_, words) in enumerate(WORDS.values()) for word in words.split()}
 _WEIGHTS = tuple(weight for weight, _ in WORDS.values())
@@ -138,7 +145,8 @@ def cues_of(text: str, words: Sequence[str], chars: int, shape: Shape) -> tuple[
     measured.append(_strength(FORMULA_WEIGHT, sum(1 for _ in islice(_FORMULA.finditer(text), MOST_HITS))))
     looked = max(1, len(text))
     measured.append(min(0.3, (len(text) - len(text.translate(_NOT_DIGITS))) / looked) * 5)
-    measured.append(0.0 if any(measured[: len(WORDS) + 1]) else _plainness(words, tokens_in(chars)))
+    cues = {*compress(_CUES, measured)}
+    measured.append(_plainness(words, tokens_in(chars)) if cues <= _OF_TOPICS else 0.0)
     measured.append(math.log2(tokens_in(chars + shape.other_chars) / 64))
     measured.append(1.0 if shape.tools else 0.0)
     measured.append(1.0 if shape.images else 0.0)
@@ -156,6 +164,7 @@ def _plainness(words: Sequence[str], tokens: float) -> float:
     plain = (
         tokens < PLAIN_TOKENS
         or (tokens < LOOK_UP_TOKENS and not _LOOK_UP.isdisjoint(words[:1]))
+        or (tokens < YES_OR_NO_TOKENS and not _YES_OR_NO.isdisjoint(words[:1]))
         or (tokens < PERSONAL_TOKENS and not _PERSONAL.isdisjoint(words))
     )
     return 1.0 if plain else 0.0

@@ -21,7 +21,7 @@ from router.difficulty.weights import Weights
 CUE_WEIGHT = 0.25
 """What one log-odds of a cue adds to the logarithm of the gain. This and the next were chosen leaving a source out."""
 FIGURES_WEIGHT = 0.3
-PLAIN_WEIGHT = -1.4
+PLAIN_WEIGHT = -2.0
 SHAPE_WEIGHT = {"tools": 0.2, "images": 0.2, "turns": 0.1}
 WORDS_WEIGHT = 0.04
 """For one standard deviation of what the trained words say: little of that carries to work that they never saw."""
