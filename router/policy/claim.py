@@ -51,8 +51,11 @@ def claim(
     if named is None or not is_known:
         claiming = _claiming(policies, requested_model, account, headers)
     if not is_known and claiming is None and requested_model not in policies.claimed_models:
-        raise ModelNotFound(_no_such_model(policies, requested_model), param="model")
-    policy = _policy(policies, named, place) if named is not None else claiming or _default(policies, pinned)
+        raise ModelNotFound(_no_such_model(policies, requested_model, account), param="model")
+    if named is not None:
+        policy = _policy(policies, named, place, account)
+    else:
+        policy = claiming or _default(policies, pinned, account)
     if account and account.tasks is not None and policy.task not in account.tasks:
         raise NotAllowed(
             f"The account '{account.name}' may not use the task '{policy.task}'; its tasks are: "
@@ -80,19 +83,25 @@ def _named(header: str | None, metadata: str | None, model: str | None) -> tuple
     return model, "model"
 
 
-def _policy(policies: PolicySet, task: str, place: str) -> Policy:
+def _usable(policies: PolicySet, account: Account | None) -> list[str]:
+    """Return the tasks that may be told to whoever asks."""
+    return [task for task in policies.policies if account is None or account.tasks is None or task in account.tasks]
+
+
+def _policy(policies: PolicySet, task: str, place: str, account: Account | None) -> Policy:
     try:
         return policies.policies[task]
     except KeyError:
-        near = difflib.get_close_matches(task, policies.policies, n=1)
+        tasks = _usable(policies, account)
+        near = difflib.get_close_matches(task, tasks, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise InvalidRequest(
-            f"There is no task '{task[:200]}' (from {place}).{hint} Tasks: {', '.join(policies.policies) or 'none'}.",
+            f"There is no task '{task[:200]}' (from {place}).{hint} Tasks: {', '.join(tasks) or 'none'}.",
             param=place,
         ) from None
 
 
-def _default(policies: PolicySet, pinned: str | None) -> Policy:
+def _default(policies: PolicySet, pinned: str | None, account: Account | None) -> Policy:
     """Return the default policy; a pinned model needs none, so it gets an empty one where the folder has none."""
     if policy := policies.policies.get(DEFAULT_TASK):
         return policy
@@ -100,13 +109,13 @@ def _default(policies: PolicySet, pinned: str | None) -> Policy:
         return Policy(task=DEFAULT_TASK, rules=(Rule(name=DEFAULT_TASK, use=(pinned,)),))
     raise InvalidRequest(
         "The request names no task and there is no task 'default'. Name one in the header x-farthing-task; "
-        f"tasks: {', '.join(policies.policies) or 'none'}.",
+        f"tasks: {', '.join(_usable(policies, account)) or 'none'}.",
         param="x-farthing-task",
     )
 
 
-def _no_such_model(policies: PolicySet, requested_model: str) -> str:
+def _no_such_model(policies: PolicySet, requested_model: str, account: Account | None) -> str:
     present = [name for name, model in policies.models.items() if not model.absent]
-    names = [AUTO, *present, *(TASK_PREFIX + task for task in policies.policies)]
+    names = [AUTO, *present, *(TASK_PREFIX + task for task in _usable(policies, account))]
     names += sorted(policies.claimed_models)
     return f"There is no model '{requested_model[:200]}'. There is: {', '.join(dict.fromkeys(names))}."

@@ -44,7 +44,7 @@ def check_verify(rule: Node, names: Names, report: Report) -> None:
         report.warning(
             own_place,
             "streams pass this unchecked; say `buffer: true` to hold them back until they have passed, or "
-            "`buffer: false` to let them",
+            "`buffer: false` to let them pass",
         )
     _check_parts(verify, report)
 

@@ -24,7 +24,7 @@ from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
 from router.settings import Settings
 from router.values import Level, usd
-from router.web.asgi import read_body
+from router.web.asgi import id_headers, read_body
 from router.web.auth import admit_admin
 from router.web.ops import windowed_scopes
 from router.web.recent import requests_report
@@ -63,7 +63,8 @@ def admin_app(
             answer: Response = await call_next(request)
         except FarthingError as error:
             answer = _refused(error)
-        answer.headers["x-farthing-request-id"] = request.scope["farthing_id"]
+        for name, value in id_headers(request.scope["farthing_id"]):
+            answer.headers[name.decode()] = value.decode()
         return answer
 
     @app.exception_handler(FarthingError)

@@ -41,7 +41,7 @@ from router.providers.lanes import Lanes, simulated, with_keys, without_keys
 from router.settings import Settings
 from router.tokens import Counter
 from router.values import Ending, Outcome
-from router.web.asgi import JSON, BodyTooSlow, CallerGone, Receive, Scope, Send, respond
+from router.web.asgi import JSON, BodyTooSlow, CallerGone, Receive, Scope, Send, id_headers, respond
 from router.web.chat import ChatEndpoint, request_ids
 from router.web.console import PATH as CONSOLE_PATH
 from router.web.console import Console
@@ -122,7 +122,7 @@ class App:
         except FarthingError as error:
             if not error.recorded:
                 self._turned_away(scope, error, time.perf_counter() - started)
-            headers = [JSON, *error_headers(error), (b"x-farthing-request-id", request_id.encode())]
+            headers = [JSON, *error_headers(error), *id_headers(request_id)]
             if isinstance(error, BodyTooSlow):
                 headers.append((b"connection", b"close"))
             await respond(send, status_of(error), error_body(error), headers)
@@ -135,7 +135,7 @@ class App:
             )
             body += b'"type":"api_error","param":null,"code":"internal_error"}}'
             # Where an answer has begun, the server refuses a second one, and ends the connection.
-            await respond(send, 500, body, [JSON, (b"x-farthing-request-id", request_id.encode())])
+            await respond(send, 500, body, [JSON, *id_headers(request_id)])
         finally:
             self._inflight -= 1
 

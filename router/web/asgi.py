@@ -71,6 +71,11 @@ def _too_large(most_bytes: int) -> RequestTooLarge:
     return RequestTooLarge(f"The body is larger than {most_bytes} bytes, the most this proxy takes.")
 
 
+def id_headers(request_id: str) -> Headers:
+    """Return a request's id under our name, and under the one that OpenAI's SDKs look for."""
+    return [(b"x-farthing-request-id", request_id.encode()), (b"x-request-id", request_id.encode())]
+
+
 async def respond(send: Send, status: int, body: bytes, headers: Headers) -> None:
     """Send a whole response."""
     headers.append((b"content-length", str(len(body)).encode()))

@@ -16,7 +16,7 @@ from router.policy.decide import Route
 from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
 from router.values import Level, Outcome, Verified, usd_text
-from router.web.asgi import EVENTS, JSON, HangUp, Headers, Receive, Scope, Send, read_body, respond
+from router.web.asgi import EVENTS, JSON, HangUp, Headers, Receive, Scope, Send, id_headers, read_body, respond
 from router.web.auth import account_of
 from router.web.idempotency.once import HEADER as IDEMPOTENCY_KEY
 from router.web.idempotency.once import Asked, Once
@@ -166,8 +166,7 @@ def _warning_headers(over: tuple[Level, ...]) -> Headers:
 
 def _headers(request_id: str, task: str, rule: str) -> Headers:
     return [
-        (b"x-farthing-request-id", request_id.encode()),
-        (b"x-request-id", request_id.encode()),
+        *id_headers(request_id),
         (b"x-farthing-task", _ascii(task)),
         (b"x-farthing-rule", _ascii(rule)),
     ]

@@ -12,7 +12,7 @@ from router.errors import InvalidRequest
 from router.ledger.writer import LedgerWriter
 from router.lifecycle.learning import Learning
 from router.policy.policy import PolicySet
-from router.web.asgi import JSON, Receive, Scope, Send, read_body, respond
+from router.web.asgi import JSON, Receive, Scope, Send, id_headers, read_body, respond
 from router.web.auth import account_of
 
 
@@ -58,8 +58,7 @@ class FeedbackEndpoint:
             "learned": rated.because is None,
             "because": rated.because,
         }
-        request_id = (b"x-farthing-request-id", scope["farthing_id"].encode())
-        await respond(send, 200, msgspec.json.encode(answer), [JSON, request_id])
+        await respond(send, 200, msgspec.json.encode(answer), [JSON, *id_headers(scope["farthing_id"])])
 
 
 def _rating(raw: bytes) -> _Rating:

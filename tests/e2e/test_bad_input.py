@@ -45,7 +45,7 @@ def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert "Traceback" not in error["message"]
     assert len(error["message"]) < 3_000
     assert answer.headers["x-should-retry"] == "false"
-    assert answer.headers["x-farthing-request-id"]
+    assert answer.headers["x-request-id"] == answer.headers["x-farthing-request-id"]
     return error
 
 
@@ -567,3 +567,22 @@ def test_a_proxy_with_accounts_may_listen_everywhere(provider: SimulatedProvider
         assert there.ask().status_code == 401
         assert there.ask(headers={"x-api-key": SEARCH_KEY}, max_tokens=3).status_code == 200
         there.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [
+        ({"model": "gpt-9"}, 404, "model_not_found"),
+        ({"model": "task:fallbac"}, 400, "invalid_request"),
+        ({"model": "task:nothing"}, 400, "invalid_request"),
+    ],
+)
+def test_who_may_use_some_tasks_is_told_of_those_alone(
+    guarded: Proxy, asked: dict[str, Any], status: int, code: str
+) -> None:
+    answer = guarded.ask(**asked, headers={"authorization": f"Bearer {SUPPORT_KEY}"})
+    told = error_of(answer, status, code)["message"]
+    others = guarded.ask(**asked, headers={"authorization": f"Bearer {SEARCH_KEY}"}).json()["error"]["message"]
+    assert "fallback" in told
+    assert "default" in others.replace("by default", "")
+    assert "default" not in told.replace("by default", "")
