@@ -104,6 +104,10 @@ def spend(
     else:
         _print(report, groups)
         _print_range(report, why)
+        if cut_off := report["orphans"]:
+            what = "1 request" if cut_off == 1 else f"{cut_off:,} requests"
+            held = dollars(report["orphaned_usd"])
+            print(f"Of the cost, {held} is the ceiling of {what} that a crash cut off; --orphans lists them.")
         if waiting := report["spooled_rows"]:
             print(f"Not counted: up to {waiting:,} rows that wait in {spool} for the ledger to be written.")
     return None

@@ -62,7 +62,8 @@ def spend_report(
     `baseline_low_usd` and `baseline_high_usd` lie around each baseline: it as it is, and with the answers of
     `baseline_compared` requests as long as the baseline model's own usually are; None where nobody knows, as without
     `policies`, which say which model that is and what it costs. `spooled_rows` are those that wait in this machine's
-    `spool`, at most, and are in none of the sums.
+    `spool`, at most, and are in none of the sums. `orphans` and `orphaned_usd` are requests that a crash cut off, and
+    what they are charged at, their ceilings; the sums count them.
 
     Raises:
         InvalidRequest: `by` names something that can't be grouped by.
@@ -70,6 +71,7 @@ def spend_report(
     """
     names = groupings(by)
     total = store.spend((), since)[0]
+    cut_off = [entry for entry in orphans(store, datetime.now(UTC)) if entry.at >= _from(since)]
     of_all = shifts(store, policies, (), since) if policies else {}
     of_groups = shifts(store, policies, names, since) if policies and names else {}
     return {
@@ -85,6 +87,8 @@ def spend_report(
             }
             for row in (store.spend(names, since) if names else [])
         ],
+        "orphans": len(cut_off),
+        "orphaned_usd": _usd(sum(entry.charged_nusd for entry in cut_off)),
         "spooled_rows": rows_waiting_in(spool),
     }
 

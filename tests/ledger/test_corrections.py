@@ -80,6 +80,10 @@ def test_orphans_are_listed_with_what_they_hold(filled: Filled, farthing: Run) -
         ("a", "support", "cheap", 0.0015),
         ("b", "code", "cheap", 0.0005),
     ]
+    sums = farthing("spend", "--by", "task", "--json", "--ledger-url", url).json
+    assert (sums["orphans"], sums["orphaned_usd"], sums["total_usd"]) == (2, 0.002, 0.002)
+    assert farthing("spend", "--since", "1h", "--json", "--ledger-url", url).json["orphans"] == 0
+    assert "$0.002000 is the ceiling of 2 requests" in farthing("spend", "--ledger-url", url).out
     printed = farthing("spend", "--orphans", "--ledger-url", url)
     assert "$0.001500" in printed.out
     assert "$0.002000" in printed.out
