@@ -49,8 +49,11 @@ def test_what_another_pair_taught_does_not_serve(url: str, tmp_path: Path, chang
             return [score(proxy, text) for text in UNSEEN]
 
         cold = scores()
+        rated = ""
         for text in texts(120, SEED):
-            rated = asked(proxy, text).headers["x-farthing-request-id"]
+            answer = asked(proxy, text)
+            if answer.headers["x-farthing-model"] == "cheap":
+                rated = answer.headers["x-farthing-request-id"]
         rows = eventually(lambda: found if len(found := labels(proxy)) == 120 else None, "a label of each")
         assert {(row.cheap_targets, row.premium_targets) for row in rows} == {(f"openai/{CHEAP}", f"openai/{PREMIUM}")}
         eventually(lambda: scores() != cold, "learning")
