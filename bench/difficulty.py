@@ -3,7 +3,8 @@
     python -m bench.difficulty
     python -m bench.difficulty OUTCOMES.csv.gz PROMPTS.jsonl.gz
 
-The second leaves out one benchmark at a time, trains on the others, and measures on the one left out.
+The second leaves out one benchmark at a time, and one source at a time, trains on the others, and measures on what
+was left out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -103,16 +104,21 @@ class Bench:
 
 def benches(examples: Iterable[Example]) -> list[Bench]:
     """Return the benchmarks by pair that are large enough, and whose premium model is clearly the better."""
+    return [
+        bench
+        for bench in by_pair(examples, _bench)
+        if len(bench.pairs) >= FEWEST and statistics.fmean(gain for _, gain in bench.pairs) >= SMALLEST_GAP
+    ]
+
+
+def by_pair(examples: Iterable[Example], part: Callable[[Example], str]) -> list[Bench]:
+    """Return the prompts of each part of the examples with their gains, for each pair of models."""
     found: dict[str, list[tuple[Look, float]]] = defaultdict(list)
     for example in examples:
         for group, gain in example.gains:
             _, _, pair = group.split("/", 2)
-            found[f"{_bench(example)} {pair}"].append((example.look, gain))
-    return [
-        Bench(name, pairs)
-        for name, pairs in sorted(found.items())
-        if len(pairs) >= FEWEST and statistics.fmean(gain for _, gain in pairs) >= SMALLEST_GAP
-    ]
+            found[f"{part(example)} {pair}"].append((example.look, gain))
+    return [Bench(name, pairs) for name, pairs in sorted(found.items())]
 
 
 def _bench(example: Example) -> str:
@@ -145,23 +151,17 @@ def _prompt(order: Scorer | Anchor, look: Look, gain: float, fixed: float) -> Pr
 
 
 def left_out(files: list[Path]) -> Table:
-    """Train without each benchmark and measure on it: cold, and after labels of its own."""
+    """Train without each benchmark and measure on it, cold and after labels of its own; so with each whole source."""
     examples = read_examples(files)
-    by_bench: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        by_bench[_bench(example)].append(example)
-    table = Table("benchmark, pair", "prompts", *(f"{name} {fixed}" for name in WAYS for fixed in FIXED_TOKENS))
+    table = Table("left out, pair", "prompts", *(f"{name} {fixed}" for name in WAYS for fixed in FIXED_TOKENS))
     of_pairs: list[list[float]] = []
     of_benches: list[list[float]] = []
     mixed: dict[tuple[str, int], list[Prompt]] = defaultdict(list)
-    for name, own in sorted(by_bench.items()):
-        weights = train([example for example in examples if _bench(example) != name])
+    for weights, own in _each_left_out(examples, _bench):
         found = []
         for bench in benches(own):
-            pairs = bench.pairs[:]
-            random.Random(1).shuffle(pairs)
-            # Twice, with the first and with the last of them as labels, for what is left of a small one is few.
-            found.append(_means([_figures(weights, pairs), _figures(weights, pairs[::-1])]))
+            pairs = _shuffled(bench)
+            found.append(_both_ways(weights, pairs))
             table.add_row(bench.name[:50], str(len(pairs)), *_printed(found[-1]))
             if len(found) == 1:
                 _mix(mixed, weights, pairs[:MIXED])
@@ -172,7 +172,40 @@ def left_out(files: list[Path]) -> Table:
     table.add_row("mean, each benchmark once", "", *_printed(_means(of_benches)))
     mixture = [_area(mixed[way, fixed]) if (way, fixed) in mixed else None for way in WAYS for fixed in FIXED_TOKENS]
     table.add_row(f"{MIXED} of each, mixed", "", *("" if area is None else f"{area:.3f}" for area in mixture))
+    of_sources = []
+    for weights, own in _each_left_out(examples, _source):
+        found = []
+        for whole in by_pair(own, _source):
+            pairs = _shuffled(whole)
+            found.append(_both_ways(weights, pairs))
+            table.add_row(f"all of {whole.name}"[:50], str(len(pairs)), *_printed(found[-1]))
+        of_sources.append(_means(found))
+    table.add_row("mean, each source once", "", *_printed(_means(of_sources)))
     return table
+
+
+def _each_left_out(examples: list[Example], part: Callable[[Example], str]) -> Iterator[tuple[Weights, list[Example]]]:
+    """Yield each part of the examples with the weights that all others give."""
+    for name in sorted({part(example) for example in examples}):
+        yield (
+            train([example for example in examples if part(example) != name]),
+            [example for example in examples if part(example) == name],
+        )
+
+
+def _source(example: Example) -> str:
+    return example.gains[0][0].split("/", 1)[0]
+
+
+def _shuffled(bench: Bench) -> list[tuple[Look, float]]:
+    pairs = bench.pairs[:]
+    random.Random(1).shuffle(pairs)
+    return pairs
+
+
+def _both_ways(weights: Weights, pairs: list[tuple[Look, float]]) -> list[float]:
+    """Measure twice, with the first and with the last of them as labels, for what is left of a small one is few."""
+    return _means([_figures(weights, pairs), _figures(weights, pairs[::-1])])
 
 
 def _mix(mixed: dict[tuple[str, int], list[Prompt]], weights: Weights, pairs: list[tuple[Look, float]]) -> None:
