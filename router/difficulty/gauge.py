@@ -10,7 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from router.difficulty.cues import Shape
@@ -18,7 +18,7 @@ from router.difficulty.look import Look, look_at
 from router.difficulty.ranks import Ranks
 from router.difficulty.scorer import Label, Scorer, Unsure
 from router.difficulty.shared import MOST_KEPT, SharedText
-from router.difficulty.weights import Weights, shipped_weights
+from router.difficulty.weights import MOST_READ, Weights, shipped_weights
 
 MOST_TASKS = 500
 MOST_RULES = 50
@@ -72,8 +72,16 @@ class Gauge:
 
     def __init__(self, weights: Weights | None = None, *, most_kept: int = MOST_KEPT) -> None:
         self._most_kept = most_kept
-        self._weights = weights or shipped_weights()
-        self._cold = _Task(self._weights, most_kept, None)
+        self._begin(weights or shipped_weights())
+
+    def use(self, weights: Weights | None) -> None:
+        """Score with these weights from now on, None for the shipped ones; with others, all begins anew."""
+        if (weights or shipped_weights()) is not self._weights:
+            self._begin(weights or shipped_weights())
+
+    def _begin(self, weights: Weights) -> None:
+        self._weights = weights
+        self._cold = _Task(weights, self._most_kept, None)
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._served: dict[str, _Served] = {}
 
@@ -171,7 +179,7 @@ def _placed(score: float, unsure: Unsure, unsure_as: UnsureAs | None) -> float:
     return _BEYOND[unsure_as] if unsure and unsure_as else score
 
 
-@cache
-def reference_gauge() -> Gauge:
+@lru_cache(maxsize=MOST_READ)
+def reference_gauge(weights: Weights | None = None) -> Gauge:
     """Return a gauge that has seen nothing and never does: its readings are the same on every machine."""
-    return Gauge()
+    return Gauge(weights)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from array import array
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,13 +20,15 @@ from router.errors import UnusableFile
 
 FORMAT = 1
 SHIPPED = "weights.json"
+MOST_READ = 4
+"""Files of weights that are kept as they were read: the same bytes give the same value again."""
 _STEPS = 127
 NOTHING = 1e-9
 """No weight is as small as this, save by the rounding of its sums."""
 
 
-class Weights(Struct, frozen=True):
-    """What training found."""
+class Weights(Struct, frozen=True, eq=False):
+    """What training found. Two are the same where they are one value."""
 
     format: int
     trained_on: dict[str, int]
@@ -68,7 +70,7 @@ def read_weights(file: Path) -> Weights:
         UnusableFile: there is none, or it can't be used; says why.
     """
     try:
-        return _decoded(file.read_bytes(), str(file))
+        return weights_of(file.read_bytes(), str(file))
     except OSError as error:
         raise UnusableFile(f"{file} can't be read: {error.strerror}.") from None
 
@@ -76,15 +78,23 @@ def read_weights(file: Path) -> Weights:
 @cache
 def shipped_weights() -> Weights:
     """Return the weights that come with the product."""
-    return _decoded(files("router.difficulty").joinpath(SHIPPED).read_bytes(), SHIPPED)
+    return weights_of(files("router.difficulty").joinpath(SHIPPED).read_bytes(), SHIPPED)
 
 
-def _decoded(data: bytes, name: str) -> Weights:
+@lru_cache(maxsize=MOST_READ)
+def weights_of(data: bytes, name: str) -> Weights:
+    """Return what the bytes of a file of weights say; `name` is what to call it.
+
+    Raises:
+        UnusableFile: they can't be used; says why.
+    """
     try:
         weights = msgspec.json.decode(data, type=Weights)
         whole = len(base64.b64decode(weights.quantised, validate=True)) == SIZE and len(weights.reference) == 101
     except (msgspec.DecodeError, ValueError) as error:
-        raise UnusableFile(f"{name} is not a file of difficulty weights: {error}.") from None
+        raise UnusableFile(
+            f"{name} is not a file of weights ({error}). Make one with farthing difficulty train."
+        ) from None
     if weights.format != FORMAT or not whole:
         raise UnusableFile(f"{name} is of format {weights.format}; this version reads {FORMAT}. Train it again.")
     return weights

@@ -89,7 +89,7 @@ def learned(store: Store, policies: PolicySet, policy: Policy) -> Learned:
         StoreUnavailable: the ledger can't be read.
     """
     own = compared(policies, policy)
-    lessons = lessons_in(store, policy.task, own, shipped_weights())
+    lessons = lessons_in(store, policy.task, own, policies.weights or shipped_weights())
     rows = [row for row in store.labels(policy.task, lessons.begin, 1_000_000) if row.source != "reset"]
     judging = lessons.judging()
     return Learned(

@@ -59,6 +59,7 @@ class _Learned:
     """What was learned of one task, and from which of its labels."""
 
     compared: Compared
+    weights: Weights
     lessons: Lessons | None = None
 
 
@@ -72,8 +73,6 @@ class Learning:
         gauge: Gauge,
         clock: Callable[[], float],
         labelled: Callable[[str, str], None] = lambda task, source: None,
-        *,
-        weights: Weights | None = None,
     ) -> None:
         """`labelled` is told of every label of this process: its task and its source."""
         self._policies = policies
@@ -81,7 +80,6 @@ class Learning:
         self._gauge = gauge
         self._clock = clock
         self._labelled = labelled
-        self._weights = weights or shipped_weights()
         self._waiting: list[LabelRow] = []
         self._lessons: dict[str, _Learned] = {}
         self._wanted = asyncio.Event()
@@ -168,20 +166,21 @@ class Learning:
     async def _learn(self) -> None:
         """Bring every task that learns up to what the ledger has; put others back to what they were."""
         policies = self._policies()
+        weights = policies.weights or shipped_weights()
         learning = {task: compared(policies, policy) for task, policy in policies.policies.items() if policy.learn}
         for task in self._lessons.keys() - learning.keys():
             del self._lessons[task]
-            self._gauge.serve(task, Scorer(self._weights))
+            self._gauge.serve(task, Scorer(weights))
         for task, now in learning.items():
             known = self._lessons.get(task)
-            if known is None or known.compared != now:
-                known = _Learned(now)
+            if known is None or known.compared != now or known.weights is not weights:
+                known = _Learned(now, weights)
             try:
-                lessons = await asyncio.to_thread(_taught, self._store, task, now, known.lessons, self._weights)
+                lessons = await asyncio.to_thread(_taught, self._store, task, now, known.lessons, weights)
             except StoreUnavailable as error:
                 self._lost(error)
                 return
-            self._lessons[task] = _Learned(now, lessons)
+            self._lessons[task] = _Learned(now, weights, lessons)
             if lessons.served.version != self._gauge.version(task):
                 log.info("The task %s is scored by what label %d taught.", task, lessons.served.version)
             self._gauge.serve(task, lessons.served, lessons.shared)

@@ -63,7 +63,8 @@ def facts_of(
     at = datetime.fromtimestamp(around.now_s, UTC)
     input_tokens, by_model = _counts(chat, policies, policy, counter, has, pinned)
     predicted = _predicted_text(chat)
-    reading = _reading(chat, policy, text, around) if "difficulty" in needs else None
+    gauge = around.gauge or reference_gauge(policies.weights)
+    reading = _reading(chat, policy, text, around, gauge) if "difficulty" in needs else None
     difficulty = _difficulty(reading, policy) if reading else None
     return Facts(
         input_tokens=input_tokens,
@@ -79,7 +80,7 @@ def facts_of(
         reading=reading,
         gain=_gain(reading, policy) if reading else None,
         pace=around.pace,
-        ranks=_ranks(reading, policy, around) if reading else _NO_RANKS,
+        ranks=_ranks(reading, policy, gauge) if reading else _NO_RANKS,
         hour=at.hour,
         weekday=WEEKDAYS[at.weekday()],
         account=around.account,
@@ -97,8 +98,7 @@ def facts_of(
     )
 
 
-def _reading(chat: Chat, policy: Policy, text: str, around: Circumstances) -> Reading:
-    gauge = around.gauge or reference_gauge()
+def _reading(chat: Chat, policy: Policy, text: str, around: Circumstances, gauge: Gauge) -> Reading:
     return gauge.read(policy.task, text, shape_of(chat, len(text)), key=key_of(chat, around.label))
 
 
@@ -108,9 +108,8 @@ def _gain(reading: Reading, policy: Policy) -> float:
     return round(reading.gain, 6)
 
 
-def _ranks(reading: Reading, policy: Policy, around: Circumstances) -> Mapping[str, float]:
+def _ranks(reading: Reading, policy: Policy, gauge: Gauge) -> Mapping[str, float]:
     """Return the request's place among those that reached each rule that asks for a share."""
-    gauge = around.gauge or reference_gauge()
     rules = (rule.name for rule in policy.rules if rule.premium_share is not None)
     return {name: gauge.rank_in(policy.task, name, reading, policy.unsure) for name in rules}
 

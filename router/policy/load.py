@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from router.errors import PolicyFaults
+from router.difficulty.weights import Weights, weights_of
+from router.errors import PolicyFaults, UnusableFile
 from router.policy.document import (
     LARGEST_FILE_BYTES,
     Table,
@@ -37,6 +38,8 @@ from router.pricing import Catalogue
 MODELS = "models"
 ACCOUNTS = "accounts"
 """The names, without their ending, of the two files that are not a task's."""
+WEIGHTS = "difficulty.json"
+"""Weights of one's own, in place of those that Farthing came with."""
 INCLUDE = b"include"
 DEFAULT_TASK = "default"
 MOST_READS = 5
@@ -63,7 +66,7 @@ class Loaded:
 
 
 def load_folder(folder: Path, catalogue: Catalogue, environ: Mapping[str, str]) -> Loaded:
-    """Return what the files in `folder` say together: those that end in .yaml or .yml, dotfiles aside."""
+    """Return what the files in `folder` say together: those that end in .yaml or .yml, dotfiles aside, and WEIGHTS."""
     files, faults = read_files(folder)
     if faults:
         unread = {fault.file for fault in faults}
@@ -75,7 +78,9 @@ def load_folder(folder: Path, catalogue: Catalogue, environ: Mapping[str, str]) 
 def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mapping[str, str], folder: Path) -> Loaded:
     """Return what `files`, by name, say together; `folder` only stands before the names in faults."""
     folder_report = Report(str(folder))
-    opened = [_opened(name, data, folder) for name, data in sorted(files.items())]
+    weights_report = Report(str(folder / WEIGHTS))
+    weights = _weights(files[WEIGHTS], weights_report) if WEIGHTS in files else None
+    opened = [_opened(name, data, folder) for name, data in sorted(files.items()) if name != WEIGHTS]
     models_file = _only(MODELS, opened)
     accounts_file = _only(ACCOUNTS, opened)
     task_files = [file for file in opened if file.stem not in (MODELS, ACCOUNTS) and not file.is_fragment]
@@ -110,7 +115,7 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
         if accounts_file and accounts_file.root and known and not accounts_file.report.stops:
             check_shared_limits(accounts_file.root, known, models, accounts_file.report)
 
-    reports = (folder_report, *(file.report for file in opened))
+    reports = (folder_report, weights_report, *(file.report for file in opened))
     faults = tuple(sorted(fault for report in reports for fault in report.faults))
     if any(fault.stops for fault in faults):
         return Loaded(None, faults)
@@ -121,6 +126,7 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
         policies=MappingProxyType({task.policy.task: task.policy for task in complete}),
         accounts=accounts.by_name,
         budget=accounts.budget,
+        weights=weights,
     )
     return Loaded(policies, faults, tuple(test for task in complete for test in task.tests))
 
@@ -159,7 +165,7 @@ def _signature(folder: Path, fragments: Sequence[str]) -> tuple[tuple[str, int, 
 
 
 def _is_policy(path: Path) -> bool:
-    return path.suffix in ENDINGS and not path.name.startswith(".")
+    return path.name == WEIGHTS or (path.suffix in ENDINGS and not path.name.startswith("."))
 
 
 def _read_once(folder: Path) -> tuple[Mapping[str, bytes], tuple[Fault, ...]]:
@@ -202,6 +208,14 @@ def _read_fragments(folder: Path, files: dict[str, bytes]) -> None:
             except (OSError, ValueError):
                 continue
             todo.append(path)
+
+
+def _weights(data: bytes, report: Report) -> Weights | None:
+    try:
+        return weights_of(data, "this")
+    except UnusableFile as error:
+        report.error(START, str(error).removesuffix("."))
+        return None
 
 
 def _opened(name: str, data: bytes, folder: Path) -> PolicyFile:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from router.difficulty.weights import Weights
 from router.policy.condition import ALWAYS, Condition
 from router.policy.experiment import Experiment
 from router.policy.learn import Learn
@@ -159,6 +160,8 @@ class PolicySet:
     accounts: Mapping[str, Account] = field(default_factory=lambda: MappingProxyType({}))
     budget: Budget = Budget()
     """Bounds everything together."""
+    weights: Weights | None = None
+    """What `difficulty` is scored with; None: what Farthing came with."""
     claiming: tuple[Policy, ...] = field(init=False)
     """The policies whose `match` is not empty, in their order."""
     claimed_models: Mapping[str, tuple[Policy, ...]] = field(init=False)

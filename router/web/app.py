@@ -268,7 +268,7 @@ class App:
         rollouts = Rollouts(folder.current, store, ledger, clock, gauges.states)
         await rollouts.restore()
         warmth = Warmth(clock)
-        gauge = Gauge()
+        gauge = Gauge(policies.weights)
         traces = self._traces = open_traces(os.environ)
 
         def observe(outcome: Outcome) -> None:
@@ -283,6 +283,7 @@ class App:
 
         def changed(policies: PolicySet) -> None:
             metrics.expect(policies)
+            gauge.use(policies.weights)
             parts.breakers.keep_only(policies)
 
         parts = Parts(

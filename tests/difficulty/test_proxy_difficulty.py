@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy import Proxy, running_provider, running_proxy
+from proxy import Proxy, eventually, running_provider, running_proxy
+
+from difficulty.labelled_sets import lines, write
+from router.difficulty.train import read_examples, train
+from router.difficulty.weights import write_weights
+from router.policy.load import WEIGHTS
 
 FILES = {
     "models": "models:\n  cheap: {target: openai/gpt-4.1-nano}\n  dear: {target: openai/gpt-4.1}\n",
@@ -47,6 +52,29 @@ def test_what_can_not_be_told_goes_where_the_policy_says(proxy: Proxy) -> None:
     found = proxy.ask(text="Hello", headers={"x-farthing-dry-run": "true"}).json()
     assert found["facts"]["difficulty"] == 0
     assert found["difficulty"]["unsure"] == "too short to tell"
+
+
+POEM, CITY = "Write a poem about the Rhine", "Which city lies on the Rhine"
+"""What the trained set has as hard and as easy; the shipped weights know nothing of either."""
+
+
+def poem_pushes(proxy: Proxy) -> float:
+    told = proxy.ask(text=POEM, headers={"x-farthing-dry-run": "true"}).json()
+    return float(told["difficulty"]["pushed_by"].get("words", 0.0))
+
+
+def test_weights_of_one_s_own_score_from_when_they_are_in_the_folder(proxy: Proxy, tmp_path: Path) -> None:
+    shipped = poem_pushes(proxy)
+    labelled = write(tmp_path / "labelled.jsonl", lines(400))
+    write_weights(train(read_examples([labelled])), proxy.policies / WEIGHTS)
+    eventually(lambda: poem_pushes(proxy) != shipped, "weights of one's own")
+    own = poem_pushes(proxy)
+    assert own > max(shipped, 0)
+    (proxy.policies / WEIGHTS).write_text("{}")
+    eventually(lambda: proxy.metric("farthing_policy_reloads_total", result="rejected"), "a rejected edit")
+    assert poem_pushes(proxy) == own
+    (proxy.policies / WEIGHTS).unlink()
+    eventually(lambda: poem_pushes(proxy) == shipped, "the shipped weights")
 
 
 # Rules by money

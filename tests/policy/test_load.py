@@ -346,6 +346,19 @@ def test_only_yaml_files_count(catalogue: Catalogue, tmp_path: Path) -> None:
     assert load_folder(tmp_path, catalogue, {}).set is not None
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("{}", "Object missing required field `format`"),
+        (b"\xff", "JSON is malformed: invalid character (byte 0)"),
+    ],
+)
+def test_a_file_of_weights_that_can_not_be_used_is_a_fault(catalogue: Catalogue, data: str | bytes, said: str) -> None:
+    assert lines(load(catalogue, {"difficulty.json": data})) == [
+        f"difficulty.json:1:1: error: this is not a file of weights ({said}). Make one with farthing difficulty train"
+    ]
+
+
 def test_a_folder_that_is_missing_or_empty_is_a_fault(catalogue: Catalogue, tmp_path: Path) -> None:
     missing = load_folder(tmp_path / "none", catalogue, {})
     assert lines(missing) == [f"{tmp_path / 'none'}:1:1: error: the folder can't be read: No such file or directory"]

@@ -67,7 +67,7 @@ def evaluate_set(
         raise UnusableFile(f"--learn {learn} leaves no line of {len(rows)} to be judged; learn from fewer.")
     costs = Costs(rows, policies, policy)
     pair = pair_of(costs, policy)
-    gauge = Gauge(most_kept=MOST_KEPT)
+    gauge = Gauge(policies.weights, most_kept=MOST_KEPT)
     progress("Looking at the prompts")
     gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
     if learn:
