@@ -29,6 +29,7 @@ from router.policy.learn import LEARNING, LearnShadow, by_price, counterpart
 from router.policy.policy import Policy, Rule
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import Judge, Verify, failing
+from router.providers.contract import Answer
 from router.values import NUSD_PER_USD, Ending, Scope
 
 SECOND_SUFFIX = ".l" + SHADOW_SUFFIX
@@ -176,7 +177,7 @@ class Grader:
         judge = Judge(shadow.judge, shadow.question, 0.0)
         body, facts = await judging(judge, chat, answer.said, model, self._parts.counter)
         said = await run.aside(model, facts, body, "judge")
-        return None if said is None else grade_of(said.body)
+        return grade_of(said.body) if isinstance(said, Answer) else None
 
 
 def learning_scope(policy: Policy, shadow: LearnShadow) -> Scope:

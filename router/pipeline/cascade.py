@@ -19,7 +19,7 @@ import msgspec
 from msgspec import structs
 
 from router.chat import ChatBody
-from router.errors import FarthingError
+from router.errors import FarthingError, ProviderError
 from router.pipeline.held_back import HeldBack
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.leg import Leg
@@ -58,7 +58,8 @@ class Cascade(Generic[AnswerT]):
         self._route = route
         self._verify = verify
         self._call: Callable[[Provider, Call], Awaitable[AnswerT]] = call
-        self._added_logprobs = verify.logprob_gte is not None and "logprobs" not in run.body.fields
+        asked = bytes(run.body.fields.get("logprobs", b"")) == b"true"
+        self._added_logprobs = verify.logprob_gte is not None and not asked
         if self._added_logprobs:
             run.body = with_logprobs(run.body)
 
@@ -78,8 +79,8 @@ class Cascade(Generic[AnswerT]):
             self._run.record.amend(ended, structs.replace(ended, check=self._run.record.verified))
         return (without_logprobs(answer) if self._added_logprobs else answer), leg
 
-    async def _first(self) -> tuple[AnswerT, Leg, Attempt, Answer | None]:
-        """Get the answer, and the second one beside it where nothing cheaper could spare it and the money allows."""
+    async def _first(self) -> tuple[AnswerT, Leg, Attempt, Answer | ProviderError | None]:
+        """Get the answer, and what came of a second one where nothing cheaper could spare it and the money allows."""
         run, agree = self._run, self._verify.agree
         if agree is None or not self._verify.agrees_only:
             answer, leg = await run.first_answer(self._route, self._call)
@@ -101,7 +102,7 @@ class Cascade(Generic[AnswerT]):
         run.record.overlap_s = max(0.0, busy_s - (time.perf_counter() - begun))
         return answer, leg, ended, second.result()
 
-    async def _verdict(self, answer: AnswerT, second: Answer | None) -> Verdict:
+    async def _verdict(self, answer: AnswerT, second: Answer | ProviderError | None) -> Verdict:
         """Make the checks in the order of their cost, up to the first that fails."""
         verify, chat = self._verify, self._run.arrival.body.chat
         try:
@@ -141,10 +142,11 @@ class Cascade(Generic[AnswerT]):
             return "python"
         return None if passed else "python"
 
-    async def _agrees(self, agree: Agree, choices: tuple[Said, ...], second: Answer | None) -> Verdict:
-        # Where the first answer's hold left no room for it beside, there may be some now that this is settled.
-        second = second or await self._second(agree)
+    async def _agrees(self, agree: Agree, choices: tuple[Said, ...], second: Answer | ProviderError | None) -> Verdict:
         if second is None:
+            # Where the first answer's hold left no room for it beside, there may be some now that this is settled.
+            second = await self._second(agree)
+        if not isinstance(second, Answer):
             return UNKNOWN
         try:
             said = said_in(second.body)
@@ -153,7 +155,7 @@ class Cascade(Generic[AnswerT]):
         other = said[0] if said else Said()
         return None if all(_say_the_same(choice, other, agree.by) for choice in choices) else "agree"
 
-    async def _second(self, agree: Agree) -> Answer | None:
+    async def _second(self, agree: Agree) -> Answer | ProviderError | None:
         """Ask for the second answer: the same request, whole and once, whatever the caller wants of the first."""
         run = self._run
         body = ChatBody(run.arrival.body.rewritten(dict(_ALONE)))
@@ -165,7 +167,7 @@ class Cascade(Generic[AnswerT]):
         run, model = self._run, self._run.plan.policies.models[judge.model]
         body, facts = await judging(judge, run.arrival.body.chat, choices, model, self._parts.counter)
         answer = await run.aside(model, facts, body, "judge")
-        grade = grade_of(answer.body) if answer is not None else None
+        grade = grade_of(answer.body) if isinstance(answer, Answer) else None
         if grade is None:
             return UNKNOWN
         return None if grade >= judge.gte else "judge"

@@ -105,11 +105,13 @@ class Run:
 
     async def aside(
         self, model: Model, facts: Facts, body: ChatBody, reason: str, *, prompt: str | None = None
-    ) -> Answer | None:
-        """Ask `model` something beside the answer, once; None where the money left does not suffice or it fails.
+    ) -> Answer | ProviderError | None:
+        """Ask `model` something beside the answer, once; None where the money or the time left does not suffice.
 
         It is charged to the same allowance under a hold of its own, and is overhead by the name of `reason`.
         """
+        if self._left_s(model) <= 0:
+            return None
         breakers = self._parts.breakers
         candidate = consider(model, self.plan.policy, facts, self._holds.purse_left())
         try:
@@ -137,7 +139,7 @@ class Run:
         except ProviderError as error:
             breakers.failed(model, leg.target, error)
             await self.failed(leg, error)
-            return None
+            return error
         breakers.answered(model, leg.target)
         await self.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
         return answer

@@ -20,6 +20,7 @@ models:
   cheap: {{target: openai/gpt-4o-mini, base_url: "{url}", retries: 0}}
   other: {{target: openai/gpt-4.1-nano, base_url: "{url}", retries: 0}}
   dear: {{target: openai/gpt-4o, base_url: "{url}", retries: 0}}
+  hurried: {{target: openai/gpt-4.1-nano, base_url: "{url}", timeouts: {{total_s: 0.0001}}}}
 """
 CHEAP, OTHER, DEAR = "gpt-4o-mini", "gpt-4.1-nano", "gpt-4o"
 SCHEMA = {"type": "object", "properties": {"due": {"type": "string"}}, "required": ["due"]}
@@ -70,6 +71,7 @@ CHECKS = {
     "agree": "agree: {with: other, by: number}",
     "agree-json": "json: true, agree: {with: other, by: json}",
     "judge": 'judge: {model: other, question: "Is it polite?", gte: 0.7}',
+    "hurried": 'judge: {model: hurried, question: "Is it polite?"}',
     "python": 'python: "e2e.test_cascade:passes_own"',
     "raises": 'python: "e2e.test_cascade:raises"',
     "exits": 'python: "e2e.test_cascade:exits"',
@@ -258,6 +260,8 @@ def test_log_probabilities_are_asked_for_and_taken_out_again(
     assert provider.calls[0].body["logprobs"] is True
     choices = [choice for event in events(answer.text) for choice in event["choices"]] if stream else None
     assert all(choice.get("logprobs") is None for choice in choices or answer.json()["choices"])
+    for refused in (False, None):
+        assert ask(proxy, task, stream=stream, logprobs=refused).headers["x-farthing-verified"] == verified
     kept = ask(proxy, "unsure", logprobs=True).json()["choices"][0]["logprobs"]
     assert kept["content"]
 
@@ -338,6 +342,25 @@ def test_a_second_answer_that_can_not_be_had_leaves_the_first_unchecked(
     row = proxy.row_of(answer)
     assert (answer.headers["x-farthing-verified"], content(answer)) == ("unchecked", "1250")
     assert (row["routed_model"], row["overhead_nusd"]) == ("cheap", 0)
+
+
+def test_a_second_answer_that_fails_is_asked_for_once_and_paid_for_once(
+    proxy: Proxy, provider: SimulatedProvider, script: Script
+) -> None:
+    script.says = {CHEAP: "1250", OTHER: "1250"}
+    provider.faults.queue("malformed", model=OTHER)
+    row = proxy.row_of(ask(proxy, "agree"))
+    assert [call.body["model"] for call in provider.calls].count(OTHER) == 1
+    assert sorted(attempt["model"] for attempt in row["attempts"]) == ["cheap", "other"]
+
+
+def test_a_check_for_which_no_time_is_left_is_not_paid_for(proxy: Proxy, script: Script) -> None:
+    script.says = {CHEAP: "Pay now!", OTHER: "1"}
+    answer = ask(proxy, "hurried")
+    row = proxy.row_of(answer)
+    assert answer.headers["x-farthing-verified"] == "unchecked"
+    assert [attempt["model"] for attempt in row["attempts"]] == ["cheap"]
+    assert row["overhead_nusd"] == 0
 
 
 def test_a_second_answer_that_the_money_does_not_buy_leaves_the_first_unchecked(
