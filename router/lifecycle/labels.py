@@ -168,8 +168,8 @@ def _propensity_now(plan: Plan, learn: Learn) -> float:
     if plan.pinned is not None or facts.difficulty is None:
         return 1.0
 
-    def chosen(difficulty: float) -> str | None:
-        fields = structs.replace(facts, difficulty=difficulty)
+    def chosen(difficulty: float, drawn_for: float | None) -> str | None:
+        fields = structs.replace(facts, difficulty=difficulty, explored_from=drawn_for)
         decision = decide(plan.policies, plan.policy, fields, purse=plan.purse)
         return decision.candidates[0].model.name if isinstance(decision, Route) else None
 
@@ -182,8 +182,8 @@ def _propensity_then(record: Record, difficulty: float, learn: Learn, policies: 
         return 1.0
     player = Player(policies)
 
-    def chosen(difficulty: float) -> str | None:
-        facts = structs.replace(request.facts, difficulty=difficulty)
+    def chosen(difficulty: float, drawn_for: float | None) -> str | None:
+        facts = structs.replace(request.facts, difficulty=difficulty, explored_from=drawn_for)
         return player.play(structs.replace(request, facts=facts)).first_model
 
     return propensity(chosen, difficulty, request.facts.explored_from, learn.explore)

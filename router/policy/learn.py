@@ -56,16 +56,20 @@ def is_explored(learn: Learn, task: str, request_id: str) -> bool:
 
 
 def propensity(
-    chosen: Callable[[float], str | None], difficulty: float, explored_from: float | None, explore: float
+    chosen: Callable[[float, float | None], str | None],
+    difficulty: float,
+    explored_from: float | None,
+    explore: float,
 ) -> float:
     """Return how likely a request was to be given to the model that it was given to.
 
-    `chosen` says which model is tried first at any difficulty; the request had `difficulty`, drawn in place of
-    `explored_from` where that is given.
+    `chosen` says which model is tried first at any difficulty, drawn in place of another or not; the request had
+    `difficulty`, drawn in place of `explored_from` where that is given.
     """
-    model = chosen(difficulty)
-    own = 1.0 if explored_from is None else float(chosen(explored_from) == model)
-    drawn = sum(chosen((step + 0.5) / STEPS) == model for step in range(STEPS)) / STEPS if explore else 0.0
+    model = chosen(difficulty, explored_from)
+    told = difficulty if explored_from is None else explored_from
+    own = float(chosen(told, None) == model)
+    drawn = sum(chosen((step + 0.5) / STEPS, told) == model for step in range(STEPS)) / STEPS if explore else 0.0
     return max(LEAST, (1 - explore) * own + explore * drawn)
 
 

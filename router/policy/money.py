@@ -98,7 +98,7 @@ def weighed(
     """Weigh the models of a rule by money; `costs_nusd` is what the request would cost at each, whatever it may."""
     if rule.premium_share is not None:
         premium = max(costs_nusd, key=lambda name: costs_nusd[name])
-        return ByShare(premium, rule.premium_share, facts.ranks.get(rule.name, facts.difficulty))
+        return ByShare(premium, rule.premium_share, _rank(rule, facts))
     return _by_value(rule, policy, models, facts, costs_nusd)
 
 
@@ -116,9 +116,17 @@ def _by_value(
     return ByValue(gain, facts.pace, usd_per_gain, net_usd)
 
 
+def _rank(rule: Rule, facts: Facts) -> float | None:
+    """Return a request's place among those that reach a rule; one that was drawn is drawn for every rule."""
+    return facts.difficulty if facts.explored_from is not None else facts.ranks.get(rule.name, facts.difficulty)
+
+
 def gain_of(facts: Facts) -> float:
-    """Return the gain that is expected; where only a difficulty is known, one that has the usual gain for its mean."""
-    if facts.gain is not None:
+    """Return the gain that is expected; where only a difficulty is known, one that has the usual gain for its mean.
+
+    It is not known where the difficulty was drawn at random: such a request is to be taken for what it is not.
+    """
+    if facts.gain is not None and facts.explored_from is None:
         return facts.gain
     return MEAN_GAIN if facts.difficulty is None else 2 * MEAN_GAIN * facts.difficulty
 

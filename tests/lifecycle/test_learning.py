@@ -24,6 +24,7 @@ from router.providers.simulated import Simulation
 REQUESTS = int(os.environ.get("FARTHING_LEARN_REQUESTS", "2000"))
 SHARE = 0.05
 SEED = int(os.environ.get("FARTHING_LEARN_SEED", "11"))
+MIDNIGHT_S = 1_767_225_600.0
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,39 @@ def test_an_explored_request_says_so_in_the_ledger(url: str, tmp_path: Path) -> 
         assert any(row["difficulty"] != row["facts"]["explored_from"] for row in explored)
         dry = [proxy.ask(text, headers={"x-farthing-dry-run": "true"}).json() for text in texts(40, SEED)]
         assert len({round(each["facts"]["difficulty"], 4) for each in dry}) <= 40
+
+
+def test_a_rule_that_asks_for_a_share_is_explored_as_well(url: str, tmp_path: Path) -> None:
+    share = "  - {name: some, use: [cheap, premium], premium_share: 0.5}\n"
+    with running_proxy(tmp_path, files("{explore: 0.2}", route=share, url=url)) as proxy:
+        ids = [asked(proxy, text).headers["x-farthing-request-id"] for text in texts(100, SEED)]
+        rows = {row["id"]: row for row in proxy.rows()}
+        for request_id in ids:
+            rate(proxy, request_id, 1)
+        rated = {row.request_id: row.propensity for row in labels(proxy)}
+    explored = [row for row in rows.values() if "explored_from" in row["facts"]]
+    assert any((row["facts"]["ranks"]["some"] >= 0.5) != (row["difficulty"] >= 0.5) for row in explored)
+    for row in explored:
+        assert (row["routed_model"] == "premium") == (row["difficulty"] >= 0.5)
+    assert rated.keys() == {name for name, row in rows.items() if row["routed_model"] == "cheap"}
+    for name, found in rated.items():
+        # The rank decides for 80 %, and the half of what is drawn goes to the cheap model.
+        expected = 0.9 if rows[name]["facts"]["ranks"]["some"] < 0.5 else 0.1
+        assert found == pytest.approx(expected), name
+
+
+def test_a_rule_by_value_is_explored_as_well(url: str, tmp_path: Path) -> None:
+    worth = "  - {name: worth, use: [cheap, premium], prefer: value}\n"
+    policies = files("{explore: 0.2}\nbudget: {per_day_usd: 5}", route=worth, url=url)
+    with running_proxy(tmp_path, policies, clock=lambda: MIDNIGHT_S) as proxy:
+        for text in texts(100, SEED):
+            asked(proxy, text)
+        rows = proxy.rows()
+    explored = sorted((row["difficulty"], row["routed_model"]) for row in rows if "explored_from" in row["facts"])
+    # All cost much the same, so that there is a gain from which the premium model is worth it.
+    first = next(difficulty for difficulty, model in explored if model == "premium")
+    assert explored[0][1] == "cheap"
+    assert all(model == "premium" for difficulty, model in explored if difficulty > first + 0.1)
 
 
 def test_a_proxy_without_learn_writes_no_label(url: str, tmp_path: Path) -> None:
