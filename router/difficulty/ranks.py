@@ -2,7 +2,8 @@
 
 `rank` changes nothing; `seen` counts a request that was served. A window of recent scores gives the rank, and a
 correction for each twentieth sees to it that, whatever the traffic does, the share above it stays what it says: when
-the source changes, the ranks of the new one are all high or all low until the window has moved on.
+the source changes, the ranks of the new one are all high or all low until the window has moved on. Scores that are
+equal take the places that they have together by turns, or no threshold could part them.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Sequence
+from zlib import crc32
 
 from router.difficulty.look import Look
 
 WINDOW = 300
 STEPS = 20
 RATE = 0.04
-"""How much one request moves a correction: the share above a threshold is at most 1 / RATE requests from right."""
+"""How much one request moves a correction: while those of several thresholds stay apart, the share above one is at most
+1 / RATE requests from right."""
+SPREAD = 0.1
+"""How far a rank is moved, in all, from one turn to another. Where each request is harder than the last 300, as in a
+file sorted by length, all would have one rank, and the corrections would meet there and leave no share right."""
 REFRESHED = 6
 """Old scores that are worked out again for each request after the model changed."""
 FEWEST = 30
@@ -26,7 +32,7 @@ FEWEST = 30
 class Ranks:
     """The recent scores of one task."""
 
-    __slots__ = ("_entries", "_lines", "_reference", "_sorted", "_stale")
+    __slots__ = ("_entries", "_lines", "_reference", "_sorted", "_stale", "_turn")
 
     def __init__(self, reference: Sequence[float]) -> None:
         self._reference = reference
@@ -34,6 +40,7 @@ class Ranks:
         self._sorted: list[float] = []
         self._lines = [index / STEPS for index in range(1, STEPS)]
         self._stale = 0
+        self._turn = 0
 
     def rank(self, score: float) -> float:
         """Return the share of the task's recent requests that are easier, 0 to 1."""
@@ -55,17 +62,21 @@ class Ranks:
             self._lines[index] = line + RATE * ((plain >= line) - (1 - aim))
         if len(self._entries) == WINDOW:
             self._drop()
+        self._turn += 1
         self._entries.append((score, look, version))
         insort(self._sorted, score)
         self._refresh(version, rescore)
 
     def _plain(self, score: float) -> float:
-        """Return the rank in the window, ties half above and half below, with the reference while it is short."""
-        own = _share_below(self._sorted, score)
-        missing = FEWEST - len(self._sorted)
-        if missing <= 0:
-            return own
-        return (own * len(self._sorted) + _share_below(self._reference, score) * missing) / FEWEST
+        """Return the rank in the window, among ties by turns, with the reference while it is short."""
+        if not self._entries:
+            return _share_below(self._reference, score, 0.5)
+        turn = crc32(self._turn.to_bytes(8, "big")) / 2**32
+        own = _share_below(self._sorted, score, turn)
+        if (missing := FEWEST - len(self._sorted)) > 0:
+            told = _share_below(self._reference, score, turn)
+            own = (own * len(self._sorted) + told * missing) / FEWEST
+        return own + SPREAD * (turn - 0.5)
 
     def _drop(self) -> None:
         score, _, _ = self._entries.popleft()
@@ -84,7 +95,9 @@ class Ranks:
             insort(self._sorted, fresh)
 
 
-def _share_below(ascending: Sequence[float], score: float) -> float:
+def _share_below(ascending: Sequence[float], score: float, turn: float) -> float:
+    """Return the share that is below a score, and of what is equal to it the share `turn`."""
     if not ascending:
-        return 0.5
-    return (bisect_left(ascending, score) + bisect_right(ascending, score)) / (2 * len(ascending))
+        return turn
+    below, up_to = bisect_left(ascending, score), bisect_right(ascending, score)
+    return (below + (up_to - below) * turn) / len(ascending)

@@ -40,6 +40,23 @@ def test_the_share_holds_while_the_traffic_drifts() -> None:
     assert share_above(0.7, [dice.gauss(at / 300, 0.4) for at in range(3_000)]) == pytest.approx(0.3, abs=0.02)
 
 
+INF = float("inf")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("scores", [[1.0], [1.0, 5.0], [1.0, 5.0, 9.0], [INF, -6.0, -5.0], [-INF, -6.0, -5.0]])
+def test_the_share_holds_where_many_requests_score_alike(scores: list[float], share: float) -> None:
+    dice = random.Random(11)
+    stream = [dice.choice(scores) for _ in range(1_200)]
+    assert share_above(1 - share, stream) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+@pytest.mark.parametrize("step", [0.01, -0.01])
+def test_the_share_holds_where_requests_come_sorted(step: float, share: float) -> None:
+    assert share_above(1 - share, [at * step for at in range(1_200)]) == pytest.approx(share, abs=0.02)
+
+
 def test_a_mixed_stream_of_prompts_keeps_its_share() -> None:
     dice = random.Random(9)
     gauge = Gauge()
