@@ -35,6 +35,16 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def learning_on_postgresql(
+    provider_url: str, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Calls]:
+    options = ("--ledger-url", postgres.new_database())
+    folder = tmp_path_factory.mktemp("postgresql")
+    with ServeProcess(folder, files("{}", url=provider_url), *options, environ=ENVIRON) as process:
+        yield process.ready()
+
+
 def prompts(count: int, seed: int) -> list[str]:
     """Return prompts that all begin alike, as an application's do."""
     return [INSTRUCTIONS + text for text in texts(count, seed)]
@@ -87,6 +97,11 @@ def test_replicas_on_one_postgresql_learn_alike_and_again_after_a_kill(
             teach(three, two, SEED + 2)
             eventually(lambda: scores(three) == scores(two) != before, "the same on both, with what is new")
     assert {row.source for row in labels_in(ledger)} == {source}
+
+
+@pytest.mark.parametrize("request_id", ["", "\0", "0123\0", "' OR 1 = 1 --", "\u00e9" * 99])
+def test_what_is_no_request_is_not_found_on_postgresql(learning_on_postgresql: Calls, request_id: str) -> None:
+    assert rate(learning_on_postgresql, request_id, 1).status_code == 404
 
 
 def test_workers_on_one_file_learn_alike_and_again_after_a_kill(provider_url: str, tmp_path: Path) -> None:
