@@ -19,6 +19,8 @@ KEPT = 3 * EPOCH
 """Labels of a task that are kept; readers need twice an epoch."""
 MOST_RATINGS = 10
 """How often one request may be rated; the last rating counts."""
+MOST_RATINGS_OF_EPOCH = EPOCH * 3 // 4
+"""Of the newest `EPOCH` labels, where ratings need others to confirm them: what they displaced could confirm none."""
 
 
 class LabelRow(Struct, frozen=True):
@@ -70,6 +72,11 @@ PRUNE = """
 DELETE FROM labels WHERE task = CAST($1 AS TEXT)
 AND seq <= (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
 """
+RATINGS = """
+SELECT count(*) FROM labels WHERE task = CAST($1 AS TEXT) AND source = 'feedback'
+AND seq > (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
+"""
+"""Counts the ratings among a task's newest labels."""
 READ = """
 SELECT task, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look, seq,
 cheap_targets, premium_targets FROM labels WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3

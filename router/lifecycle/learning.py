@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from router.difficulty.gauge import Gauge
-from router.difficulty.lessons import Lessons, first_of
+from router.difficulty.lessons import EPOCH, Lessons, first_of
 from router.difficulty.scorer import Scorer
 from router.difficulty.weights import Weights, shipped_weights
 from router.errors import InvalidRequest, NotAllowed, RequestNotFound, StoreUnavailable
 from router.ledger.contract import Store
-from router.ledger.labels import MOST_RATINGS, LabelRow
+from router.ledger.labels import MOST_RATINGS, MOST_RATINGS_OF_EPOCH, RATINGS, LabelRow
 from router.ledger.rows import time_text
 from router.lifecycle.grading import Graded
 from router.lifecycle.labels import NoLabel, lesson_of, of_check, of_grades, of_rating
@@ -37,6 +37,7 @@ ASK_AGAIN_S = 0.02
 MOST_WAITING = 10_000
 """Labels that wait for the ledger; what comes then is dropped, for learning needs only some."""
 READ_AT_ONCE = 500
+CROWDED = "There are as many ratings as the proxy's own labels can confirm; those must come first."
 
 _RECORD = "id, at, account, task, rule, requested_model, routed_model, kind, outcome, charged_nusd, attempts, facts"
 
@@ -117,6 +118,8 @@ class Learning:
             label = await asyncio.to_thread(of_rating, record, score, self._policies(), self._now())
         except NoLabel as no:
             return Rated(request_id, record.task, score, str(no))
+        if await asyncio.to_thread(self._is_crowded, label.task):
+            return Rated(request_id, record.task, score, CROWDED)
         if not await self._store.label([label]):
             raise InvalidRequest(f"A request may be rated {MOST_RATINGS} times.", param="request_id")
         self._labelled(label.task, label.source)
@@ -202,6 +205,13 @@ class Learning:
             return None
         rows = self._store.ask(f"SELECT {_RECORD} FROM requests WHERE id = $1", [request_id])  # noqa: S608  names
         return Record(*rows[0]) if rows else None
+
+    def _is_crowded(self, task: str) -> bool:
+        """Say whether a task's ratings are so many that another would displace what confirms them."""
+        policy = self._policies().policies.get(task)
+        if policy is None or policy.learn is None or policy.learn.feedback != "checked":
+            return False
+        return int(self._store.ask(RATINGS, [task, EPOCH])[0][0]) >= MOST_RATINGS_OF_EPOCH
 
     def _lost(self, error: StoreUnavailable) -> None:
         if not self._away:

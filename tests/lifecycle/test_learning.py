@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from proxy import Calls, ServeProcess, eventually, running_provider, running_proxy
 
 from lifecycle.mixture import CHEAP, MIXTURE, PREMIUM, agree, asked, files, labels, rate, recovered, score, texts
 from router.difficulty.cues import Shape
+from router.difficulty.lessons import EPOCH
 from router.difficulty.look import look_at
 from router.difficulty.weights import shipped_weights
+from router.ledger.labels import MOST_RATINGS_OF_EPOCH, LabelRow
 from router.ledger.open import open_store
 from router.lifecycle.learning import lessons_in
 from router.policy.learn import Compared
@@ -156,6 +161,35 @@ def test_a_rating_is_kept_and_the_last_one_counts(url: str, tmp_path: Path) -> N
         }
         assert [row.gain for row in labels(proxy)] == [0.0, 0.75]
         assert all(0 < row.propensity < 1 for row in labels(proxy))
+
+
+@pytest.mark.parametrize(("feedback", "learned"), [("checked", False), ("trusted", True)])
+def test_ratings_do_not_displace_what_confirms_them(url: str, tmp_path: Path, *, feedback: str, learned: bool) -> None:
+    with running_proxy(tmp_path, files(agree(1, 0, feedback), url=url)) as proxy:
+        answer = next(
+            found for text in texts(30, SEED) if (found := asked(proxy, text)).headers["x-farthing-model"] == "cheap"
+        )
+        request_id = answer.headers["x-farthing-request-id"]
+        assert rate(proxy, request_id, 1).json()["learned"] is True
+        rating = next(row for row in labels(proxy) if row.source == "feedback")
+        _add(proxy, [structs.replace(rating, request_id=str(at)) for at in range(MOST_RATINGS_OF_EPOCH - 1)])
+        told = rate(proxy, request_id, 0).json()
+        assert (told["learned"], "own labels" in (told["because"] or "")) == (learned, not learned)
+        before = len(labels(proxy))
+        _add(proxy, [structs.replace(rating, request_id=str(at), source="shadow") for at in range(EPOCH)])
+        assert rate(proxy, request_id, 0).json()["learned"] is True
+        assert len(labels(proxy)) > before + EPOCH
+
+
+def _add(proxy: Calls, rows: list[LabelRow]) -> None:
+    """Put labels into the ledger, as other replicas would."""
+
+    async def add() -> None:
+        with closing(open_store(f"sqlite:///{proxy.ledger}")) as store:
+            await store.open()
+            await store.label(rows)
+
+    asyncio.run(add())
 
 
 @pytest.mark.parametrize(
