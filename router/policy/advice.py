@@ -35,6 +35,8 @@ class _Cascade:
     unchecked: int = 0
     passed: list[float] = field(default_factory=list)
     escalated: int = 0
+    given: int = 0
+    """Answers that failed and were given all the same; they bought nothing, so that what they cost is not compared."""
     cost_usd: list[float] = field(default_factory=list)
     always_usd: list[float] = field(default_factory=list)
     overhead_usd: dict[str, float] = field(default_factory=dict)
@@ -100,6 +102,9 @@ def _add(cascade: _Cascade, request: Request, checked: RecordedAttempt, policies
             reason = "escalation" if attempt is checked else attempt.reason
             spent_usd = attempt.charged_nusd / NUSD_PER_USD
             cascade.overhead_usd[reason] = cascade.overhead_usd.get(reason, 0.0) + spent_usd
+    if cascade.escalate_to is not None and checked.check != "passed" and not escalated:
+        cascade.given += 1
+        return
     cascade.cost_usd.append(request.record.charged_nusd / NUSD_PER_USD)
     dear = policies.models.get(cascade.escalate_to or "")
     if dear is not None:
@@ -109,7 +114,7 @@ def _add(cascade: _Cascade, request: Request, checked: RecordedAttempt, policies
 
 def _told(cascade: _Cascade) -> dict[str, Any]:
     n = len(cascade.passed)
-    enough = n >= LEAST_REQUESTS and len(cascade.always_usd) == n
+    enough = len(cascade.cost_usd) >= LEAST_REQUESTS and len(cascade.always_usd) == len(cascade.cost_usd)
     saved = [always - paid for always, paid in zip(cascade.always_usd, cascade.cost_usd, strict=False)]
     always_usd = mean_of(cascade.always_usd) if enough else None
     return {
@@ -120,6 +125,7 @@ def _told(cascade: _Cascade) -> dict[str, Any]:
         "pass_rate": _interval(wilson(math.fsum(cascade.passed), n)) if n else None,
         "escalation_rate": _interval(wilson(cascade.escalated, n)) if n else None,
         "failed": dict(sorted(cascade.failed.items())),
+        "given_all_the_same": cascade.given,
         "cost_usd": _interval(mean_of(cascade.cost_usd)) if enough else None,
         "always_usd": _interval(always_usd) if always_usd else None,
         "overhead_usd": dict(sorted(cascade.overhead_usd.items())),
@@ -132,12 +138,20 @@ def _told(cascade: _Cascade) -> dict[str, Any]:
 def _advice(cascade: _Cascade, n: int, saved: Mean | None) -> str:
     if cascade.escalate_to is None:
         return "it escalates to nobody, so that failing answers are given all the same"
+    compared = _compared(cascade.escalate_to, len(cascade.cost_usd), saved)
+    if not cascade.given:
+        return compared
+    why = f"no money was left for {cascade.escalate_to}, or it failed"
+    return f"{compared}; {cascade.given} of {n} answers failed and were given all the same: {why}"
+
+
+def _compared(escalate_to: str, n: int, saved: Mean | None) -> str:
     if saved is None:
         return f"{NOT_ENOUGH}: {n} of {LEAST_REQUESTS} requests" if n < LEAST_REQUESTS else NOT_ENOUGH
     if saved.low > 0:
         return "it pays"
     if saved.high < 0:
-        return f"it costs more than always asking {cascade.escalate_to}; take the cascade out"
+        return f"it costs more than always asking {escalate_to}; take the cascade out"
     return "no difference can be seen yet"
 
 

@@ -27,6 +27,8 @@ FILES = {
     "good": "task: good\nbaseline: dear\n" + AGREE.format(use="cheap", by="second"),
     "bad": "task: bad\nbaseline: dear\n" + AGREE.format(use="dear", by="second").replace("to: dear", "to: cheap"),
     "few": "task: few\n" + AGREE.format(use="cheap", by="second"),
+    "poor": "task: poor\nbaseline: dear\nbudget: {per_request_usd: 0.0001}\n"
+    "route: [{use: cheap, verify: {regex: '^never$', escalate_to: dear, buffer: false}}]\n",
     "default": "task: default\nroute: [{use: dear}]\n",
 }
 KNOWS = Knows({"gpt-4.1-nano": 0.9, "gpt-4o-mini": 0.9, "gpt-4.1": 0.95})
@@ -46,7 +48,13 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
         running_provider(Simulation(answerer=KNOWS)) as provider,
         running_proxy(folder, {"models": MODELS.format(url=provider.base_url), **FILES}) as proxy,
     ):
-        for task, times in (("good", 60), ("bad", LEAST_REQUESTS), ("few", LEAST_REQUESTS - 1), ("default", 40)):
+        for task, times in (
+            ("good", 60),
+            ("bad", LEAST_REQUESTS),
+            ("few", LEAST_REQUESTS - 1),
+            ("poor", 40),
+            ("default", 40),
+        ):
             for number in range(times):
                 text = f"What is {number * 37} + {number * 11}?"
                 answer = proxy.ask(text, headers={"x-farthing-task": task}, max_tokens=60)
@@ -77,6 +85,13 @@ def test_a_cascade_that_saves_is_said_to_pay(advised: Any) -> None:
 def test_a_cascade_that_costs_more_is_said_to(advised: Any) -> None:
     (row,) = advised("--task", "bad")["cascades"]
     assert row["advice"] == "it costs more than always asking cheap; take the cascade out"
+
+
+def test_a_cascade_without_the_money_to_escalate_is_not_said_to_pay(advised: Any) -> None:
+    (row,) = advised("--task", "poor")["cascades"]
+    assert (row["requests"], row["given_all_the_same"], row["saved_usd"]) == (40, 40, None)
+    assert "40 of 40 answers failed and were given all the same" in row["advice"]
+    assert "it pays" not in row["advice"]
 
 
 def test_one_request_too_few_is_not_enough(advised: Any) -> None:
