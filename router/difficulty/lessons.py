@@ -114,16 +114,18 @@ class Course:
         return [*self._held_back.values()]
 
     def _judge(self, seq: int) -> None:
-        """Take a candidate into service that is better on the held-back labels than what serves now."""
+        """Take into service what tells the held-back labels better than what serves now: a candidate, or no label."""
         labels = self.judging()
         if len(labels) < FEWEST_HELD_BACK:
             return
-        best, least = None, error_of(self.served, labels)
-        for candidate in (self._own, self._all):
-            if candidate is not None and (error := error_of(candidate.scorer, labels)) < least:
-                best, least = candidate, error
-        if best is not None:
-            self.served = best.scorer.frozen(seq)
+        learned = [candidate.scorer for candidate in (self._own, self._all) if candidate is not None]
+        best, least = self.served, error_of(self.served, labels)
+        # What is hard may have changed: then the candidates still know what was, and no label is the better guess.
+        for scorer in (*learned, self.cold):
+            if (error := error_of(scorer, labels)) < least:
+                best, least = scorer, error
+        if best is not self.served:
+            self.served = self.cold if best is self.cold else best.frozen(seq)
 
 
 @dataclass(slots=True)

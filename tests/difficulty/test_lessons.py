@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from router.difficulty.cues import Shape
-from router.difficulty.lessons import EPOCH, Lesson, Lessons, first_of, quality_of
+from router.difficulty.lessons import EPOCH, Lesson, Lessons, error_of, first_of, quality_of
 from router.difficulty.look import Look, look_at
 from router.difficulty.scorer import Label
 from router.difficulty.weights import shipped_weights
@@ -53,6 +53,17 @@ def recovered(lessons: Lessons) -> float:
     assert quality is not None
     assert quality.recovered is not None
     return quality.recovered
+
+
+def test_what_was_learned_gives_way_where_no_label_at_all_tells_newer_ones_better() -> None:
+    learned = taught(lessons_of(1_000))
+    assert learned.served.version > 0
+    learned.take(lessons_of(500, sign=-1, begin=1_001, seed=SEED + 1))
+    now = learned.judging()
+    assert error_of(learned.served, now) <= error_of(learned.cold, now)
+    assert quality_of(learned.served, [replace(label, gain=-label.gain) for label in UNSEEN]) == quality_of(
+        learned.cold, [replace(label, gain=-label.gain) for label in UNSEEN]
+    )
 
 
 def test_a_hundred_labels_beat_a_random_mix_clearly() -> None:
