@@ -23,7 +23,7 @@ from router.pipeline import Answered, Parts
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.relay import SETTLE_WITHIN_S
 from router.pipeline.run import Run
-from router.policy.closed_answer import answers_agree
+from router.policy.closed_answer import answers_agree, closed_answer
 from router.policy.experiment import point_of
 from router.policy.learn import LEARNING, LearnShadow, by_price, counterpart
 from router.policy.policy import Policy, Rule
@@ -91,8 +91,8 @@ class Grader:
         if shadow.grade == "verify" and not _grades_by(plan.decision.rule.verify):
             return
         chat = answered.arrival.body.chat
-        if chat.tools or chat.functions or not answered.text:
-            # A call of a tool is no text to be graded, and `text` does not tell the one from the other.
+        if chat.tools or chat.functions or plan.facts.n > 1 or not answered.text:
+            # A call of a tool is no text to be graded, and `text` does not tell the one from the other, nor choices.
             self._dropped(_name(plan.policy), "ungraded")
             return
         if not self._behind.take(answered):
@@ -161,6 +161,9 @@ class Grader:
         if shadow.grade == "agree":
             if shadow.by is None:
                 return await compared(cheap.text, premium.text), 1.0
+            if closed_answer(premium.text, shadow.by) is None:
+                # What is taken for right says nothing of that kind, so that no answer could be right.
+                return None
             return float(answers_agree(cheap.text, premium.text, shadow.by)), 1.0
         grades = [await self._grade(run, answered, shadow, answer) for answer in (cheap, premium)]
         return (grades[0], grades[1]) if grades[0] is not None and grades[1] is not None else None

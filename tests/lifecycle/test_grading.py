@@ -83,6 +83,28 @@ def test_what_a_judge_does_not_grade_is_no_label(tmp_path: Path) -> None:
         assert labels(proxy) == []
 
 
+NUMBER = "grade: agree, agree: {by: number}"
+
+
+@pytest.mark.parametrize(("grade", "choices"), [("grade: agree", 2), (NUMBER, 3), (JUDGED, 2), (NUMBER, 1)])
+def test_what_can_not_be_compared_is_no_label(tmp_path: Path, grade: str, choices: int) -> None:
+    def vague(chat: Chat, model: str) -> str | None:
+        return "It depends." if choices == 1 and model == PREMIUM else MIXTURE(chat, model)
+
+    with (
+        running_provider(Simulation(answerer=vague)) as provider,
+        running_proxy(tmp_path, files(shadow(grade), route="  - use: cheap\n", url=provider.base_url)) as proxy,
+    ):
+        for text in texts(5, SEED):
+            assert proxy.ask(text, max_tokens=16, n=choices).status_code == 200
+
+        def dropped() -> float:
+            return proxy.metric("farthing_experiment_shadows_dropped_total", rule="learning", reason="ungraded")
+
+        eventually(lambda: dropped() == 5, "five that were not graded")
+        assert labels(proxy) == []
+
+
 @pytest.mark.parametrize("grade", ["grade: agree", "grade: agree, agree: {by: exact}", JUDGED])
 @pytest.mark.parametrize("caller", [CHEAP, PREMIUM])
 def test_where_tools_may_be_called_nothing_is_graded(tmp_path: Path, grade: str, caller: str) -> None:
