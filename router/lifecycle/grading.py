@@ -164,7 +164,7 @@ class Grader:
             if closed_answer(premium.text, shadow.by) is None:
                 # What is taken for right says nothing of that kind, so that no answer could be right.
                 return None
-            return float(answers_agree(cheap.text, premium.text, shadow.by)), 1.0
+            return float(await asyncio.to_thread(answers_agree, cheap.text, premium.text, shadow.by)), 1.0
         grades = [await self._grade(run, answered, shadow, answer) for answer in (cheap, premium)]
         return (grades[0], grades[1]) if grades[0] is not None and grades[1] is not None else None
 

@@ -26,7 +26,7 @@ from router.pipeline.leg import Leg
 from router.pipeline.logprobs import with_logprobs, without_logprobs
 from router.pipeline.parts import Parts
 from router.pipeline.run import Run
-from router.policy.closed_answer import By, answers_agree
+from router.policy.closed_answer import LOOKED_AT_CHARS, By, answers_agree
 from router.policy.decide import Route
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import UNKNOWN, Agree, Judge, OwnCheck, Verdict, Verify, failing
@@ -153,7 +153,12 @@ class Cascade(Generic[AnswerT]):
         except Unreadable:
             return UNKNOWN
         other = said[0] if said else Said()
-        return None if all(_say_the_same(choice, other, agree.by) for choice in choices) else "agree"
+
+        def all_the_same() -> bool:
+            return all(_say_the_same(choice, other, agree.by) for choice in choices)
+
+        is_long = sum(len(each.text or "") for each in (other, *choices)) > 2 * LOOKED_AT_CHARS
+        return None if (await anyio.to_thread.run_sync(all_the_same) if is_long else all_the_same()) else "agree"
 
     async def _second(self, agree: Agree) -> Answer | ProviderError | None:
         """Ask for the second answer: the same request, whole and once, whatever the caller wants of the first."""

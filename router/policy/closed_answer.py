@@ -7,6 +7,7 @@ what is found here. None where nothing is found: that agrees with nothing, not e
 from __future__ import annotations
 
 import re
+from collections import deque
 from fractions import Fraction
 from typing import Literal
 
@@ -16,6 +17,11 @@ By = Literal["exact", "number", "choice", "json"]
 
 LOOKED_AT_CHARS = 16_384
 """Of the end of a text, where answers stand; what lies before is not searched for numbers and letters."""
+MOST_PLACES = 8
+"""Of a kind that are looked into, the last first: a text that announces thousands of answers has none."""
+_PLACE_CHARS = 200
+_BOX_CHARS = 400
+_LAST_NUMBER_CHARS = 300
 LONGEST_NUMBER = 40
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af"
 """Letters of languages that put no space between words: a sign may follow one, as it may not follow others (`x-5`)."""
@@ -45,6 +51,7 @@ _DECIMAL_COMMA = re.compile(
 """1.250,50 and 1,5 and 1.250.000; 1,250 and 1.250 are read as English has them."""
 _MINUS_MONEY = re.compile(rf"(?:(?<!\w)|(?<=[{_UNSPACED}]))[-\u2212]\s?\\?[$\u20ac\u00a3](?=[\d.])")
 _PLAIN = re.compile(_NUMBER)
+_DIGIT = re.compile(r"\d")
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,200})\}")
 _SAID = re.compile(
     r"(?:\banswer\b(?:\s+is)?\s*[:=]?|\banswer\s*\w{0,12}\s+is\b|####"
@@ -87,12 +94,15 @@ def closed_answer(text: str, by: By) -> object | None:
 
 
 def number_in(text: str) -> Fraction | None:
-    """Return the number that a text ends in: the last boxed one, else the one said to be the answer, else the last."""
-    text = _plainly(text[-LOOKED_AT_CHARS:])
+    """Return the number that a text ends in: the last boxed one, else the one said to be the answer, else the last.
+
+    Only where a number may stand is it written plainly, for that takes ten times as long as to find such places.
+    """
+    text = text[-LOOKED_AT_CHARS:]
     for place in _places(text, _SAID):
-        if (found := _first_number(place)) is not None:
+        if (found := _first_number(_plainly(place))) is not None:
             return found
-    return _last_number(text)
+    return _last_number(_plainly(_around_the_last_digit(text)))
 
 
 def choice_in(text: str) -> str | None:
@@ -111,9 +121,27 @@ def choice_in(text: str) -> str | None:
 
 def _places(text: str, announced: re.Pattern[str]) -> list[str]:
     """Return the texts that an answer is announced to stand in, the surest first."""
-    boxed = _BOXED.findall(text)
-    said = [text[found.end() : found.end() + 200] for found in announced.finditer(text)]
-    return [*reversed(boxed), *reversed(said)]
+    said = deque(announced.finditer(text), maxlen=MOST_PLACES)
+    return [*_boxed(text), *(text[found.end() : found.end() + _PLACE_CHARS] for found in reversed(said))]
+
+
+def _boxed(text: str) -> list[str]:
+    """Return what stands in the boxes of a text, the last first."""
+    found, end = [], len(text)
+    for _ in range(MOST_PLACES):
+        if (end := text.rfind("\\boxed", 0, end)) < 0:
+            break
+        found.append(_BOXED.match(text, end, end + _BOX_CHARS))
+    return [box[1] for box in found if box is not None]
+
+
+def _around_the_last_digit(text: str) -> str:
+    """Return the end of a text that its last number stands in; one without an end is none."""
+    if (last := _DIGIT.search(text[::-1])) is None:
+        return ""
+    at = len(text) - last.start()
+    around = text[max(0, at - _LAST_NUMBER_CHARS) : at + LONGEST_NUMBER]
+    return around if at <= _LAST_NUMBER_CHARS else around.lstrip("0123456789.,")
 
 
 def _plainly(text: str) -> str:
@@ -141,7 +169,9 @@ def _raised(found: re.Match[str]) -> str:
     base, power = int(found[1]), int(found[2])
     if power < 0:
         return f"1/{base**-power}" if base and len(str(base**-power)) <= 20 else found[0]
-    return str(base**power) if len(str(base**power)) <= LONGEST_NUMBER else found[0]
+    # A bound on its digits first: the number itself may have six hundred, which are slow to write.
+    raised = str(base**power) if power * (base.bit_length() - 1) <= 4 * LONGEST_NUMBER else ""
+    return raised if 0 < len(raised) <= LONGEST_NUMBER else found[0]
 
 
 def _first_number(text: str) -> Fraction | None:

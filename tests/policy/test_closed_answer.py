@@ -122,3 +122,19 @@ def test_a_hostile_text_is_searched_in_bounded_time(unit: str) -> None:
     for by in ("number", "choice", "json"):
         closed_answer(unit * 50_000, by)  # type: ignore[arg-type]  as above
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    "unit", ["999999^6 ", "####", "1", "answer", "answer 5 ", "answer:\n", "1 ", "\\frac12 ", "9^9", "1'000'000 ", "A "]
+)
+@pytest.mark.parametrize("start", ["", "1"])
+def test_a_hostile_answer_keeps_the_loop_for_a_few_milliseconds(unit: str, start: str) -> None:
+    hostile = (start + unit * 16_384)[:16_384]
+
+    def took_s() -> float:
+        started = time.thread_time()
+        for by in ("exact", "number", "choice", "json"):
+            answers_agree(hostile, "The answer is 5.", by)  # type: ignore[arg-type]  the four there are
+        return time.thread_time() - started
+
+    assert min(took_s() for _ in range(3)) < 0.02
