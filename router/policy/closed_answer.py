@@ -43,7 +43,9 @@ _TIMES_TEN = re.compile(
     r"(?<=\d)\s{0,3}(?:\\times|\\cdot|\u00d7|\*)\s{0,3}10\s{0,3}\^\s{0,3}\{?\s{0,3}([-+\u2212]?\d{1,2})\}?"
 )
 _POWER = re.compile(r"(?<![\w.,^])(\d{1,6})\s{0,3}\^\s{0,3}\{?\s{0,3}(-?\d{1,2})\s{0,3}\}?(?!\d)")
-_GROUPED = re.compile(r"(?<=\d)(?:\\[,!;]|\{,\}|[\u00a0\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
+_GROUPED = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\}|[\u00a0\u2007\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
+_SPACED = re.compile(r"(?<![\w.,/^])(?<!\d[,;/] )(?<!\d )[1-9]\d{0,2}(?: \d{3}){1,12}(?!\d|[.,]\d{3}(?!\d)| ?[\d/])")
+"""12 500; but not 2023 500, nor what stands in a row of numbers (1, 3 400) or before a fraction (2 125/1000)."""
 _DECIMAL_COMMA = re.compile(
     r"(?<![\d.,])(?:(\d{1,3}(?:\.\d{3}){1,12}|0),(\d{1,40})|(\d{1,40}),(\d{1,2}|\d{4,40})|(\d{1,3}(?:\.\d{3}){2,12}))"
     r"(?![.,]?\d)"
@@ -146,7 +148,7 @@ def _around_the_last_digit(text: str) -> str:
 
 def _plainly(text: str) -> str:
     """Write what mathematics and money dress a number in as plain digits: 5 \\times 10^3, 1\\,234, 1.234,50, -$5."""
-    text = _GROUPED.sub("", text)
+    text = _SPACED.sub(lambda found: found[0].replace(" ", ""), _GROUPED.sub("", text))
     text = _DECIMAL_COMMA.sub(_with_a_point, text)
     text = _MINUS_MONEY.sub("-", text)
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)

@@ -29,6 +29,14 @@ NUMBERS = [
     ("1,250,000", 1250000), ("\u7b54\u6848\u662f-5", -5), ("\uac12\uc740 -$5", -5), ("x-5", 5), ("1, 2", 2),
     ("La respuesta es 5, no 6", 5), ("Die Antwort lautet: 5 (nicht 6)", 5),
     ("\u7b54\u6848\uff1a5\uff0c\u4e0d\u662f6", 5),
+    ("12 500", 12500), ("The answer is 12 500.", 12500), ("1 234 567", 1234567),
+    ("12 500,50 \u20ac", Fraction(25001, 2)),
+    ("-12 500", -12500), ("$12 500.50", Fraction(25001, 2)), ("12 500g", 12500), ("\\boxed{12\\ 500}", 12500),
+    ("12\u00a0500", 12500), ("12\u2009500", 12500), ("12\u2007500", 12500), ("12'500", 12500), ("12\u2019500", 12500),
+    ("In 2023 500 people", 500), ("1, 3 400g", 400), ("1 2 500", 500), ("12 500 5", 5), ("12 50", 50),
+    ("12 5000", 5000), ("0 500", 500), ("v2 500", 500), ("12  500", 500), ("12\n500", 500),
+    ("2 125/1000", Fraction(17, 8)),
+    ("2 500 / 4", 125), ("5 250,000", 250000), ("1.5 300", 300), ("12 500 and 13 000", 13000),
 ]  # fmt: skip
 CHOICES = [
     ("B", "B"), ("(b)", "B"), ("The answer is (B).", "B"), ("Answer: B", "B"), ("**B**", "B"), ("B. because of A", "B"),
@@ -75,6 +83,8 @@ def test_the_letter_of_a_text_is_found(text: str, letter: str | None) -> None:
         ("1.250,00 \u20ac", "9.999,00 \u20ac", "number", False),
         ("1.250,00 \u20ac", "1,250.00 \u20ac", "number", True),
         ("1'250", "3'250", "number", False),
+        ("12 500", "13 500", "number", False),
+        ("12 500", "12,500", "number", True),
         ("\u7b54\u6848\u662f-5", "\u7b54\u6848\u662f5", "number", False),
     ],
 )
@@ -125,7 +135,8 @@ def test_a_hostile_text_is_searched_in_bounded_time(unit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["999999^6 ", "####", "1", "answer", "answer 5 ", "answer:\n", "1 ", "\\frac12 ", "9^9", "1'000'000 ", "A "]
+    "unit",
+    ["999999^6 ", "####", "1", "answer", "answer 5 ", "answer:\n", "1 ", "1 500 ", "\\frac12 ", "9^9", "1'000 ", "A "],
 )
 @pytest.mark.parametrize("start", ["", "1"])
 def test_a_hostile_answer_keeps_the_loop_for_a_few_milliseconds(unit: str, start: str) -> None:
