@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
 
@@ -85,6 +86,9 @@ class Metrics:
         self._breakers = families.BREAKERS.gauge(registry)
         self._checked = CHECKED.counter(registry)
         self._labelled = LABELLED.counter(registry)
+        self._hung_checks = families.HUNG_CHECKS.counter(registry)
+        for hung in ("late", "skipped"):
+            self._hung_checks.labels(hung)
         self._attempt_failures = families.ATTEMPT_FAILURES.counter(registry)
         self._unreported = families.UNREPORTED.counter(registry)
         self._ratio = families.RATIO.histogram(registry)
@@ -201,6 +205,10 @@ class Metrics:
         if not self._rooms[ESCALATED.name].admits(*names, reason):
             names = OTHER, OTHER, OTHER
         self._escalations.labels(*names, reason).inc()
+
+    def own_check_hung(self, result: Literal["late", "skipped"]) -> None:
+        """Count a `python:` check that took too long, or was not made because too many still hang."""
+        self._hung_checks.labels(result).inc()
 
     def labelled(self, task: str, source: str) -> None:
         """Count a label that a task learns from: of a shadow, a check or feedback."""

@@ -119,6 +119,11 @@ CHECKED = Family(
     "answers of rules with `verify`: `passed`, `escalated`, `failed`, `unchecked`", ("task", "rule", "result"),
     most_bytes=8_000,
 )  # fmt: skip
+HUNG_CHECKS = Family(
+    "counter", "farthing_hung_checks_total",
+    "calls of [`python` checks](cascades.md) that hang: `late` took too long, `skipped` were not made, for too many "
+    "still hang", ("result",),
+)  # fmt: skip
 LABELLED = Family(
     "counter", "farthing_learning_labels_total",
     "labels that a task [learns](learning.md) from: `shadow`, `check` or `feedback`", ("task", "source"),
@@ -220,9 +225,9 @@ FIRST_TOKEN = Family(
 
 FAMILIES = (
     COST, BASELINE, OVERHEAD_COST, UNREPORTED, ORPHANED, OVER_BUDGET, REQUESTS, REFUSED, ATTEMPT_FAILURES, BREAKERS,
-    ESCALATED, CHECKED, LABELLED, ANSWER_COST, TASK_DURATION, CACHED, DIFFICULTY, RATIO, OWN, STORE, LIMIT, SPENT,
-    HELD, REMAINING, WARNINGS, REBUILDS, UNSETTLED, INFLIGHT, LOOP_LAG, LEDGER_QUEUE, POLICY_INFO, RELOADS,
-    CATALOGUE_AGE, *EXPERIMENT_FAMILIES, TOKENS, DURATION, FIRST_TOKEN,
+    ESCALATED, CHECKED, HUNG_CHECKS, LABELLED, ANSWER_COST, TASK_DURATION, CACHED, DIFFICULTY, RATIO, OWN, STORE,
+    LIMIT, SPENT, HELD, REMAINING, WARNINGS, REBUILDS, UNSETTLED, INFLIGHT, LOOP_LAG, LEDGER_QUEUE, POLICY_INFO,
+    RELOADS, CATALOGUE_AGE, *EXPERIMENT_FAMILIES, TOKENS, DURATION, FIRST_TOKEN,
 )  # fmt: skip
 """In the order of the docs."""
 

@@ -8,11 +8,9 @@ that can't be made, because the money does not suffice or the model that it asks
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -29,16 +27,12 @@ from router.pipeline.run import Run
 from router.policy.closed_answer import LOOKED_AT_CHARS, By, answers_agree
 from router.policy.decide import Route
 from router.policy.said import Said, Unreadable, said_in
-from router.policy.verify import UNKNOWN, Agree, Judge, OwnCheck, Verdict, Verify, failing
+from router.policy.verify import UNKNOWN, Agree, Judge, Verdict, Verify, failing
 from router.providers.contract import Answer, Call, Provider
 from router.values import Attempt
 
-log = logging.getLogger("farthing.checks")
-
 AnswerT = TypeVar("AnswerT", Answer, HeldBack)
 
-OWN_CHECK_WITHIN_S = 5.0
-"""How long a check of one's own may take; a slower one counts as failed."""
 _ALONE: dict[str, bytes | None] = {"stream": None, "stream_options": None, "n": None}
 
 
@@ -134,12 +128,7 @@ class Cascade(Generic[AnswerT]):
         assert own is not None, "it is only made where there is one"
         request = msgspec.json.decode(self._run.arrival.body.rewritten({}))
         given = _plain(answer, choices)
-        try:
-            async with asyncio.timeout(OWN_CHECK_WITHIN_S):
-                passed = await anyio.to_thread.run_sync(_says_yes, own, request, given, abandon_on_cancel=True)
-        except Exception as error:  # an operator's code may raise anything; what it can't judge did not pass
-            log.warning("The check %r failed: %s", getattr(own, "__name__", own), str(error) or type(error).__name__)
-            return "python"
+        passed = await self._parts.own_checks.passes(own, request, given)
         return None if passed else "python"
 
     async def _agrees(self, agree: Agree, choices: tuple[Said, ...], second: Answer | ProviderError | None) -> Verdict:
@@ -208,27 +197,6 @@ def _say_the_same(first: Said, second: Said, by: By) -> bool:
         one.name == other.name and answers_agree(one.arguments or "{}", other.arguments or "{}", "json")
         for one, other in zip(first.calls, second.calls, strict=True)
     )
-
-
-class OwnCheckRaised(Exception):
-    """An operator's check raised this instead of an answer; the message names the kind alone, for it may hold text."""
-
-
-def _says_yes(own: OwnCheck, request: dict[str, Any], answer: dict[str, Any]) -> bool:
-    """Ask an operator's check, in a thread; one that is `async` gets a loop of its own, so that it can't keep ours.
-
-    Raises:
-        OwnCheckRaised: it did not answer. Even `sys.exit()` ends no more than the check.
-    """
-
-    async def awaited(said: Awaitable[object]) -> object:
-        return await said
-
-    try:
-        said = own(request, answer)
-        return bool(asyncio.run(awaited(said)) if inspect.isawaitable(said) else said)
-    except BaseException as error:  # an exit would otherwise travel through the loop and take the request with it
-        raise OwnCheckRaised(type(error).__name__) from None
 
 
 def _plain(answer: Answer | HeldBack, choices: tuple[Said, ...]) -> dict[str, object]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from router.budgets.contract import Budgets
 from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
+from router.pipeline.own_checks import OwnChecks
 from router.pipeline.plan import Arrival, Plan, WarmAt, cold
 from router.policy.policy import PolicySet
 from router.policy.target import Target
@@ -68,6 +69,7 @@ class Parts:
     """Seconds since the epoch."""
     usual_output_tokens: Callable[[str, str], int | None] = lambda task, model: None
     """How long an answer of this task and model usually is at the most; None while that is not known."""
+    own_checks: OwnChecks = field(default_factory=OwnChecks)
     gauge: Gauge | None = None
     """What is known of the difficulty of each task's traffic."""
     pacing: Pacing | None = None

@@ -33,6 +33,7 @@ from router.lifecycle.shadow import Mirror
 from router.lifecycle.warmth import Warmth
 from router.metrics import Metrics
 from router.pipeline import Answered, Parts, Pipeline
+from router.pipeline.own_checks import OwnChecks
 from router.policy.load import load_folder
 from router.policy.policy import PolicySet
 from router.pricing import Catalogue
@@ -297,6 +298,7 @@ class App:
             escalated=metrics.escalated,
             clock=clock,
             usual_output_tokens=lengths.usual,
+            own_checks=OwnChecks(metrics.own_check_hung),
             gauge=gauge,
             pacing=Pacing(),
             traced=traces is not None,
