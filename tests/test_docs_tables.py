@@ -250,8 +250,8 @@ def test_the_headers_are_as_stated(proxy: Proxy) -> None:
 def test_a_dry_run_is_as_stated(proxy: Proxy) -> None:
     found = proxy.ask(headers={"x-farthing-dry-run": "true"}).json()
     assert firsts("explain") == [
-        "task", "rule", "model", "estimate_usd", "ceiling_usd", "budget_usd", "budget", "downgraded", "refusal",
-        "policy_revision", "facts", "difficulty", "rules", "candidates",
+        "task", "rule", "model", "estimate_usd", "checks_usd", "ceiling_usd", "budget_usd", "budget", "downgraded",
+        "refusal", "policy_revision", "facts", "difficulty", "rules", "candidates",
     ]  # fmt: skip
     assert sorted(firsts("explain")) == sorted(found)
     inner = {coded(row[0])[-1]: coded(row[1]) for row in rows("explain")}

@@ -163,7 +163,9 @@ def _verdict(explained: dict[str, Any]) -> str:
         return f"{where}: refused ({refusal['code']}). {refusal['message']}"
     budget = explained["budget_usd"]
     limit = f"; {explained['budget']} is {dollars(budget)}" if budget is not None else "; no budget limits it"
-    costs = f"about {dollars(explained['estimate_usd'])}, never above {dollars(explained['ceiling_usd'])}"
+    checks = f" ({dollars(explained['checks_usd'])} of it for its checks)" if explained["checks_usd"] else ""
+    ceiling = dollars(explained["ceiling_usd"])
+    costs = f"about {dollars(explained['estimate_usd'])}{checks}, {'an answer ' if checks else ''}never above {ceiling}"
     instead = ", because the rule's own models are too dear or can't take it" if explained["downgraded"] else ""
     return f"{where} → {explained['model']}{instead}: {costs}{limit}."
 

@@ -11,6 +11,7 @@ import anyio.to_thread
 import msgspec
 
 from router.chat import Chat, ChatBody
+from router.policy.decide import GRADE_TOKENS
 from router.policy.facts import Facts
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.target import Model
@@ -62,7 +63,9 @@ async def judging(
         return max(counter.count_input(body.chat, target.token_rules) for target in model.targets)
 
     input_tokens = await anyio.to_thread.run_sync(count) if counter.is_long(body.chat) else count()
-    return body, Facts(input_tokens=input_tokens, max_output_tokens=MOST_GRADE_TOKENS, expected_output_tokens=4)
+    return body, Facts(
+        input_tokens=input_tokens, max_output_tokens=MOST_GRADE_TOKENS, expected_output_tokens=GRADE_TOKENS
+    )
 
 
 def grade_of(body: bytes) -> float | None:

@@ -15,7 +15,7 @@ from router.chat import Chat, ChatBody
 from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
 from router.policy.claim import claim
-from router.policy.decide import Decision, Purse, decide
+from router.policy.decide import Candidate, Decision, Purse, Route, decide
 from router.policy.experiment import point_of
 from router.policy.explain import explained
 from router.policy.facts import Facts
@@ -62,6 +62,12 @@ class Plan(Struct, frozen=True):
     decision: Decision
     named_task: bool = True
     """Whether the caller named the task, and no `match` had to be looked at."""
+
+    def estimate_nusd(self, candidate: Candidate) -> int:
+        """Return what the request was expected to cost with an answer of `candidate`, its checks included."""
+        decision = self.decision
+        estimate_nusd = candidate.estimate_nusd
+        return decision.with_checks_nusd(estimate_nusd) if isinstance(decision, Route) else estimate_nusd
 
     def explained(self) -> dict[str, Any]:
         """Return the contract's explain object."""

@@ -17,10 +17,15 @@ from router.policy.facts import Facts
 from router.policy.money import Weighed, weighed
 from router.policy.policy import Policy, PolicySet, Rule
 from router.policy.target import Model
+from router.policy.verify import Verify
 from router.policy.warm import Stay, compare
 from router.pricing import Ask
 from router.values import usd_text
 
+GRADE_TOKENS = 4
+"""What a judge is expected to answer: one number."""
+JUDGE_INSTRUCTION_TOKENS = 100
+"""About what a judge is told beside the question, the conversation and the answer."""
 PINNED = "pinned"
 """The rule's name where the caller named a model of models.yaml."""
 
@@ -81,6 +86,18 @@ class Route(Struct, frozen=True):
     """What came of comparing a warm cache with the rule's first choice; None where nothing was compared."""
     by_money: Weighed | None = None
     """How a rule by money weighed its models; None where the rule is none."""
+    checks_nusd: int = 0
+    """What the calls that the rule's checks make, a second answer and a grade, are estimated to cost."""
+
+    @property
+    def estimate_nusd(self) -> int:
+        """What the request is estimated to cost: its answer and its checks, but no escalation."""
+        return self.with_checks_nusd(self.candidates[0].estimate_nusd)
+
+    def with_checks_nusd(self, answer_nusd: int) -> int:
+        """Return what an answer and its checks come to; they draw on one purse."""
+        both_nusd = answer_nusd + self.checks_nusd
+        return min(both_nusd, self.purse.nusd) if self.purse else both_nusd
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +157,7 @@ def decide(
                 trial=trial,
                 stay=stay,
                 by_money=by_money,
+                checks_nusd=_checks_nusd((rule if rule.name else first).verify, policies, policy, facts, fitting[0]),
             )
         if purse and not purse.may_downgrade and any(c.misfit is Misfit.MONEY for c in fresh):
             break
@@ -245,6 +263,22 @@ def _full_nusd(model: Model, facts: Facts) -> int:
     """Estimate what a request costs at a model with as long an answer as is expected, whatever it may cost."""
     ask = ask_of(facts, facts.input_tokens_for(model.name))
     return max([price.estimate_nusd(ask, facts.expected_output_tokens) for price in model.prices])
+
+
+def _checks_nusd(verify: Verify | None, policies: PolicySet, policy: Policy, facts: Facts, chosen: Candidate) -> int:
+    """Estimate the calls that a rule's checks make where its answer passes the checks before them."""
+    if verify is None or not verify.beside or (facts.stream and not verify.buffer):
+        return 0
+    nusd = 0
+    if (agree := verify.agree) is not None:
+        second = consider(policies.models[agree.model], policy, structs.replace(facts, n=1, stream=False), None)
+        nusd += second.estimate_nusd
+    if (judge := verify.judge) is not None:
+        model = policies.models[judge.model]
+        shown = facts.n * min(facts.expected_output_tokens, chosen.max_output_tokens) + len(judge.question) // 4
+        ask = Ask(facts.input_tokens_for(judge.model) + shown + JUDGE_INSTRUCTION_TOKENS)
+        nusd += max([price.estimate_nusd(ask, GRADE_TOKENS) for price in model.prices])
+    return nusd
 
 
 def _led(trial: Trial | None, fitting: list[Candidate]) -> Trial | None:

@@ -93,7 +93,7 @@ class Expected:
     use: tuple[str, ...] | None = None
     """One name: the first candidate. Several: the order of all candidates."""
     cost_usd: Bounds | None = None
-    """Of the first candidate, as estimated."""
+    """Of the first candidate and its rule's checks, as estimated."""
     max_output_tokens: Bounds | None = None
     """The longest answer the first candidate may give."""
     refused: str | None = None

@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct, structs
 
 from router.errors import FarthingError
 from router.policy.claim import Claim, claim
-from router.policy.decide import Candidate, Purse, Refusal, Route, decide
+from router.policy.decide import Purse, Refusal, Route, decide
 from router.policy.facts import Facts
 from router.policy.features import FACT_RULES
 from router.policy.playable import playable_of
@@ -247,7 +247,7 @@ class Player:
             kept = self._policies.models.get(answered_by) if answered_by else None
             kind = kept.kind if kept else record.kind
             return Played(route.rule.name, name, answered_by, kind, self._again_nusd(request), doubted)
-        nusd = _anew_nusd(request, candidate, facts)
+        nusd = _anew_nusd(request, route, facts)
         return Played(route.rule.name, name, name, candidate.model.kind, nusd, doubted, recounted)
 
     def _again_nusd(self, request: Request) -> int:
@@ -266,15 +266,15 @@ class Player:
         return _charge_nusd(model, usage)
 
 
-def _anew_nusd(request: Request, candidate: Candidate, facts: Facts) -> int:
+def _anew_nusd(request: Request, route: Route, facts: Facts) -> int:
     """Price a request at a model that it did not go to: the same length of answer, within what the budget allows."""
-    record, answer = request.record, request.answer()
+    record, answer, candidate = request.record, request.answer(), route.candidates[0]
     usage = answer.usage if answer else None
     if answer is None or usage is None:
         if record.outcome == Ending.HELD:
             return candidate.ceiling_nusd
         # What was refused had no answer to go by; what failed, or was turned away, fails again.
-        return candidate.estimate_nusd if request.first_model is None else 0
+        return route.estimate_nusd if request.first_model is None else 0
     then = facts.input_tokens_for(answer.model)
     if then != candidate.input_tokens and then > 0:
         usage = _with_input(usage, candidate.input_tokens / then)

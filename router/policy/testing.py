@@ -147,9 +147,10 @@ def _differences(expect: Expected, decided: Decided) -> Iterator[str]:
     if expect.use is not None and expect.use != (names[:1] if len(expect.use) == 1 else names):
         got = names[:1] if len(expect.use) == 1 else names
         yield f"expected use {_listed(expect.use)}, got {_listed(got)}{_skipped(expect.use, decision)}"
-    if expect.cost_usd is not None and not expect.cost_usd.hold(usd(first.estimate_nusd)):
-        got_usd = usd_text(first.estimate_nusd)
-        yield f"expected cost_usd {expect.cost_usd}, got {got_usd} ({_terms(first, decided.facts)})"
+    if expect.cost_usd is not None and not expect.cost_usd.hold(usd(decision.estimate_nusd)):
+        got_usd = usd_text(decision.estimate_nusd)
+        checks = f", and {usd_text(decision.checks_nusd)} for its checks" if decision.checks_nusd else ""
+        yield f"expected cost_usd {expect.cost_usd}, got {got_usd} ({_terms(first, decided.facts)}{checks})"
     yield from _length_difference(expect.max_output_tokens, first)
 
 

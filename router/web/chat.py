@@ -124,7 +124,7 @@ def _plan_headers(request_id: str, plan: Plan) -> Headers:
     if isinstance(plan.decision, Route):
         chosen = plan.decision.candidates[0]
         headers.append((b"x-farthing-model", _ascii(chosen.model.name)))
-        headers.append((b"x-farthing-estimate-usd", usd_text(chosen.estimate_nusd).encode()))
+        headers.append((b"x-farthing-estimate-usd", usd_text(plan.decision.estimate_nusd).encode()))
     return headers
 
 
@@ -148,7 +148,7 @@ def _stream_headers(answer: StreamedAnswer | CheckedStream) -> Headers:
         (b"cache-control", b"no-cache"),
         *_headers(answer.run.arrival.id, plan.policy.task, plan.decision.rule.name),
         (b"x-farthing-model", _ascii(candidate.model.name)),
-        (b"x-farthing-estimate-usd", usd_text(candidate.estimate_nusd).encode()),
+        (b"x-farthing-estimate-usd", usd_text(plan.estimate_nusd(candidate)).encode()),
         *_verified_headers(answer.run.record.verified),
         *_warning_headers(answer.run.record.warnings),
     ]

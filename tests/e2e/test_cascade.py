@@ -420,6 +420,43 @@ def test_an_own_check_that_raises_has_not_passed(proxy: Proxy, script: Script, t
     assert (answer.headers["x-farthing-verified"], content(answer)) == ("escalated", "better")
 
 
+@pytest.mark.parametrize(("task", "calls"), [("json", 1), ("agree", 2), ("agree-json", 2), ("judge", 2), ("all", 3)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_estimate_counts_the_calls_that_checks_make(
+    proxy: Proxy, script: Script, task: str, calls: int, stream: bool
+) -> None:
+    script.says = {CHEAP: "{}", OTHER: "{}", DEAR: "{}"}
+    told = ask_dry(proxy, task, stream=stream)
+    answer_usd = told["candidates"][0]["estimate_usd"]
+    assert told["estimate_usd"] == pytest.approx(answer_usd + told["checks_usd"])
+    # The other model costs two thirds of the cheap one: a second answer as much, a grade mostly its prompt.
+    shares = {1: (0, 0), 2: (0.05, 0.7), 3: (0.7, 1.3)}[calls]
+    assert shares[0] * answer_usd <= told["checks_usd"] <= shares[1] * answer_usd
+    assert (told["checks_usd"] > 0) is (calls > 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_tells_the_estimate_that_the_dry_run_told(proxy: Proxy, script: Script, stream: bool) -> None:
+    script.says = {CHEAP: "It is 5", OTHER: "5", DEAR: "6"}
+    told = ask_dry(proxy, "agree", stream=stream)
+    answer = ask(proxy, "agree", stream=stream)
+    estimate_usd = float(answer.headers["x-farthing-estimate-usd"])
+    assert estimate_usd == told["estimate_usd"] == proxy.row_of(answer)["estimated_nusd"] / 1e9
+    assert estimate_usd > told["candidates"][0]["estimate_usd"]
+
+
+def test_a_budget_bounds_the_estimate_of_an_answer_and_its_checks(proxy: Proxy) -> None:
+    told = ask_dry(proxy, "poor-agree", max_tokens=None)
+    assert told["candidates"][0]["estimate_usd"] + told["checks_usd"] > told["budget_usd"] == told["estimate_usd"]
+
+
+def ask_dry(proxy: Proxy, task: str, **members: Any) -> dict[str, Any]:
+    headers = {"x-farthing-task": task, "x-farthing-dry-run": "true"}
+    told = proxy.ask("How much is it?", headers=headers, **{"max_tokens": 60, **members}).json()
+    assert isinstance(told, dict)
+    return told
+
+
 def test_every_check_must_pass(proxy: Proxy, script: Script) -> None:
     def judged(chat: Chat) -> str:
         return "1" if "You grade" in chat.messages[0].text() else '{"a": 1}'
