@@ -19,7 +19,7 @@ from math import fsum
 from zlib import crc32
 
 from router.difficulty.measure import Curve, Prompt
-from router.difficulty.scorer import Label, Scorer
+from router.difficulty.scorer import Label, Prepared, Scorer
 from router.difficulty.weights import Weights
 
 EPOCH = 2_000
@@ -83,7 +83,7 @@ class Course:
         self._weights = weights
         self._own = Candidate(weights)
         self._all: Candidate | None = None
-        self._held_back: OrderedDict[tuple[str, str], Label] = OrderedDict()
+        self._held_back: OrderedDict[tuple[str, str], Prepared] = OrderedDict()
         self._taken = 0
         self._judged_next = JUDGED_EVERY
         self.cold = Scorer(weights)
@@ -93,7 +93,7 @@ class Course:
         """Learn a label, or hold it back; judge at fixed intervals."""
         if lesson.is_held_back:
             if lesson.is_trusted:
-                self._held_back[lesson.request_id, lesson.source] = label
+                self._held_back[lesson.request_id, lesson.source] = self.cold.prepared(label)
                 if len(self._held_back) > MOST_HELD_BACK:
                     self._held_back.popitem(last=False)
         elif lesson.is_trusted:
@@ -111,18 +111,18 @@ class Course:
 
     def judging(self) -> list[Label]:
         """Return the held-back labels that are trusted, oldest first."""
-        return [*self._held_back.values()]
+        return [known.label for known in self._held_back.values()]
 
     def _judge(self, seq: int) -> None:
         """Take into service what tells the held-back labels better than what serves now: a candidate, or no label."""
-        labels = self.judging()
-        if len(labels) < FEWEST_HELD_BACK:
+        held_back = [*self._held_back.values()]
+        if len(held_back) < FEWEST_HELD_BACK:
             return
         learned = [candidate.scorer for candidate in (self._own, self._all) if candidate is not None]
-        best, least = self.served, error_of(self.served, labels)
+        best, least = self.served, error_of(self.served, held_back)
         # What is hard may have changed: then the candidates still know what was, and no label is the better guess.
         for scorer in (*learned, self.cold):
-            if (error := error_of(scorer, labels)) < least:
+            if (error := error_of(scorer, held_back)) < least:
                 best, least = scorer, error
         if best is not self.served:
             self.served = self.cold if best is self.cold else best.frozen(seq)
@@ -195,9 +195,9 @@ def first_of(newest: int) -> int:
     return max(0, (newest - 1) // EPOCH - 1) * EPOCH
 
 
-def error_of(scorer: Scorer, labels: Sequence[Label]) -> float:
+def error_of(scorer: Scorer, labels: Sequence[Prepared]) -> float:
     """Return the variance of what a scorer gets wrong about the gains of labels."""
-    wrong = [label.gain - scorer.score(label.look).gain for label in labels]
+    wrong = [scorer.wrong_about(label) for label in labels]
     mean = fsum(wrong) / len(wrong)
     return fsum((each - mean) ** 2 for each in wrong) / len(wrong)
 
@@ -207,4 +207,5 @@ def quality_of(scorer: Scorer, labels: Sequence[Label]) -> Quality | None:
     if not labels:
         return None
     prompts = [Prompt(scorer.score(label.look).value, 0.0, label.gain, 0.0, 1.0) for label in labels]
-    return Quality(len(labels), error_of(scorer, labels), Curve(prompts).apgr(by_usd=False))
+    error = error_of(scorer, [scorer.prepared(label) for label in labels])
+    return Quality(len(labels), error, Curve(prompts).apgr(by_usd=False))

@@ -70,6 +70,17 @@ class Label:
     """How much more the premium model cost for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A label that is to judge many scorers."""
+
+    label: Label
+    cold: float
+    """The gain as it is told without labels."""
+    places: tuple[int, ...]
+    values: tuple[float, ...]
+
+
 BIAS, OFFSET, FIRST_CUE = SIZE, SIZE + 1, SIZE + 2
 FIRST_KEY = SIZE + 64
 MOVES = {"bias": 0.15, "offset": 0.7, "cue": 0.12, "length": 0.08, "key": 0.2, "gram": 0.15}
@@ -105,6 +116,18 @@ class Scorer:
             gain += self.learner.predict(*_features(look, cold))
         gain = _above_nothing(gain)
         return Score(math.log(gain / self.costs.of(look)), gain, self._unsure(look))
+
+    def prepared(self, label: Label) -> Prepared:
+        """Return a label's features, which are the same for every scorer around the same weights."""
+        cold = MEAN_GAIN * math.exp(self._cold(label.look))
+        return Prepared(label, cold, *_features(label.look, cold))
+
+    def wrong_about(self, known: Prepared) -> float:
+        """Return what is wrong with the gain that a score of the label's look tells."""
+        gain = known.cold
+        if self.learner.version:
+            gain += self.learner.predict(known.places, known.values)
+        return known.label.gain - _above_nothing(gain)
 
     def pushes(self, look: Look) -> tuple[tuple[str, float], ...]:
         """Return what pushed the score where it is, strongest first, in the score's own (logarithmic) units."""

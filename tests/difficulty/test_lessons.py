@@ -59,11 +59,18 @@ def test_what_was_learned_gives_way_where_no_label_at_all_tells_newer_ones_bette
     learned = taught(lessons_of(1_000))
     assert learned.served.version > 0
     learned.take(lessons_of(500, sign=-1, begin=1_001, seed=SEED + 1))
-    now = learned.judging()
+    now = [learned.cold.prepared(label) for label in learned.judging()]
     assert error_of(learned.served, now) <= error_of(learned.cold, now)
     assert quality_of(learned.served, [replace(label, gain=-label.gain) for label in UNSEEN]) == quality_of(
         learned.cold, [replace(label, gain=-label.gain) for label in UNSEEN]
     )
+
+
+def test_what_judges_is_wrong_about_what_is_served() -> None:
+    for lessons in (taught(), taught(lessons_of(400))):
+        for label in UNSEEN[:100]:
+            said = label.gain - lessons.served.score(label.look).gain
+            assert lessons.served.wrong_about(lessons.cold.prepared(label)) == said
 
 
 def test_a_hundred_labels_beat_a_random_mix_clearly() -> None:
