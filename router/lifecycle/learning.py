@@ -8,7 +8,9 @@ ledger when its caller is told so. Lives on one event loop; learning itself is d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +40,10 @@ MOST_WAITING = 10_000
 """Labels that wait for the ledger; what comes then is dropped, for learning needs only some."""
 READ_AT_ONCE = 500
 CROWDED = "There are as many ratings as the proxy's own labels can confirm; those must come first."
+TAKEN_AT_ONCE = 5
+LOCK_LEFT_S = 0.0001
+RESTORED_WITHIN_S = 2.0
+"""How long a start waits for what was learned: about two tasks of 4,000 labels; others are scored cold till then."""
 
 _RECORD = "id, at, account, task, rule, requested_model, routed_model, kind, outcome, charged_nusd, attempts, facts"
 
@@ -84,6 +90,7 @@ class Learning:
         self._waiting: list[LabelRow] = []
         self._lessons: dict[str, _Learned] = {}
         self._wanted = asyncio.Event()
+        self._restored = asyncio.Event()
         self._away = False
 
     def graded(self, graded: Graded) -> None:
@@ -126,13 +133,19 @@ class Learning:
         self._wanted.set()
         return Rated(request_id, record.task, score)
 
-    async def restore(self) -> None:
-        """Learn what the ledger has; where it is away, that is left for later."""
-        await self._learn()
+    async def restored(self) -> None:
+        """Wait until `work` has learned what the ledger has, for two seconds at the most: what is left follows."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESTORED_WITHIN_S):
+                await self._restored.wait()
 
     async def work(self) -> None:
-        """Write what was taken, and learn what is new in the ledger, until cancelled."""
+        """Learn what the ledger has; then write what was taken, and learn what is new, until cancelled."""
         loop = asyncio.get_running_loop()
+        try:
+            await self._learn()
+        finally:
+            self._restored.set()
         due_s = 0.0
         while True:
             try:
@@ -234,6 +247,10 @@ def lessons_in(store: Store, task: str, compared: Compared, weights: Weights) ->
 def _taught(store: Store, task: str, compared: Compared, known: Lessons | None, weights: Weights) -> Lessons:
     lessons = known or Lessons(weights, first_of(store.newest_label(task)))
     while rows := store.labels(task, lessons.seq, READ_AT_ONCE):
-        lessons.take([lesson for row in rows if (lesson := lesson_of(row, compared)) is not None])
+        for at in range(0, len(rows), TAKEN_AT_ONCE):
+            few = rows[at : at + TAKEN_AT_ONCE]
+            lessons.take([lesson for row in few if (lesson := lesson_of(row, compared)) is not None])
+            # The event loop would else wait for the interpreter's lock, 5 ms and more each time.
+            time.sleep(LOCK_LEFT_S)
         lessons.reach(rows[-1].seq)
     return lessons

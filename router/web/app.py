@@ -305,7 +305,6 @@ class App:
         )
         mirror = Mirror(parts, gauges.dropped)
         learning = Learning(folder.current, store, gauge, clock, metrics.labelled)
-        await learning.restore()
         grader = Grader(parts, learning.graded, gauges.dropped)
 
         def answered(answer: Answered) -> None:
@@ -355,6 +354,7 @@ class App:
                 tasks.create_task(_kept_up(learning.work)),
             ]
             try:
+                await learning.restored()
                 yield
             finally:
                 for task in background:
