@@ -39,7 +39,7 @@ log = logging.getLogger("farthing.experiments")
 class _Mirrored(Plan, frozen=True):
     """The plan of a shadow: where there is no money for it, it goes nowhere else."""
 
-    def within(self, level: Level) -> Plan:
+    def within(self, level: Level, now_s: float) -> Plan:
         decision = self.decision
         refusal = Refusal(
             decision.task,

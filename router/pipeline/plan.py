@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
@@ -79,10 +80,15 @@ class Plan(Struct, frozen=True):
         decided = recorded_decision(self.decision, asked_nusd, named_task=self.named_task)
         return recorded_facts(self.facts) | around | decided
 
-    def within(self, level: Level) -> Plan:
+    def within(self, level: Level, now_s: float) -> Plan:
         """Decide again with no more than a budget has left, after others took what this request was to hold."""
+        anew = datetime.fromtimestamp(level.scope.ends_s(now_s), UTC)
         purse = Purse(
-            level.left_nusd, str(level.scope), code="budget_exceeded", may_downgrade=level.scope.on_exceeded != "reject"
+            level.left_nusd,
+            str(level.scope),
+            code="budget_exceeded",
+            may_downgrade=level.scope.on_exceeded != "reject",
+            anew_at=f"{anew:%Y-%m-%d %H:%M} UTC",
         )
         if self.purse and self.purse.nusd < purse.nusd:
             purse = self.purse

@@ -191,7 +191,7 @@ class Run:
             answer = await self._hold_any(self.plan.decision)
             if isinstance(answer, Route):
                 return answer
-            self.record.decided_anew(self.plan.within(answer.level))
+            self.record.decided_anew(self.plan.within(answer.level, self._parts.clock()))
         raise BudgetExceeded("Others took what was left of the budget while this request was being decided.")
 
     async def _hold_any(self, route: Route) -> Route | Short:

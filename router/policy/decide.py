@@ -47,6 +47,8 @@ class Purse:
     whose: str
     code: str = "request_budget_exceeded"
     may_downgrade: bool = True
+    anew_at: str | None = None
+    """When there is more again ("2026-11-23 00:00 UTC"), where that is known; more money does not come sooner."""
 
 
 class Candidate(Struct, frozen=True):
@@ -316,8 +318,9 @@ def _why_not(policy: Policy, facts: Facts, considered: tuple[Candidate, ...], pu
     dear = [candidate for candidate in considered if candidate.misfit is Misfit.MONEY]
     if dear and purse:
         cheapest = min(dear, key=lambda candidate: candidate.ceiling_nusd)
+        anew = f" and begins anew at {purse.anew_at}" if purse.anew_at else ""
         return purse.code, (
-            f"No model of task '{policy.task}' fits {purse.whose}, which leaves ${usd_text(purse.nusd)}: "
+            f"No model of task '{policy.task}' fits {purse.whose}, which leaves ${usd_text(purse.nusd)}{anew}: "
             f"the cheapest, '{cheapest.model.name}', {cheapest.reason}."
         )
     reasons = "; ".join(f"'{candidate.model.name}' {candidate.reason}" for candidate in considered)

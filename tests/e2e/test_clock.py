@@ -100,6 +100,26 @@ def test_a_request_over_the_end_of_a_month_is_charged_to_the_month_in_which_it_w
     assert nusd(clocked, "held") == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("window", "anew"),
+    [("hour", "2026-11-30 10:00 UTC"), ("day", "2026-12-01 00:00 UTC"), ("month", "2026-12-01 00:00 UTC")],
+)
+def test_a_refusal_tells_when_the_budget_begins_anew(
+    provider: SimulatedProvider, settings: dict[str, Any], tmp_path: Path, clock: Clock, window: str, anew: str
+) -> None:
+    clock.now_s = datetime(2026, 11, 30, 9, 30, tzinfo=UTC).timestamp()
+    poor = f"task: poor\nbudget: {{per_{window}_usd: 0.000001}}\nroute: [{{use: cheap}}]\n"
+    with running_proxy(tmp_path, files_for(provider, poor=poor), settings=settings, clock=clock) as proxy:
+        refused = proxy.ask(model="task:poor")
+        own = proxy.ask(model="task:poor", headers={"x-farthing-budget-usd": "0.0000001"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (402, "budget_exceeded")
+    assert f"which leaves $0.000001 and begins anew at {anew}: the cheapest" in refused.json()["error"]["message"]
+    assert refused.headers["x-should-retry"] == "false"
+    assert "retry-after" not in refused.headers
+    assert own.json()["error"]["code"] == "request_budget_exceeded"
+    assert "begins anew" not in own.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("jump_s", [-86_400.0, -1.0, HOLD_TTL_S - 1, HOLD_TTL_S + 1, 3 * 86_400.0])
 def test_a_clock_that_jumps_while_a_request_is_under_way_charges_it_once(
     clocked: Proxy, clock: Clock, jump_s: float

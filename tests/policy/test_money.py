@@ -199,7 +199,7 @@ async def spent_nusd(plan: Plan, budgets: MemoryBudgets) -> tuple[Plan, int]:
             await budgets.settle(plan.facts.text + str(nusd), nusd)
             return plan, nusd
         assert isinstance(held, Short)
-        plan = plan.within(held.level)
+        plan = plan.within(held.level, 0.0)
     return plan, 0
 
 
