@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from router.policy.document import Node, Table, at, entries_at, items_at, key_place, place_of, texts_at
+from router.policy.document import Node, Table, at, entries_at, items_at, key_place, place_of, text_at, texts_at
 from router.policy.fault import Report
 from router.policy.logic import Demand, demands, each_word
 from router.policy.policy import Policy, Rule
@@ -31,7 +31,8 @@ class Foresight:
     report: Report
 
     def look(self) -> None:
-        """Report every rule that can't be served and every limit that buys nothing."""
+        """Report every rule that can't be served and every limit that buys nothing or is never reached."""
+        check_order(self.root, ("budget",), self.report)
         nodes = items_at(self.root, "route")
         served = [self._can_be_served(rule, node) for rule, node in zip(self.policy.rules, nodes, strict=True)]
         if self._limits_buy_an_answer():
@@ -117,17 +118,38 @@ def floor_nusd(model: Model, min_output_tokens: int, input_tokens: int = 1) -> i
 
 
 def check_shared_limits(root: Table, policies: Sequence[Policy], models: Mapping[str, Model], report: Report) -> None:
-    """Report each limit of accounts.yaml that is below the cheapest answer of any model, as callers may name any."""
+    """Report each limit of accounts.yaml that buys nothing or is never reached.
+
+    It buys nothing where it is below the cheapest answer of any model, as callers may name any.
+    """
     least = min(policy.min_output_tokens for policy in policies)
     cheapest = min(models.values(), key=lambda model: floor_nusd(model, least))
     needs_nusd = floor_nusd(cheapest, least)
     for path in (("budget",), *(("accounts", name, "budget") for name in entries_at(root, "accounts"))):
+        check_order(root, path, report)
         for limit in LIMITS:
-            usd = plain.plain() if (plain := at(root, *path, f"{limit}_usd")) else None
-            if isinstance(usd, int | Decimal) and nusd_limit(Decimal(usd)) < needs_nusd:
+            usd = _usd_at(root, (*path, f"{limit}_usd"))
+            if usd is not None and nusd_limit(usd) < needs_nusd:
                 said = f'this pays for no answer: "{cheapest.name}", the cheapest, '
                 said += f"needs ${usd_text(needs_nusd)} for {least} output tokens"
                 report.error(place_of(root, (*path, f"{limit}_usd")), said, fatal=False)
+
+
+def check_order(root: Table, path: tuple[str, ...], report: Report) -> None:
+    """Warn of each limit of a budget that is above one for a longer time, so that this one ends it first."""
+    if text_at(root, *path, "on_exceeded") == "warn":
+        return  # a budget that only warns ends nothing
+    limits = [(key, usd) for limit in LIMITS if (usd := _usd_at(root, (*path, key := f"{limit}_usd"))) is not None]
+    for index, (key, usd) in enumerate(limits):
+        least, least_usd = min(limits[index:], key=lambda limit: limit[1])
+        if least_usd < usd:
+            said = f"`{key}` is never reached: `{least}` ends it at ${least_usd:f}"
+            report.warning(place_of(root, (*path, key)), f"{said}; set this one to that or less, or leave it out")
+
+
+def _usd_at(root: Table, path: tuple[str, ...]) -> Decimal | None:
+    usd = node.plain() if (node := at(root, *path)) else None
+    return Decimal(usd) if isinstance(usd, int | Decimal) else None
 
 
 def _too_long(case: Demand, model: Model) -> bool:
