@@ -122,9 +122,8 @@ def _explained(arrival: Arrival, policies: PolicySet) -> dict[str, Any]:
 
 
 def _print(explained: dict[str, Any]) -> None:
-    print_table(
-        (Column("fact"), Column("value", prose=True)), [(name, _said(v)) for name, v in explained["facts"].items()]
-    )
+    facts = [(name, _said(value)) for name, value in explained["facts"].items() if _is_told(explained, name, value)]
+    print_table((Column("fact"), Column("value", prose=True)), facts)
     print_table(
         (Column("rule"), Column("held"), Column("why", prose=True)),
         [(rule["name"], _said(rule["held"]), rule["why"]) for rule in explained["rules"]],
@@ -180,6 +179,13 @@ def _asides(explained: dict[str, Any]) -> Iterator[str]:
         yield f"Experiment {trial['name']}: this conversation is on the side {trial['side']}{canary}{mirrored}."
     if stick := explained.get("stick"):
         yield f"The conversation {stick['reason']}."
+
+
+def _is_told(explained: dict[str, Any], name: str, value: object) -> bool:
+    """Say whether a fact has a value: it is limited or asked for, and a language is told where a rule looks at it."""
+    if name == "language" and value == "und":
+        return any(name in rule["why"] for rule in explained["rules"])
+    return value is not None
 
 
 def _said(value: object) -> str:

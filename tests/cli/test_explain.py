@@ -65,6 +65,17 @@ def test_the_table_says_why_each_rule_and_candidate(farthing: Run, folder: Path,
     assert all(len(line.split("  ")) > 1 for line in ran.out.splitlines() if "tokens, clamped" in line)
 
 
+def test_the_table_shows_the_facts_that_are_told(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    told = farthing("explain", "--policies", folder, _written(tmp_path, "1 + 1")).out.split("rule ")[0]
+    assert "input_tokens" in told
+    assert "language" not in told, "no rule looks at it"
+    assert "max_output_tokens" not in told, "the caller set none"
+    looking = "task: default\nversion: 1\nroute:\n  - {when: {language: de}, use: premium}\n  - use: cheap\n"
+    (folder / "default.yaml").write_text(looking)
+    told = farthing("explain", "--policies", folder, _written(tmp_path, "1 + 1")).out.split("rule ")[0]
+    assert "language" in told
+
+
 def test_a_named_model_is_pinned(farthing: Run, folder: Path, tmp_path: Path) -> None:
     explained = farthing("explain", "--json", "--model", "premium", "--policies", folder, _written(tmp_path, "Hi")).json
     assert (explained["rule"], explained["model"]) == ("pinned", "premium")
