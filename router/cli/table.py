@@ -66,7 +66,13 @@ def print_table(
         )
     for row in rows:
         table.add_row(*(Text(row[index]) for index in shown))
-    out.print(table)
+    if out.is_terminal:
+        out.print(table)
+    else:
+        # Each cell is padded to its column's width, the last ones too: hundreds of spaces where prose is long.
+        with out.capture() as written:
+            out.print(table)
+        out.file.writelines(f"{line.rstrip()}\n" for line in written.get().splitlines())
     if left_out := [column.heading for index, column in enumerate(columns) if index not in shown]:
         out.print(f"Left out for want of room: {', '.join(left_out)}.")
     out.print()

@@ -76,6 +76,17 @@ def test_the_table_shows_the_facts_that_are_told(farthing: Run, folder: Path, tm
     assert "language" in told
 
 
+def test_a_table_that_is_piped_has_each_row_on_a_line_without_padding(
+    farthing: Run, folder: Path, tmp_path: Path
+) -> None:
+    out = farthing("explain", "--policies", folder, _written(tmp_path, "Hello there")).out
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
+    headings = [line for line in out.splitlines() if line.startswith(("fact ", "rule ", "candidate "))]
+    assert [line.split()[-1] for line in headings] == ["value", "why", "why"]
+    (row,) = (line for line in out.splitlines() if line.startswith("cheap "))
+    assert "answers of up to" in row
+
+
 def test_a_named_model_is_pinned(farthing: Run, folder: Path, tmp_path: Path) -> None:
     explained = farthing("explain", "--json", "--model", "premium", "--policies", folder, _written(tmp_path, "Hi")).json
     assert (explained["rule"], explained["model"]) == ("pinned", "premium")
