@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +105,51 @@ def test_replicas_on_one_postgresql_learn_alike_and_again_after_a_kill(
 @pytest.mark.parametrize("request_id", ["", "\0", "0123\0", "' OR 1 = 1 --", "\u00e9" * 99])
 def test_what_is_no_request_is_not_found_on_postgresql(learning_on_postgresql: Calls, request_id: str) -> None:
     assert rate(learning_on_postgresql, request_id, 1).status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_reset_beside_two_proxies_is_heard_by_both_and_they_learn_on_alike(
+    kind: str, provider_url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    ledger = f"sqlite:///{tmp_path / 'ledger.db'}"
+    if kind == "postgresql":
+        ledger = request.getfixturevalue("postgres").new_database()
+    policies = files(agree(), url=provider_url)
+
+    def replica() -> ServeProcess:
+        options = ("--ledger-url", ledger, "--spool", str(tmp_path / "spool"))
+        return ServeProcess(tmp_path, policies, *options, environ=ENVIRON)
+
+    def farthing(*words: str) -> str:
+        command = [sys.executable, "-m", "router", "difficulty", *words, "--task", "default", "--ledger-url", ledger]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def told(proxy: Calls) -> list[float]:
+        # Nothing that requests share, which a proxy leaves out where it saw it in traffic of its own.
+        return [score(proxy, text) for text in texts(12, SEED + 1)]
+
+    def teach(answering: Calls, seed: int) -> None:
+        before = len(labels_in(ledger))
+        for text in texts(120, seed):
+            asked(answering, text)
+        eventually(lambda: len(labels_in(ledger)) == before + 120, "a label of each")
+
+    with replica() as first, replica() as second:
+        one, two = first.ready(), second.ready()
+        cold = told(one)
+        assert told(two) == cold
+        teach(one, SEED)
+        eventually(lambda: told(one) == told(two) != cold, "what was learned, on both")
+        assert "forgotten" in farthing("reset")
+        assert [row.source for row in labels_in(ledger)] == ["reset"]
+        eventually(lambda: told(one) == told(two) == cold, "version 0 on both")
+        shown = json.loads(farthing("show", "--policies", str(tmp_path / "policies"), "--json"))
+        assert (shown["version"], shown["labels"]) == (0, {})
+        teach(two, SEED + 2)
+        eventually(lambda: told(one) == told(two) != cold, "what was learned after it, on both")
+        with replica() as third:
+            three = third.ready()
+            eventually(lambda: told(one) == told(two) == told(three) != cold, "the same on one that starts then")
 
 
 def test_workers_on_one_file_learn_alike_and_again_after_a_kill(provider_url: str, tmp_path: Path) -> None:
