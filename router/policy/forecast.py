@@ -18,11 +18,12 @@ from router.policy.verify import Verify, failing
 
 Z_95 = 1.96
 """Standard errors to each side of a mean that hold it in 95 of 100 samples."""
+NO_REQUEST = Chat(model="auto", messages=[Message("user", "")])
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """How one model did on one prompt. `answer` None where it was not recorded."""
+    """How one model did on one prompt. `answer` None where it was not recorded: what looks at it can't be told."""
 
     quality: float
     cost_usd: float
@@ -50,6 +51,8 @@ class Course:
     cost_usd: float
     passed: bool
     escalated: bool
+    untold: tuple[str, ...] = ()
+    """Checks that this prompt's outcomes can't tell of, for want of an answer; they are taken as passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +91,30 @@ def forecast(outcomes: Sequence[Mapping[str, Known]], first: str, verify: Verify
         quality_of([float(course.passed) for course in courses]),
         quality_of([float(course.escalated) for course in courses]),
         quality_of(right) if right else None,
-        unforeseen(verify),
+        (*unforeseen(verify), *sorted({name for course in courses for name in course.untold})),
     )
 
 
-def course_of(known: Mapping[str, Known], first: str, verify: Verify) -> Course:
-    """Carry one prompt through the cascade."""
+def course_of(known: Mapping[str, Known], first: str, verify: Verify, chat: Chat = NO_REQUEST) -> Course:
+    """Carry one prompt through the cascade; `chat` is its request, where that says which JSON is asked for.
+
+    An outcome is of one answer, so it can't tell whether a model would agree with itself.
+    """
     given, cost_usd = known[first], known[first].cost_usd
-    passed = (
-        given.answer is None or failing(_of_text(verify), (Said(given.answer, finish_reason="stop"),), _CHAT) is None
-    )
+    of_text = _of_text(verify)
+    passed = given.answer is None or failing(of_text, (Said(given.answer, finish_reason="stop"),), chat) is None
+    untold = _named(of_text) if given.answer is None else ()
     if (agree := verify.agree) is not None and (passed or verify.agrees_only):
         second = known[agree.model]
         cost_usd += second.cost_usd
-        passed = passed and answers_agree(given.answer or "", second.answer or "", agree.by)
+        if agree.model == first or given.answer is None or second.answer is None:
+            untold = (*untold, "agree")
+        else:
+            passed = passed and answers_agree(given.answer, second.answer, agree.by)
     to = verify.escalate_to
     if passed or to is None or to == first:
-        return Course(given.quality, cost_usd, passed, escalated=False)
-    return Course(known[to].quality, cost_usd + known[to].cost_usd, passed=False, escalated=True)
+        return Course(given.quality, cost_usd, passed, escalated=False, untold=untold)
+    return Course(known[to].quality, cost_usd + known[to].cost_usd, passed=False, escalated=True, untold=untold)
 
 
 def mean_of(values: Sequence[float]) -> Mean:
@@ -132,9 +141,6 @@ def wilson(right: float, n: int) -> Mean:
     return Mean(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
-_CHAT = Chat(model="auto", messages=[Message("user", "")])
-
-
 def _of_text(verify: Verify) -> Verify:
     """Return the checks that an answer's text alone can be held against."""
     return Verify(
@@ -144,6 +150,18 @@ def _of_text(verify: Verify) -> Verify:
         min_chars=verify.min_chars,
         not_refusal=verify.not_refusal,
     )
+
+
+def _named(verify: Verify) -> tuple[str, ...]:
+    """Return the names of the checks of an answer's text alone."""
+    asked = {
+        "json": verify.json,
+        "json_schema": verify.json_schema,
+        "min_chars": verify.min_chars,
+        "not_refusal": verify.not_refusal,
+        "regex": verify.regex,
+    }
+    return tuple(name for name, is_asked in asked.items() if is_asked)
 
 
 def unforeseen(verify: Verify) -> tuple[str, ...]:

@@ -177,33 +177,95 @@ def test_a_failed_check_escalates_and_both_are_paid(farthing: Run, folder: Path,
     assert found["policy"] == {"quality": 0.5, "cost_usd": pytest.approx(0.12), "premium_share": 0.5}
     assert found["checks"] == {
         "n": 2, "passed": 0.5, "escalated": 0.5, "quality_if_passed": 0.0, "not_judged": [],
+        "lines_not_judged": 0,
     }  # fmt: skip
+
+
+PRICE = "{input_usd_per_mtok: 1, output_usd_per_mtok: 1}"
+
+
+def agreeing(folder: Path, second: str) -> None:
+    """Add a task whose cheap answers must agree with a second one."""
+    (folder / "agreeing.yaml").write_text(
+        "version: 1\ntask: agreeing\nbaseline: premium\nroute:\n  - use: cheap\n"
+        f"    verify: {{agree: {{with: {second}, by: number}}, escalate_to: premium, buffer: false}}\n"
+    )
+    models = (folder / "models.yaml").read_text()
+    (folder / "models.yaml").write_text(models + f"  second: {{target: openai/second, price: {PRICE}}}\n")
+
+
+def agreement(first: str | None, second: str | None) -> dict[str, Any]:
+    """Return a line with what two models answered to a sum whose result is 7; None where it was not written down."""
+    outcomes: dict[str, dict[str, Any]] = {
+        "cheap": {"quality": float(first == "7"), "cost_usd": 0.01},
+        "second": {"quality": float(second == "7"), "cost_usd": 0.02},
+        "premium": {"quality": 1.0, "cost_usd": 0.1, "answer": "7"},
+    }
+    for model, said in (("cheap", first), ("second", second)):
+        if said is not None:
+            outcomes[model]["answer"] = f"The answer is {said}."
+    return {"prompt": "What is 3 + 4?", "outcomes": outcomes}
 
 
 def test_a_cascade_by_agreement_pays_for_both_answers_and_escalates_where_they_differ(
     farthing: Run, folder: Path, tmp_path: Path
 ) -> None:
-    agreeing = (
-        "version: 1\ntask: agreeing\nbaseline: premium\nroute:\n  - use: cheap\n"
-        "    verify: {agree: {with: second, by: number}, escalate_to: premium, buffer: false}\n"
-    )
-    (folder / "agreeing.yaml").write_text(agreeing)
-    models = (folder / "models.yaml").read_text()
-    price = "{input_usd_per_mtok: 1, output_usd_per_mtok: 1}"
-    (folder / "models.yaml").write_text(models + f"  second: {{target: openai/second, price: {price}}}\n")
-
-    def row(first: str, second: str) -> dict[str, Any]:
-        outcomes = {
-            "cheap": {"quality": float(first == "7"), "cost_usd": 0.01, "answer": f"The answer is {first}."},
-            "second": {"quality": float(second == "7"), "cost_usd": 0.02, "answer": f"So x = {second}"},
-            "premium": {"quality": 1.0, "cost_usd": 0.1, "answer": "7"},
-        }
-        return {"prompt": "What is 3 + 4?", "outcomes": outcomes}
-
-    rows = [row("7", "7.0"), row("8", "7"), row("8", "8"), row("7", "9")]
+    agreeing(folder, "second")
+    rows = [agreement("7", "7.0"), agreement("8", "7"), agreement("8", "8"), agreement("7", "9")]
     found = evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder, task="agreeing")
     assert found["policy"] == {"quality": 0.75, "cost_usd": pytest.approx(4 * 0.03 + 2 * 0.1), "premium_share": 0.5}
     assert found["checks"]["quality_if_passed"] == 0.5
+
+
+def test_answers_that_were_not_written_down_are_no_disagreement(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    agreeing(folder, "second")
+    rows = [agreement("8", "7"), agreement(None, "7"), agreement("8", None), agreement(None, None)]
+    file = write(tmp_path / "set.jsonl", rows)
+    found = evaluated(farthing, file, folder, task="agreeing")
+    assert found["policy"]["cost_usd"] == pytest.approx(4 * 0.03 + 0.1)
+    assert found["checks"]["escalated"] == 0.25
+    assert (found["checks"]["not_judged"], found["checks"]["lines_not_judged"]) == (["agree"], 3)
+    ran = farthing("evaluate", file, "--policies", folder, "--task", "agreeing")
+    assert "Taken as passed on 3 of them, for the set can't tell: agree." in ran.out
+
+
+@pytest.mark.parametrize("second", ["cheap", "second"])
+def test_an_agreement_that_the_set_can_not_tell_is_paid_and_told(
+    farthing: Run, folder: Path, tmp_path: Path, second: str
+) -> None:
+    # The set has one answer of each model, so not whether a model agrees with itself, or with one that is not there.
+    agreeing(folder, second)
+    row = agreement("8", None)
+    del row["outcomes"]["second"]
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", [row]), folder, task="agreeing")
+    # 14 tokens of the prompt and 256 that are expected of the answer, at a millionth of a dollar each.
+    expected = 0.01 if second == "cheap" else 0.00027
+    assert found["policy"]["cost_usd"] == pytest.approx(0.01 + expected, abs=1e-5)
+    assert (found["checks"]["passed"], found["checks"]["not_judged"]) == (1, ["agree"])
+
+
+def test_a_check_without_an_answer_to_hold_it_against_is_told(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    row = {"prompt": "Give JSON", "outcomes": {"cheap": {"quality": 0.0}, "premium": {"quality": 1.0}}}
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", [row]), folder, task="checked")
+    assert (found["checks"]["passed"], found["checks"]["not_judged"]) == (1, ["json"])
+
+
+def test_the_schema_that_a_line_asks_for_is_what_its_answer_is_held_against(
+    farthing: Run, folder: Path, tmp_path: Path
+) -> None:
+    fitting = CHECKED.replace("task: checked", "task: fitting").replace("json: true", "json_schema: true")
+    (folder / "fitting.yaml").write_text(fitting)
+    schema = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
+
+    def row(answer: str) -> dict[str, Any]:
+        return {
+            "prompt": "What is the total?",
+            "response_format": {"type": "json_schema", "json_schema": {"name": "total", "schema": schema}},
+            "outcomes": {"cheap": {"quality": 0, "answer": answer}, "premium": {"quality": 1}},
+        }
+
+    file = write(tmp_path / "set.jsonl", [row('{"total": 1}'), row('{"sum": 1}'), row("1")])
+    assert evaluated(farthing, file, folder, task="fitting")["checks"]["passed"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,10 @@ def _print(found: dict[str, Any]) -> None:
     if checks := found["checks"]:
         said = f"{checks['n']:,} had checks: {checks['passed']:.1%} passed, {checks['escalated']:.1%} escalated."
         if checks["not_judged"]:
-            said += f" Taken as passed, for the set can't tell: {', '.join(checks['not_judged'])}."
+            said += (
+                f" Taken as passed on {checks['lines_not_judged']:,} of them, for the set can't tell: "
+                f"{', '.join(checks['not_judged'])}."
+            )
         console().print(said, soft_wrap=True)
     if found["refused"]:
         print(f"{found['refused']:,} of them were refused, and count as quality 0.")

@@ -48,6 +48,10 @@ class Costs:
             output = self._counter.count_text(outcome.answer, FACT_RULES)
         return self._priced(self._stand_ins[name], self._input(row), output)
 
+    def expected_usd(self, row: Labelled, model: str) -> float:
+        """Return what a call of a model of the policy costs by its price, with as long an answer as is expected."""
+        return self._priced(self._policies.models[model], self._input(row), self._policy.expected_output_tokens)
+
     def answers_as(self, name: str, pair: Pair) -> str:
         """Return which labelled model stands for a model of the policy.
 

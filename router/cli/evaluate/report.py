@@ -68,6 +68,7 @@ def _checks(choices: Sequence[Choice]) -> dict[str, Any] | None:
         "escalated": sum(choice.escalated for choice in checked) / len(checked),
         "quality_if_passed": sum(right) / len(right) if right else None,
         "not_judged": sorted({name for choice in checked for name in choice.unknown}),
+        "lines_not_judged": sum(1 for choice in checked if choice.unknown),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from router.cli.evaluate.alike import near_duplicates
 from router.cli.evaluate.pair import Costs, Pair, pair_of
@@ -37,7 +37,7 @@ class Choice:
     """Whether the first answer passed the rule's checks; None where it has none."""
     escalated: bool = False
     unknown: tuple[str, ...] = ()
-    """Checks of the rule that a labelled set can't tell of; they are taken as passed."""
+    """Checks of the rule that the line can't tell of; they are taken as passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +133,14 @@ def _choice(
 
 
 def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair) -> Choice:
-    """Carry one prompt through a cascade; an agreement with a model that the set does not label is not judged."""
-    unknown = unforeseen(verify)
-    if verify.agree is not None and verify.agree.model not in costs.named:
-        verify, unknown = replace(verify, agree=None), (*unknown, "agree")
+    """Carry one prompt through a cascade."""
     known = {}
-    for model in (first, verify.escalate_to, verify.agree.model if verify.agree else None):
-        if model is not None:
-            name = costs.answers_as(model, pair)
-            known[model] = Known(row.outcomes[name].quality, costs.usd(row, name), row.outcomes[name].answer)
-    course = course_of(known, first, verify)
+    for model in filter(None, (first, verify.escalate_to)):
+        name = costs.answers_as(model, pair)
+        known[model] = Known(row.outcomes[name].quality, costs.usd(row, name), row.outcomes[name].answer)
+    if verify.agree is not None and verify.agree.model not in known:
+        known[verify.agree.model] = _second(verify.agree.model, row, costs, costs.answers_as(first, pair))
+    course = course_of(known, first, verify, row.chat)
     answering = verify.escalate_to if course.escalated and verify.escalate_to else first
     return Choice(
         course.quality,
@@ -150,5 +148,13 @@ def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair
         premium=costs.answers_as(answering, pair) == pair.premium,
         passed=course.passed,
         escalated=course.escalated,
-        unknown=unknown,
+        unknown=(*unforeseen(verify), *course.untold),
     )
+
+
+def _second(model: str, row: Labelled, costs: Costs, first: str) -> Known:
+    """Return the answer that another must agree with: unknown where the set does not label the model, or labels of it
+    the very answer that it is to be held against. It is paid all the same."""
+    if model in costs.named and model != first:
+        return Known(row.outcomes[model].quality, costs.usd(row, model), row.outcomes[model].answer)
+    return Known(0.0, costs.usd(row, model) if model in costs.named else costs.expected_usd(row, model))
