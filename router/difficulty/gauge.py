@@ -17,7 +17,7 @@ from router.difficulty.cues import Shape
 from router.difficulty.look import Look, look_at
 from router.difficulty.ranks import Ranks
 from router.difficulty.scorer import Label, Scorer, Unsure
-from router.difficulty.shared import MOST_KEPT, SharedText
+from router.difficulty.shared import SharedText, shared_in
 from router.difficulty.weights import MOST_READ, Weights, shipped_weights
 
 MOST_TASKS = 500
@@ -60,18 +60,17 @@ class _Served(NamedTuple):
 class _Task:
     __slots__ = ("by_rule", "ranks", "scorer", "shared")
 
-    def __init__(self, weights: Weights, most_kept: int, served: _Served | None) -> None:
+    def __init__(self, weights: Weights, served: _Served | None) -> None:
         self.scorer = served.scorer if served else Scorer(weights)
         self.ranks = Ranks(weights.reference)
         self.by_rule: OrderedDict[str, Ranks] = OrderedDict()
-        self.shared = SharedText(most_kept, served.shared if served else frozenset())
+        self.shared = SharedText(served.shared if served else frozenset())
 
 
 class Gauge:
     """Reads requests; one for a process, owned by whoever builds its parts. New, it reads by the reference alone."""
 
-    def __init__(self, weights: Weights | None = None, *, most_kept: int = MOST_KEPT) -> None:
-        self._most_kept = most_kept
+    def __init__(self, weights: Weights | None = None) -> None:
         self._begin(weights or shipped_weights())
 
     def use(self, weights: Weights | None) -> None:
@@ -81,7 +80,7 @@ class Gauge:
 
     def _begin(self, weights: Weights) -> None:
         self._weights = weights
-        self._cold = _Task(weights, self._most_kept, None)
+        self._cold = _Task(weights, None)
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._served: dict[str, _Served] = {}
 
@@ -159,17 +158,16 @@ class Gauge:
         return served.scorer.version if served else 0
 
     def share(self, task: str, texts: Iterable[str]) -> None:
-        """Note what the prompts of a task have in common, before any of them is read."""
+        """Note what the prompts of a task have in common, before any of them is read; their order does not matter."""
         shared = self._known(task).shared
-        for text in texts:
-            shared.add(text)
+        shared.told = shared.told | shared_in(texts)
 
     def _known(self, task: str) -> _Task:
         known = self._tasks.get(task)
         if known is None:
             if len(self._tasks) == MOST_TASKS:
                 self._tasks.popitem(last=False)
-            known = self._tasks[task] = _Task(self._weights, self._most_kept, self._served.get(task))
+            known = self._tasks[task] = _Task(self._weights, self._served.get(task))
         self._tasks.move_to_end(task)
         return known
 

@@ -8,8 +8,8 @@ and what was found before a restart.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Set
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 from zlib import adler32, crc32
 
@@ -22,6 +22,7 @@ SHORTEST_CHARS = 24
 FEWEST_WORDS, FEWEST_BYTES = 3, 24
 """So many words of a prompt are left, or bytes where words have no spaces between: prompts that differ in a last word
 would otherwise be scored by that word alone."""
+PLACES = 1 << 24
 _TAIL_CHARS = 2_000
 _END = re.compile(r"\n+|(?<=[.:?!])\s+")
 
@@ -37,11 +38,10 @@ class Own(NamedTuple):
 class SharedText:
     """The beginnings and ends that recent prompts of one task had in common."""
 
-    __slots__ = ("_counts", "_most", "told")
+    __slots__ = ("_counts", "told")
 
-    def __init__(self, most_kept: int = MOST_KEPT, told: Set[int] = frozenset()) -> None:
+    def __init__(self, told: Set[int] = frozenset()) -> None:
         self._counts: OrderedDict[int, int] = OrderedDict()
-        self._most = most_kept
         self.told = told
         """Hashes of what is shared, however often it was seen here."""
 
@@ -53,9 +53,9 @@ class SharedText:
             counts.move_to_end(whole)
             return
         counts[whole] = 1
-        for _, mark in (*_beginnings(text), *_ends(text)):
+        for mark in _marks(text):
             counts[mark] = counts.pop(mark, 0) + 1
-        while len(counts) > self._most:
+        while len(counts) > MOST_KEPT:
             counts.popitem(last=False)
 
     def stripped(self, text: str) -> Own:
@@ -70,6 +70,26 @@ class SharedText:
 
     def _is_shared(self, mark: int) -> bool:
         return self._counts.get(mark, 0) >= ENOUGH or mark in self.told
+
+
+def shared_in(texts: Iterable[str]) -> frozenset[int]:
+    """Return hashes of all beginnings and ends that so many prompts share, however many they are, in whatever order.
+
+    Counted first by places that several hashes may have in common, so that a large set needs no count of its own for
+    each of its beginnings.
+    """
+    different = {_whole(text): text for text in texts}.values()
+    places = bytearray(PLACES)
+    for mark in (mark for text in different for mark in _marks(text)):
+        if places[mark % PLACES] < ENOUGH:
+            places[mark % PLACES] += 1
+    counts = Counter(mark for text in different for mark in _marks(text) if places[mark % PLACES] == ENOUGH)
+    return frozenset(mark for mark, count in counts.items() if count >= ENOUGH)
+
+
+def _marks(text: str) -> Iterator[int]:
+    for _, mark in (*_beginnings(text), *_ends(text)):
+        yield mark
 
 
 def _whole(text: str) -> int:

@@ -158,6 +158,21 @@ def test_what_only_two_prompts_share_is_kept() -> None:
     assert shared.stripped(EXAMPLES + "Why is the sky blue?").text.startswith("Answer the question")
 
 
+def test_what_a_large_set_shares_does_not_depend_on_its_order() -> None:
+    # Each third of it has its own examples, and the lines of its prompts are more than a process keeps of its traffic.
+    heads = [f"Answer as in part {part} of the examples, briefly.\n\n" for part in range(3)]
+    texts = [
+        heads[number // 10] + "\n".join(f"Line {line} of what number {number} asks." for line in range(200))
+        for number in range(30)
+    ]
+    onward, backward = Gauge(), Gauge()
+    onward.share("task", texts)
+    backward.share("task", reversed(texts))
+    own = [onward.own_text("task", text) for text in texts]
+    assert own == [backward.own_text("task", text) for text in texts]
+    assert [text.split(" asks.")[0] for text in own] == [f"Line 0 of what number {number}" for number in range(30)]
+
+
 def test_a_text_that_is_all_shared_is_still_read() -> None:
     shared = SharedText()
     for _ in range(5):

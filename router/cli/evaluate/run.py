@@ -21,9 +21,6 @@ from router.policy.purse import purse_of
 from router.policy.verify import Verify
 from router.tokens import Counter
 
-MOST_KEPT = 500_000
-"""Beginnings and ends of prompts that are noted, so that none of a set is forgotten and its order does not matter."""
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -67,7 +64,7 @@ def evaluate_set(
         raise UnusableFile(f"--learn {learn} leaves no line of {len(rows)} to be judged; learn from fewer.")
     costs = Costs(rows, policies, policy)
     pair = pair_of(costs, policy)
-    gauge = Gauge(policies.weights, most_kept=MOST_KEPT)
+    gauge = Gauge(policies.weights)
     progress("Looking at the prompts")
     gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
     if learn:
