@@ -7,7 +7,7 @@ premium calls (or of the extra dollars) that is spent, the prompts taken in the 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -75,12 +75,11 @@ class Curve:
         usd = sum(often * prompt.cheap_usd for prompt, often in counted)
         aim = sum(often * prompt.premium for prompt, often in counted) * percent / 100 - NEARLY
         found = [usd] if quality >= aim else []
-        for group in self._groups:
-            for at in group:
-                quality += times[at] * self._prompts[at].gain
-                usd += times[at] * self._prompts[at].extra_usd
-                if quality >= aim:
-                    found.append(usd)
+        for often, gain, extra_usd in self._steps(times):
+            quality += often * gain
+            usd += often * extra_usd
+            if quality >= aim:
+                found.append(usd)
         return min(found, default=None)
 
     def within(self, usd: float) -> tuple[float, float, float]:
@@ -88,12 +87,11 @@ class Curve:
         quality = sum(prompt.cheap for prompt in self._prompts)
         spent = sum(prompt.cheap_usd for prompt in self._prompts)
         calls = 0
-        for group in self._groups:
-            for at in group:
-                if spent + self._prompts[at].extra_usd <= usd + NEARLY:
-                    quality += self._prompts[at].gain
-                    spent += self._prompts[at].extra_usd
-                    calls += 1
+        for _, gain, extra_usd in self._steps([1] * len(self._prompts)):
+            if spent + extra_usd <= usd + NEARLY:
+                quality += gain
+                spent += extra_usd
+                calls += 1
         return quality / len(self._prompts), spent, calls / len(self._prompts)
 
     def points(self, most: int = 200) -> list[tuple[float, float]]:
@@ -101,13 +99,27 @@ class Curve:
         quality = sum(prompt.cheap for prompt in self._prompts)
         usd = sum(prompt.cheap_usd for prompt in self._prompts)
         found = [(usd, quality / len(self._prompts))]
-        for group in self._groups:
-            for at in group:
-                quality += self._prompts[at].gain
-                usd += self._prompts[at].extra_usd
-                found.append((usd, quality / len(self._prompts)))
+        for _, gain, extra_usd in self._steps([1] * len(self._prompts)):
+            quality += gain
+            usd += extra_usd
+            found.append((usd, quality / len(self._prompts)))
         step = max(1, len(found) // most)
         return [*found[:-1:step], found[-1]]
+
+    def _steps(self, times: Sequence[int]) -> Iterator[tuple[int, float, float]]:
+        """Yield for each prompt in the order how often it counts, and the gain and extra dollars of one.
+
+        Prompts of one score take the mean of their group, which is what every order of them at once comes to.
+        """
+        for group in self._groups:
+            if len(group) == 1:
+                prompt = self._prompts[group[0]]
+                yield times[group[0]], prompt.gain, prompt.extra_usd
+                continue
+            whole = sum(times[at] for at in group)
+            gain = sum(times[at] * self._prompts[at].gain for at in group) / max(1, whole)
+            extra_usd = sum(times[at] * self._prompts[at].extra_usd for at in group) / max(1, whole)
+            yield from ((times[at], gain, extra_usd) for at in group)
 
 
 def resamples(count: int) -> Iterable[list[int]]:

@@ -130,6 +130,32 @@ def test_the_scores_do_not_depend_on_the_order_of_the_file(
     assert len(found[0]) == 600
 
 
+def test_prompts_of_one_score_are_judged_alike_in_whatever_order(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    # The score, the length and the task are the same for all, so that no way to order them is better than chance.
+    rows = [row | {"prompt": "Where is my parcel today?"} for row in lines(300)]
+    for number, row in enumerate(rows):
+        row["outcomes"]["cheap"]["answer"] = "{}" if number % 3 else "no JSON"
+    rows.sort(key=lambda row: row["outcomes"]["cheap"]["quality"])
+    gaining_first = evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder, task="checked")
+    gaining_last = evaluated(farthing, write(tmp_path / "set.jsonl", rows[::-1]), folder, task="checked")
+    for found in (gaining_first, gaining_last):
+        for level, usd in found["random_usd_at_quality"].items():
+            assert found["usd_at_quality"][level] == pytest.approx(usd, abs=0.001), level
+        chance = found["random_same_spend"]["quality"]
+        assert found["policy"]["premium_share"] == pytest.approx(1 / 3)
+        for way in ("score", "longest", "task_prior"):
+            assert found[f"{way}_same_spend"]["quality"] == pytest.approx(chance, abs=0.005), way
+
+
+def test_hindsight_takes_the_dearer_model_where_it_was_as_good_for_less(
+    farthing: Run, folder: Path, tmp_path: Path
+) -> None:
+    cheap, premium = {"quality": 1, "cost_usd": 0.3}, {"quality": 1, "cost_usd": 0.1}
+    file = write(tmp_path / "set.jsonl", [{"prompt": "a", "outcomes": {"cheap": cheap, "premium": premium}}])
+    found = evaluated(farthing, file, folder)
+    assert found["oracle"] == {"quality": 1, "cost_usd": pytest.approx(0.1), "premium_share": 1}
+
+
 def test_scores_are_written_for_learned_lines_as_well(
     farthing: Run, labelled: Path, folder: Path, tmp_path: Path
 ) -> None:

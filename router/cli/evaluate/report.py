@@ -93,8 +93,8 @@ def _random_usd(prompts: Sequence[Prompt], percent: int) -> float | None:
 
 
 def _oracle(prompts: Sequence[Prompt]) -> dict[str, float]:
-    """Return what hindsight does: premium where it was better, and nowhere else."""
-    better = [prompt.gain > 0 for prompt in prompts]
+    """Return what hindsight does: premium where it was better, or as good for less, and nowhere else."""
+    better = [prompt.gain > 0 or (prompt.gain == 0 and prompt.extra_usd < 0) for prompt in prompts]
     count = len(prompts)
     return _row(
         sum(max(prompt.cheap, prompt.premium) for prompt in prompts) / count,
