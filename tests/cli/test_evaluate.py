@@ -130,6 +130,27 @@ def test_the_scores_do_not_depend_on_the_order_of_the_file(
     assert len(found[0]) == 600
 
 
+@pytest.mark.parametrize("cost_usd", [None, 0.001])
+def test_what_came_of_the_judged_lines_moves_no_score(
+    farthing: Run, folder: Path, tmp_path: Path, cost_usd: float | None
+) -> None:
+    # Which of two models that no policy names is the better is told by the labels, and by nothing after them.
+    rows = lines(300)
+    for row in rows:
+        row["outcomes"] = {
+            f"acme/{name}": {"quality": outcome["quality"]} | ({"cost_usd": cost_usd} if cost_usd else {})
+            for name, outcome in row["outcomes"].items()
+        }
+    found = []
+    for _ in range(2):
+        file = write(tmp_path / "set.jsonl", rows)
+        evaluated(farthing, file, folder, "--learn", 60, "--scores", tmp_path / "scores.csv")
+        found.append((tmp_path / "scores.csv").read_text())
+        for row in rows[60:]:
+            row["outcomes"] = {"acme/cheap": {"quality": 1, "cost_usd": 1}, "acme/premium": {"quality": 0}}
+    assert found[0] == found[1]
+
+
 def test_prompts_of_one_score_are_judged_alike_in_whatever_order(farthing: Run, folder: Path, tmp_path: Path) -> None:
     # The score, the length and the task are the same for all, so that no way to order them is better than chance.
     rows = [row | {"prompt": "Where is my parcel today?"} for row in lines(300)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Counts
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import fsum
 
 from router.difficulty.labelled import Labelled
 from router.errors import UnusableFile
@@ -25,18 +26,21 @@ class Pair:
 
 
 class Costs:
-    """What each labelled answer cost: as the set says, else by the policies' prices, in dollars."""
+    """What each labelled answer cost: as the set says, else by the policies' prices, in dollars.
 
-    def __init__(self, rows: list[Labelled], policies: PolicySet, policy: Policy) -> None:
+    `rows` tell which of the models `named` is the best and which the dearest; those of no other line do.
+    """
+
+    def __init__(self, named: list[str], rows: list[Labelled], policies: PolicySet, policy: Policy) -> None:
         self._counter = Counter()
         self._policies = policies
         self._policy = policy
         self._input_tokens: dict[int, int] = {}
         models = [policies.models[name] for name in models_of(policy)]
         self._by_price = sorted(models, key=lambda model: self._priced(model, 1_000, policy.expected_output_tokens))
-        self.named = _in_every(rows)
+        self.named = named
         self._stand_ins = self._stood_in(rows)
-        self.by_cost = sorted(self.named, key=lambda name: sum(self.usd(row, name) for row in rows))
+        self.by_cost = sorted(self.named, key=lambda name: fsum(self.usd(row, name) for row in rows))
 
     def usd(self, row: Labelled, name: str) -> float:
         """Return what this model's answer cost for this prompt."""
@@ -75,7 +79,7 @@ class Costs:
         """
         expected = self._policy.expected_output_tokens
         paid = [model for model in self._by_price if self._priced(model, 1_000, expected)] or self._by_price
-        quality = {name: sum(row.outcomes[name].quality for row in rows) for name in self.named}
+        quality = {name: fsum(row.outcomes[name].quality for row in rows) for name in self.named}
         best = max(self.named, key=lambda name: quality[name])
         return {
             name: self._policies.models.get(name) or (self._by_price[-1] if name == best else paid[0])
@@ -100,7 +104,12 @@ def pair_of(costs: Costs, policy: Policy) -> Pair:
     return Pair(cheap=next(name for name in order if name != premium), premium=premium)
 
 
-def _in_every(rows: list[Labelled]) -> list[str]:
+def named_in_all(rows: list[Labelled]) -> list[str]:
+    """Return the models that every line has an outcome of, by name; two at least.
+
+    Raises:
+        UnusableFile: fewer than two; says which line lacks which.
+    """
     named = set(rows[0].outcomes).intersection(*(row.outcomes for row in rows))
     if len(named) < 2:
         raise UnusableFile(_lacking(rows))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from router.cli.evaluate.alike import near_duplicates
-from router.cli.evaluate.pair import Costs, Pair, pair_of
+from router.cli.evaluate.pair import Costs, Pair, named_in_all, pair_of
 from router.difficulty.gauge import Gauge
 from router.difficulty.labelled import Labelled
 from router.difficulty.look import Look, key_of, shape_of
@@ -62,14 +62,15 @@ def evaluate_set(
     """
     if learn >= len(rows):
         raise UnusableFile(f"--learn {learn} leaves no line of {len(rows)} to be judged; learn from fewer.")
-    costs = Costs(rows, policies, policy)
+    named = named_in_all(rows)
+    costs = Costs(named, rows, policies, policy)
     pair = pair_of(costs, policy)
     gauge = Gauge(policies.weights)
     progress("Looking at the prompts")
     gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
     if learn:
         progress(f"Learning from {learn} labels")
-        gauge.learn(policy.task, [_label(row, gauge, policy, costs, pair) for row in rows[:learn]])
+        gauge.learn(policy.task, _labels(rows[:learn], named, gauge, policies, policy))
     progress("Scoring")
     readings = [_read(row, gauge, policy) for row in rows]
     tested = rows[learn:]
@@ -103,10 +104,18 @@ def _read(row: Labelled, gauge: Gauge, policy: Policy) -> tuple[float, Look]:
     return reading.score, reading.look
 
 
-def _label(row: Labelled, gauge: Gauge, policy: Policy, costs: Costs, pair: Pair) -> Label:
-    gain = row.outcomes[pair.premium].quality - row.outcomes[pair.cheap].quality
-    extra_usd = costs.usd(row, pair.premium) - costs.usd(row, pair.cheap)
-    return Label(_read(row, gauge, policy)[1], gain, extra_usd)
+def _labels(rows: list[Labelled], named: list[str], gauge: Gauge, policies: PolicySet, policy: Policy) -> list[Label]:
+    """Make labels of lines, by what these lines alone say of the models: what is judged must not teach."""
+    costs = Costs(named, rows, policies, policy)
+    pair = pair_of(costs, policy)
+    return [
+        Label(
+            look=_read(row, gauge, policy)[1],
+            gain=row.outcomes[pair.premium].quality - row.outcomes[pair.cheap].quality,
+            cost_usd=costs.usd(row, pair.premium) - costs.usd(row, pair.cheap),
+        )
+        for row in rows
+    ]
 
 
 def _choice(
