@@ -130,13 +130,17 @@ class Scorer:
         return known.label.gain - _above_nothing(gain)
 
     def pushes(self, look: Look) -> tuple[tuple[str, float], ...]:
-        """Return what pushed the score where it is, strongest first, in the score's own (logarithmic) units."""
+        """Return what pushed the score where it is, strongest first, in the score's own (logarithmic) units.
+
+        They add up to what the score is above that of a request of TYPICAL_TOKENS in which nothing was found.
+        """
         pushes = [(name, weight * cue) for name, weight, cue in zip(NAMES, _COLD, look.cues, strict=True)]
         pushes.append(("words", self._words(look)))
         cold = MEAN_GAIN * math.exp(self._cold(look))
+        pushes.append(("floor", math.log(_above_nothing(cold) / cold * MEAN_GAIN / _above_nothing(MEAN_GAIN))))
         if self.learner.version:
             learned = cold + self.learner.predict(*_features(look, cold))
-            pushes.append(("labels", math.log(_above_nothing(learned) / cold)))
+            pushes.append(("labels", math.log(_above_nothing(learned) / _above_nothing(cold))))
         pushes.append(("cost", -math.log(self.costs.of(look) / self.costs.of_tokens(TYPICAL_TOKENS))))
         told = [(name, round(push, 3)) for name, push in pushes if abs(push) >= 0.005]
         return tuple(sorted(told, key=lambda push: -abs(push[1])))

@@ -13,7 +13,7 @@ from router.chat import Chat
 from router.difficulty.cues import NAMES, Shape, asks_briefly, looked_at
 from router.difficulty.gauge import Gauge, Reading, reference_gauge
 from router.difficulty.grams import SIZE, grams_of, words_of
-from router.difficulty.look import look_at, shape_of
+from router.difficulty.look import Look, look_at, shape_of
 from router.difficulty.scorer import Label, Scorer
 from router.difficulty.shared import SharedText
 from router.difficulty.weights import shipped_weights
@@ -41,7 +41,20 @@ def test_a_reading_says_what_pushed_it() -> None:
     assert pushed["maths"] > 0
     assert pushed["reasoning"] > 0
     assert dict(read(EASY).pushed_by)["plain"] < 0
-    assert set(pushed) <= {*NAMES, "words", "labels", "cost"}
+    assert set(pushed) <= {*NAMES, "words", "floor", "labels", "cost"}
+
+
+@pytest.mark.parametrize("text", [EASY, HARD, "Thanks!", "Summarise it. " * 300, "def f(x): return x\n" * 40])
+@pytest.mark.parametrize("count", [0, 20])
+def test_what_pushed_a_score_adds_up_to_it(text: str, count: int) -> None:
+    scorer = Scorer(shipped_weights())
+    if count:
+        scorer.learn_all(labels(count))
+    look = look_at(text, Shape())
+    nothing_found = Look((0.0,) * len(NAMES), (), tokens=100, words=75, key=None)
+    start = Scorer(shipped_weights()).score(nothing_found).value
+    # Each is told to a thousandth, and those below five thousandths are not.
+    assert start + sum(push for _, push in scorer.pushes(look)) == pytest.approx(scorer.score(look).value, abs=0.03)
 
 
 @pytest.mark.parametrize(
