@@ -106,7 +106,10 @@ def train(
         UnusableFile: there are too few labels.
     """
     if len(examples) < FEWEST_LABELS:
-        raise UnusableFile(f"{len(examples)} labelled prompts are too few to train on; bring {FEWEST_LABELS} or more.")
+        raise UnusableFile(
+            f"{len(examples)} prompts with the outcomes of two models are too few to train on; "
+            f"bring {FEWEST_LABELS} or more."
+        )
     learner = Learner(NOISE, len(examples))
     rows = _rows(examples)
     learner.learn_all(rows, passes=PASSES)
@@ -198,13 +201,23 @@ def _pairs(file: Path, prompts: Path) -> list[Example]:
     for row in rows:
         if row["id"] not in looks:
             raise fault(file, rows.line_num, f"{prompts} has no prompt for the id {row['id'][:80]!r}")
-        try:
-            gain = float(row["q_strong"]) - float(row["q_weak"])
-        except (TypeError, ValueError):
-            raise fault(file, rows.line_num, "q_weak and q_strong must be numbers from 0 to 1") from None
+        weak, strong = _quality(row["q_weak"]), _quality(row["q_strong"])
+        if weak is None or strong is None:
+            said = f"q_weak is {str(row['q_weak'])[:40]!r} and q_strong is {str(row['q_strong'])[:40]!r}"
+            raise fault(file, rows.line_num, f"{said}; both must be numbers from 0 to 1")
+        gain = strong - weak
         group = f"{row['source']}/{row['task']}/{row['weak']}>{row['strong']}"
         found.setdefault(row["id"], (row["source"], []))[1].append((group, gain))
     return [Example(name, source, looks[name], tuple(gains)) for name, (source, gains) in found.items()]
+
+
+def _quality(text: str | None) -> float | None:
+    """Return a quality; None where the text is no number from 0 to 1."""
+    try:
+        quality = float(text or "")
+    except ValueError:
+        return None
+    return quality if 0 <= quality <= 1 else None
 
 
 def _chats(file: Path) -> list[tuple[str, Chat]]:

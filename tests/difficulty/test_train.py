@@ -74,7 +74,7 @@ def test_a_source_that_gains_throughout_teaches_nothing(tmp_path: Path) -> None:
 
 
 def test_too_few_labels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnusableFile, match="10 labelled prompts are too few"):
+    with pytest.raises(UnusableFile, match="10 prompts with the outcomes of two models are too few"):
         train(read_examples([write(tmp_path / "labelled.jsonl", lines(10))]))
 
 
@@ -82,6 +82,15 @@ def test_a_pair_without_its_prompt_is_told_with_its_line(tmp_path: Path) -> None
     table, prompts = pairs(tmp_path, lines(60))
     prompts.write_bytes(b"".join(prompts.read_bytes().splitlines(keepends=True)[1:]))
     with pytest.raises(UnusableFile, match=r"pairs.csv.gz:2: .* has no prompt for the id 'p0'"):
+        read_examples([table, prompts])
+
+
+@pytest.mark.parametrize("quality", ["nan", "7", "-0.1", "inf", "", "good"])
+def test_a_pair_whose_quality_is_none_is_told_with_its_line(tmp_path: Path, quality: str) -> None:
+    table, prompts = tmp_path / "pairs.csv", write(tmp_path / "prompts.jsonl", lines(2))
+    head = "id,source,task,weak,strong,q_weak,q_strong"
+    table.write_text(f"{head}\np0,made,poems,cheap,premium,0,1\np1,made,poems,cheap,premium,{quality},1\n")
+    with pytest.raises(UnusableFile, match=rf"pairs.csv:3: q_weak is '{quality}' .* numbers from 0 to 1"):
         read_examples([table, prompts])
 
 
