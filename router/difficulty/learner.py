@@ -81,8 +81,13 @@ class Learner:
         return known
 
     def learn_all(self, rows: Iterable[Row], passes: int = 8) -> None:
-        """Take many labels in and settle the weights; the result is near the exact ridge regression."""
-        for row in rows:
+        """Take many labels in and settle the weights; the result is near the exact ridge regression.
+
+        All of them are kept, however many: who names labels to learn from means each.
+        """
+        given = list(rows)
+        self._most = max(self._most, len(self._rows) + len(given))
+        for row in given:
             self.learn(row)
         for _ in range(passes):
             for index in range(len(self._rows)):

@@ -51,5 +51,12 @@ def test_a_label_past_the_most_is_forgotten_without_a_trace() -> None:
     assert learner.weight(7) == pytest.approx(0, abs=1e-12)
 
 
+def test_many_labels_that_are_taken_in_at_once_are_all_kept() -> None:
+    learner = Learner(noise=1.0, most_labels=10)
+    learner.learn_all([Row((7,), (1.0,), 1.0), *rows(50)])
+    assert len(learner) == 51
+    assert learner.weight(7) == pytest.approx(0.5)
+
+
 def test_without_labels_it_says_nothing() -> None:
     assert Learner(noise=1.0).predict((0, 1), (1.0, 1.0)) == 0
