@@ -191,6 +191,17 @@ def test_a_policy_that_is_always_cheap_costs_what_always_cheap_costs(
     assert found["policy"] == found["always_cheap"]
 
 
+def test_ten_right_answers_do_not_promise_that_all_will_be(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    outcomes = {"cheap": {"quality": 1, "cost_usd": 0.1}, "premium": {"quality": 1, "cost_usd": 1}}
+    rows = [{"prompt": f"What is {number}?", "outcomes": outcomes} for number in range(10)]
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder, task="cheapest")
+    # Wilson's interval for 10 of 10.
+    assert found["interval_95"]["quality"] == pytest.approx([0.722, 1], abs=0.001)
+    outcomes["cheap"]["quality"] = 0.5
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", rows[:1]), folder, task="cheapest")
+    assert found["interval_95"]["quality"] == [0, 1]
+
+
 def test_names_of_vendors_are_compared_by_their_cost(farthing: Run, folder: Path, tmp_path: Path) -> None:
     rows = lines(100)
     for row in rows:

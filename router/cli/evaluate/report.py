@@ -9,6 +9,7 @@ from typing import Any
 
 from router.cli.evaluate.run import Choice, Evaluated
 from router.difficulty.measure import Curve, Prompt, interval, resamples
+from router.policy.forecast import quality_of
 
 LEVELS = (95, 98, 100)
 LEAST_USD = 1e-12
@@ -129,7 +130,10 @@ def _areas(curve: Curve) -> dict[str, float | None]:
 
 
 def _intervals(prompts: Sequence[Prompt], choices: Sequence[Choice], curve: Curve) -> dict[str, Any]:
-    """Return 95 % intervals: what another set of such prompts would have shown."""
+    """Return 95 % intervals: where the mean over all such prompts is.
+
+    That of quality is no bootstrap, which would have no width where every answer was right.
+    """
     found: dict[str, list[float | None]] = defaultdict(list)
     at_quality: dict[str, list[float | None]] = defaultdict(list)
     count = len(prompts)
@@ -139,10 +143,11 @@ def _intervals(prompts: Sequence[Prompt], choices: Sequence[Choice], curve: Curv
         for level in LEVELS:
             at_quality[str(level)].append(curve.usd_at_quality(level, counts))
         drawn = [(times, choice) for times, choice in zip(counts, choices, strict=True) if times]
-        found["quality"].append(sum(times * choice.quality for times, choice in drawn) / count)
         found["cost_usd"].append(sum(times * choice.cost_usd for times, choice in drawn))
         found["premium_share"].append(sum(times * choice.premium for times, choice in drawn) / count)
-    return _between(found) | {"usd_at_quality": _between(at_quality)}
+    quality = quality_of([choice.quality for choice in choices])
+    within = (max(0.0, quality.low), min(1.0, quality.high))
+    return _between(found) | {"quality": within, "usd_at_quality": _between(at_quality)}
 
 
 def _between(found: Mapping[str, list[float | None]]) -> dict[str, Any]:
