@@ -168,6 +168,18 @@ def test_prompts_of_one_score_are_judged_alike_in_whatever_order(farthing: Run, 
             assert found[f"{way}_same_spend"]["quality"] == pytest.approx(chance, abs=0.005), way
 
 
+def test_knowing_the_task_is_worth_what_the_best_order_of_tasks_is(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    def row(task: str, quality: float, cost_usd: float) -> dict[str, Any]:
+        cheap, premium = {"quality": quality, "cost_usd": 0.001}, {"quality": 1, "cost_usd": cost_usd}
+        return {"prompt": "a", "task": task, "outcomes": {"cheap": cheap, "premium": premium}}
+
+    # By calls the dear task, which gains 0.9 each, comes first; by dollars the other.
+    rows = [row("dear", 0.1, 0.101), row("little", 0.7, 0.011)]
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder)["task_prior"]
+    assert found["apgr_calls"] == pytest.approx((0.9 / 2 + (0.9 + 1.2) / 2) / 2 / 1.2)
+    assert found["apgr_usd"] == pytest.approx((0.01 * 0.3 / 2 + 0.1 * (0.3 + 1.2) / 2) / 0.11 / 1.2)
+
+
 def test_hindsight_takes_the_dearer_model_where_it_was_as_good_for_less(
     farthing: Run, folder: Path, tmp_path: Path
 ) -> None:

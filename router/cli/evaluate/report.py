@@ -45,14 +45,20 @@ def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
         "random_same_spend": _random(prompts, spend_usd),
         "score_same_spend": _row(*curve.within(spend_usd)),
         "longest_same_spend": _row(*_longest(evaluated).within(spend_usd)),
-        "task_prior_same_spend": _row(*_task_prior(evaluated).within(spend_usd)),
+        "task_prior_same_spend": _row(*_task_prior(evaluated, by_usd=True).within(spend_usd)),
         "oracle": _oracle(prompts),
         "apgr_calls": curve.apgr(by_usd=False),
         "apgr_usd": curve.apgr(by_usd=True),
         "usd_at_quality": {str(level): curve.usd_at_quality(level) for level in LEVELS},
         "random_usd_at_quality": {str(level): _random_usd(prompts, level) for level in LEVELS},
-        "longest": _areas(_longest(evaluated)),
-        "task_prior": _areas(_task_prior(evaluated)),
+        "longest": {
+            "apgr_calls": _longest(evaluated).apgr(by_usd=False),
+            "apgr_usd": _longest(evaluated).apgr(by_usd=True),
+        },
+        "task_prior": {
+            "apgr_calls": _task_prior(evaluated, by_usd=False).apgr(by_usd=False),
+            "apgr_usd": _task_prior(evaluated, by_usd=True).apgr(by_usd=True),
+        },
         "interval_95": _intervals(prompts, choices, curve),
     }
 
@@ -110,23 +116,22 @@ def _longest(evaluated: Evaluated) -> Curve:
     )
 
 
-def _task_prior(evaluated: Evaluated) -> Curve:
-    """Order by the mean gain per dollar of each line's `task`, in hindsight: what knowing the task alone is worth."""
+def _task_prior(evaluated: Evaluated, *, by_usd: bool) -> Curve:
+    """Order by the mean gain of each line's `task`, in hindsight: what knowing the task alone is worth.
+
+    The gain is that of a dollar or that of a call: each measure has the order that is best by it.
+    """
     gains: dict[str | None, float] = defaultdict(float)
     extras: dict[str | None, float] = defaultdict(float)
     for row, prompt in zip(evaluated.tested, evaluated.prompts, strict=True):
         gains[row.task] += prompt.gain
-        extras[row.task] += prompt.extra_usd
+        extras[row.task] += prompt.extra_usd if by_usd else 1.0
     return Curve(
         [
             replace(prompt, score=gains[row.task] / max(extras[row.task], LEAST_USD))
             for row, prompt in zip(evaluated.tested, evaluated.prompts, strict=True)
         ]
     )
-
-
-def _areas(curve: Curve) -> dict[str, float | None]:
-    return {"apgr_calls": curve.apgr(by_usd=False), "apgr_usd": curve.apgr(by_usd=True)}
 
 
 def _intervals(prompts: Sequence[Prompt], choices: Sequence[Choice], curve: Curve) -> dict[str, Any]:
