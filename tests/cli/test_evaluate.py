@@ -251,6 +251,20 @@ def test_a_failed_check_escalates_and_both_are_paid(farthing: Run, folder: Path,
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("per_request_usd", "escalated"), [("0.0003", 0), ("0.01", 1)])
+def test_an_escalation_that_the_request_s_budget_does_not_buy_is_not_forecast(
+    farthing: Run, folder: Path, tmp_path: Path, per_request_usd: str, escalated: int
+) -> None:
+    bounded = CHECKED.replace("task: checked", f"task: bounded\nbudget: {{per_request_usd: {per_request_usd}}}")
+    (folder / "bounded.yaml").write_text(bounded)
+    cheap = {"quality": 0.0, "cost_usd": 0.00002, "answer": "no JSON"}
+    row = {"prompt": "Give JSON", "outcomes": {"cheap": cheap, "premium": {"quality": 1.0, "cost_usd": 0.002}}}
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", [row]), folder, task="bounded")
+    assert (found["checks"]["passed"], found["checks"]["escalated"]) == (0, escalated)
+    assert found["policy"]["quality"] == escalated
+    assert found["policy"]["cost_usd"] == pytest.approx(0.00002 + 0.002 * escalated)
+
+
 PRICE = "{input_usd_per_mtok: 1, output_usd_per_mtok: 1}"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from router.cli.evaluate.alike import near_duplicates
 from router.cli.evaluate.pair import Costs, Pair, named_in_all, pair_of
@@ -13,13 +14,14 @@ from router.difficulty.look import Look, key_of, shape_of
 from router.difficulty.measure import Prompt
 from router.difficulty.scorer import Label
 from router.errors import UnusableFile
-from router.policy.decide import Refusal, decide
+from router.policy.decide import Refusal, consider, decide
 from router.policy.features import Circumstances, facts_of
 from router.policy.forecast import Known, course_of, unforeseen
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.verify import Verify
 from router.tokens import Counter
+from router.values import nusd_cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +123,16 @@ def _labels(rows: list[Labelled], named: list[str], gauge: Gauge, policies: Poli
 def _choice(
     row: Labelled, gauge: Gauge, policies: PolicySet, policy: Policy, costs: Costs, pair: Pair, counter: Counter
 ) -> Choice:
-    """Decide as the proxy would, every budget of hours, days and months unused."""
+    """Decide as the proxy would, every budget of hours, days and months unused.
+
+    An answer that failed its checks stays where what is left of the request's budget does not buy another.
+    """
     around = Circumstances(gauge=gauge, label=row.task)
     facts = facts_of(row.chat, policies, policy, counter, around)
     if facts.reading:
         gauge.seen(policy.task, facts.reading)
-    decision = decide(policies, policy, facts, purse=purse_of(policies, policy, None, None))
+    purse = purse_of(policies, policy, None, None)
+    decision = decide(policies, policy, facts, purse=purse)
     if facts.reading and decision.rule.premium_share is not None:
         gauge.seen_in(policy.task, decision.rule.name, facts.reading, policy.unsure)
     if isinstance(decision, Refusal):
@@ -135,7 +141,13 @@ def _choice(
     if (verify := decision.rule.verify) is None:
         name = costs.answers_as(first, pair)
         return Choice(row.outcomes[name].quality, costs.usd(row, name), premium=name == pair.premium)
-    return _through(verify, first, row, costs, pair)
+    through = _through(verify, first, row, costs, pair)
+    if not through.escalated or purse is None or verify.escalate_to is None:
+        return through
+    stayed = _through(replace(verify, escalate_to=None), first, row, costs, pair)
+    left_nusd = max(0, purse.nusd - nusd_cost(Decimal(stayed.cost_usd)))
+    dearer = consider(policies.models[verify.escalate_to], policy, facts, replace(purse, nusd=left_nusd))
+    return through if dearer.fits else stayed
 
 
 def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair) -> Choice:
