@@ -19,6 +19,7 @@ from router.ledger.open import open_store
 from router.ledger.recent import recent
 from router.ledger.report import parse_since, spend_report
 from router.lifecycle.rollout import Rollouts
+from router.lifecycle.scopes import windowed_scopes
 from router.pipeline import Arrival, Pipeline
 from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
@@ -26,7 +27,6 @@ from router.settings import Settings
 from router.values import Level, usd
 from router.web.asgi import id_headers, read_body
 from router.web.auth import admit_admin
-from router.web.ops import windowed_scopes
 from router.web.recent import requests_report
 from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder

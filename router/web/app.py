@@ -29,6 +29,7 @@ from router.lifecycle.gauges import ExperimentGauges
 from router.lifecycle.grading import Grader
 from router.lifecycle.learning import Learning
 from router.lifecycle.rollout import Rollouts
+from router.lifecycle.scopes import windowed_scopes
 from router.lifecycle.shadow import Mirror
 from router.lifecycle.warmth import Warmth
 from router.metrics import Metrics
@@ -50,7 +51,7 @@ from router.web.feedback import FeedbackEndpoint
 from router.web.idempotency.once import Once
 from router.web.idempotency.open import open_results
 from router.web.log import log_outcome
-from router.web.ops import Ops, windowed_scopes
+from router.web.ops import Ops
 from router.web.refusal import error_body, error_headers, status_of
 from router.web.reload import PolicyFolder
 from router.web.spending import Spending, spent

@@ -12,15 +12,13 @@ import msgspec
 from router.budgets.contract import Budgets
 from router.errors import StoreUnavailable
 from router.ledger.writer import LedgerWriter
-from router.lifecycle.grading import learning_scope
-from router.lifecycle.shadow import shadow_scope
+from router.lifecycle.scopes import windowed_scopes
 from router.metrics import Metrics
 from router.metrics.text import Encoder, encoder_for
 from router.policy.claim import AUTO, TASK_PREFIX
-from router.policy.policy import Budget, PolicySet
-from router.values import Kind, Level, Scope
-from router.web.asgi import JSON, Receive, Send, respond
-from router.web.asgi import Scope as HttpScope
+from router.policy.policy import PolicySet
+from router.values import Level
+from router.web.asgi import JSON, Receive, Scope, Send, respond
 from router.web.auth import account_of
 
 MOST_SCRAPES = 20
@@ -46,11 +44,11 @@ class Ops:
         self._ledger = ledger
         self._started_s = started_s
 
-    async def live(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+    async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /health/live: the process runs."""
         await respond(send, 200, b'{"status":"live"}', [JSON])
 
-    async def ready(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+    async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /health/ready: new work can be taken on, or why not; `degraded` says what is wrong meanwhile."""
         why = self._ledger.not_ready
         state = {"status": "not ready", "reason": why} if why else {"status": "ready"}
@@ -59,7 +57,7 @@ class Ops:
         state["policy_revision"] = self._policies().revision
         await respond(send, 503 if why else 200, msgspec.json.encode(state), [JSON])
 
-    async def metrics(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /metrics: in the format that the scraper asks for."""
         accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
         self._metrics.budgets = await self._levels()
@@ -82,7 +80,7 @@ class Ops:
             await asyncio.sleep(AGAIN_S)
         raise StoreUnavailable("The workers' metrics can't be read now; scrape again.")
 
-    async def models(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+    async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models: every name that `model` may have, in OpenAI's shape."""
         policies = self._policies()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -101,20 +99,3 @@ class Ops:
             return await self._budgets.levels(windowed_scopes(self._policies()))
         except StoreUnavailable:
             return ()
-
-
-def windowed_scopes(policies: PolicySet) -> list[Scope]:
-    """Return every windowed budget there is: everything's, each task's, each shadow's, each account's."""
-    scopes = _windows("global", "all", policies.budget)
-    for task, policy in policies.policies.items():
-        scopes += _windows("task", task, policy.budget)
-        scopes += [shadow_scope(each, each.shadow) for each in policy.experiments if each.shadow]
-        if policy.learn and policy.learn.shadow:
-            scopes.append(learning_scope(policy, policy.learn.shadow))
-    for name, account in policies.accounts.items():
-        scopes += _windows("account", name, account.budget)
-    return scopes
-
-
-def _windows(kind: Kind, name: str, budget: Budget) -> list[Scope]:
-    return [Scope(kind, name, window, limit, budget.on_exceeded) for window, limit in budget.windows()]

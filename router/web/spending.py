@@ -13,10 +13,10 @@ from router.ledger.contract import SHADOW_SUFFIX, Entry, Store
 from router.ledger.correction import orphans
 from router.ledger.open import open_store
 from router.ledger.writer import LedgerWriter
+from router.lifecycle.scopes import windowed_scopes
 from router.metrics import Metrics
 from router.policy.policy import PolicySet
 from router.values import NUSD_PER_USD, Scope
-from router.web.ops import windowed_scopes
 
 AGAIN_S = 1.0
 """How soon a ledger that could not be read is asked again."""
