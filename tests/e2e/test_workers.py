@@ -25,7 +25,7 @@ from e2e.test_idempotency import REPLAY, keyed
 from router.policy.load import load_folder
 from router.pricing import Catalogue
 from router.providers.simulated import SimulatedProvider
-from router.web.app import LAG_EVERY_S
+from router.web.background import LAG_EVERY_S
 from router.web.reload import PolicyFolder
 
 WORKERS = 3

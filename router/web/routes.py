@@ -1,0 +1,50 @@
+"""Which endpoint answers at which path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from router.errors import NoSuchEndpoint
+from router.web.asgi import Receive, Scope, Send
+from router.web.console import PATH as CONSOLE_PATH
+
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Routes:
+    """`hot` by method and path, to be tried first; /admin and the console's files by their prefixes."""
+
+    def __init__(
+        self, hot: Mapping[tuple[str, str], Endpoint], console: Endpoint, make_admin: Callable[[], Endpoint]
+    ) -> None:
+        """`make_admin` is called in a thread when /admin is first asked for."""
+        self.hot = hot
+        self._console = console
+        self._make_admin = make_admin
+        self._admin: Endpoint | None = None
+
+    def knows(self, path: str) -> bool:
+        """Say whether a path is one of the hot ones."""
+        return any(path == known for _, known in self.hot)
+
+    async def other(self, method: str, path: str) -> Endpoint:
+        """Return the endpoint of a path that is not hot.
+
+        Raises:
+            NoSuchEndpoint: there is nothing at that path, or not for that method.
+        """
+        if path.startswith("/admin/"):
+            if self._admin is None:
+                # FastAPI takes 0.3 s to import, which a start-up need not wait for.
+                self._admin = await asyncio.to_thread(self._make_admin)
+            return self._admin
+        if path.startswith(f"{CONSOLE_PATH}/"):
+            return self._console
+        if method == "HEAD" and (endpoint := self.hot.get(("GET", path))):
+            return endpoint
+        allowed = [verb for verb, known in self.hot if known == path]
+        if allowed:
+            raise NoSuchEndpoint(f"{path} takes {' and '.join(allowed)}, not {method}.")
+        paths = ", ".join(sorted({known for _, known in self.hot}))
+        raise NoSuchEndpoint(f"There is nothing at {path[:200]}. There is: {paths}.")
