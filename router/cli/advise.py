@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
+from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption, since_of
 from router.cli.table import Column, dollars, print_json, print_table
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from router.ledger.contract import Store
     from router.policy.advice import Tuning
     from router.policy.policy import PolicySet
@@ -44,9 +46,7 @@ _TUNING = (
 def advise(
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     policies: FolderOption = DEFAULT_FOLDER,
-    since: Annotated[
-        str | None, typer.Option(help="30m, 24h, 7d, 2w, or a date or time (UTC). Default: from the beginning.")
-    ] = None,
+    since: SinceOption = None,
     tuned: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A model of models.yaml. Default: the one of kind fine-tuned.")
     ] = None,
@@ -56,9 +56,7 @@ def advise(
     saved_prompt_tokens: Annotated[
         int, typer.Option(min=0, help="Tokens of each prompt that the tuned model would need no more.")
     ] = 0,
-    ledger_url: Annotated[
-        str, typer.Option(envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")
-    ] = "sqlite:///farthing.db",
+    ledger_url: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
     """Say where checking a cheap answer pays, and after how many requests fine-tuning would, from recorded traffic.
@@ -66,15 +64,10 @@ def advise(
     Example: farthing advise --task support --since 7d
     Example: farthing advise --training-usd 40 --tuned support-ft --saved-prompt-tokens 800
     """
-    from router.errors import InvalidRequest
     from router.ledger.open import open_store
-    from router.ledger.report import parse_since
     from router.policy.advice import cascades, tuning
 
-    try:
-        start = parse_since(since, datetime.now(UTC)) if since else None
-    except InvalidRequest as error:
-        raise typer.BadParameter(error.message, param_hint="--since") from None
+    start = since_of(since) if since else None
     found = read_folder(policies).checked()
     if task is not None and task not in found.policies:
         raise typer.BadParameter(f"There is no task '{task}'; there is: {', '.join(found.policies)}.")

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
+from router.cli.ledger import DEFAULT_LEDGER, LedgerOption
 from router.cli.table import Column, plural, print_json, print_table
 
 if TYPE_CHECKING:
     from router.lifecycle.learned import Learned
     from router.policy.policy import Policy, PolicySet
-
-LedgerOption = Annotated[str, typer.Option("--ledger-url", envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")]
-DEFAULT_LEDGER = "sqlite:///farthing.db"
 
 difficulty = typer.Typer(
     help="What the score is made of, and what tasks learned.\n\nExample: farthing difficulty show --task support",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from router.cli.folder import JsonOption
+from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, since_of
 from router.cli.table import Column, print_json, print_table
 
 _COLUMNS = (
@@ -31,9 +31,7 @@ def experiment(
     since: Annotated[
         str, typer.Option(help="From when on: 7d, 24h, 30m, 2w, or a date or time in ISO 8601 (UTC).")
     ] = "7d",
-    ledger_url: Annotated[
-        str, typer.Option(envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")
-    ] = "sqlite:///farthing.db",
+    ledger_url: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the sides of every experiment: cost, latency, errors, checks passed, agreement, from the ledger.
@@ -42,15 +40,10 @@ def experiment(
 
     Example: farthing experiment --task support --since 24h
     """
-    from router.errors import InvalidRequest
     from router.ledger.open import open_store
-    from router.ledger.report import parse_since
     from router.lifecycle.results import experiment_report
 
-    try:
-        start = parse_since(since, datetime.now(UTC))
-    except InvalidRequest as error:
-        raise typer.BadParameter(error.message, param_hint="--since") from None
+    start = since_of(since)
     with closing(open_store(ledger_url, read_only=True)) as store:
         report = experiment_report(store, task, start)
     if as_json:

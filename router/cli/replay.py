@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
-from router.cli.table import Column, console, dollars, plural, print_json, print_table
+from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption, since_of
+from router.cli.table import Column, dollars, plural, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from router.ledger.contract import Store
     from router.policy.replay import Player, Record
@@ -43,15 +44,11 @@ _LARGEST = (
 
 def replay(
     policies: FolderOption = DEFAULT_FOLDER,
-    since: Annotated[
-        str | None, typer.Option(help="30m, 24h, 7d, 2w, or a date or time (UTC). Default: from the beginning.")
-    ] = None,
+    since: SinceOption = None,
     against: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Compare with these policies in place of what was recorded.")
     ] = None,
-    ledger_url: Annotated[
-        str, typer.Option(envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")
-    ] = "sqlite:///farthing.db",
+    ledger_url: LedgerOption = DEFAULT_LEDGER,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,17 +60,12 @@ def replay(
     Example: farthing replay --policies new-policies --since 7d
     Example: farthing replay --policies policies --against old-policies --markdown
     """
-    from router.errors import InvalidRequest
     from router.ledger.open import open_store
-    from router.ledger.report import parse_since
     from router.policy.replay import Player
 
     if as_json and markdown:
         raise typer.BadParameter("give --json or --markdown, not both")
-    try:
-        start = parse_since(since, datetime.now(UTC)) if since else None
-    except InvalidRequest as error:
-        raise typer.BadParameter(error.message, param_hint="--since") from None
+    start = since_of(since) if since else None
     new = read_folder(policies).checked()
     old = read_folder(against).checked() if against else None
     with closing(open_store(ledger_url, read_only=True)) as store:
@@ -115,13 +107,9 @@ def _tallied(store: Store, since: datetime | None, new: Player, old: Player | No
 
 def _shown(store: Store, since: datetime | None) -> Iterator[Record]:
     """Yield every row, with a progress bar on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from router.ledger.report import count_since, records_since
 
-    screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("replaying", total=count_since(store, since))
         for page in records_since(store, since):
             yield from page

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from router.cli.folder import DEFAULT_FOLDER, FolderOption
+from router.cli.ledger import DEFAULT_LEDGER
 from router.settings import Settings
 
 
@@ -41,9 +43,7 @@ class LogLevel(StrEnum):
 
 
 def serve(
-    policies: Annotated[Path, typer.Option(envvar="FARTHING_POLICIES", help="The folder of policies.")] = Path(
-        "policies"
-    ),
+    policies: FolderOption = DEFAULT_FOLDER,
     host: Annotated[str, typer.Option(envvar="FARTHING_HOST", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(envvar="FARTHING_PORT", min=0, max=65535, help="The port; 0 takes a free one.")
@@ -71,7 +71,7 @@ def serve(
         typer.Option(
             envvar="FARTHING_LEDGER_URL", help="Where the ledger is: sqlite:///FILE, postgresql://USER@HOST/DATABASE."
         ),
-    ] = "sqlite:///farthing.db",
+    ] = DEFAULT_LEDGER,
     ledger_on_outage: Annotated[
         LedgerOutageMode,
         typer.Option(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption
-from router.cli.table import Column, dollars, percent, print_json, print_table
+from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption
+from router.cli.table import Column, dollars, percent, plural, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +50,7 @@ def spend(
         str,
         typer.Option(help="Any of task, model, account, rule, kind, provider, outcome, day, hour, minute, by comma."),
     ] = "task,model",
-    since: Annotated[
-        str | None, typer.Option(help="30m, 24h, 7d, 2w, or a date or time (UTC). Default: from the beginning.")
-    ] = None,
+    since: SinceOption = None,
     orphans: Annotated[
         bool, typer.Option("--orphans", help="List the requests that a crash cut off: charged at their ceiling.")
     ] = False,
@@ -60,9 +59,7 @@ def spend(
     ] = None,
     usd: Annotated[str | None, typer.Option(help="What it cost in truth, in dollars; with --correct.")] = None,
     note: Annotated[str | None, typer.Option(help="How you know; with --correct.")] = None,
-    ledger_url: Annotated[
-        str, typer.Option(envvar="FARTHING_LEDGER_URL", help="Where the ledger is.")
-    ] = "sqlite:///farthing.db",
+    ledger_url: LedgerOption = DEFAULT_LEDGER,
     spool: Annotated[
         Path, typer.Option(envvar="FARTHING_SPOOL", help="Where rows wait while the ledger is away, to be counted.")
     ] = Path("farthing-spool"),
@@ -105,8 +102,7 @@ def spend(
         _print(report, groups)
         _print_range(report, why)
         if cut_off := report["orphans"]:
-            what = "1 request" if cut_off == 1 else f"{cut_off:,} requests"
-            held = dollars(report["orphaned_usd"])
+            what, held = plural(cut_off, "request"), dollars(report["orphaned_usd"])
             print(f"Of the cost, {held} is the ceiling of {what} that a crash cut off; --orphans lists them.")
         if waiting := report["spooled_rows"]:
             print(f"Not counted: up to {waiting:,} rows that wait in {spool} for the ledger to be written.")

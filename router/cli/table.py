@@ -1,4 +1,4 @@
-"""How commands print: tables that fit a terminal and are never cut where they are piped, JSON, and dollars."""
+"""How commands print: tables that fit a terminal and are not cut where they are piped, JSON, progress, and dollars."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 WIDTH_WHEN_PIPED = 10_000
 """Wider than any row, so that whatever reads a table by line finds each row on one."""
@@ -38,6 +39,15 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDTH_WHEN_PIPED
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def progress_bar() -> Progress:
+    """Return a bar that a terminal shows while there is something to count, and nothing else does."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def print_table(

@@ -11,7 +11,6 @@ from router.ledger.instance import own_instance
 from router.ledger.spool import Spool
 from router.ledger.sqlite import SqliteStore
 
-DEFAULT_URL = "sqlite:///farthing.db"
 POSTGRES = ("postgresql://", "postgres://")
 
 

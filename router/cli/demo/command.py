@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from router.cli.folder import JsonOption
-from router.cli.table import Column, console, dollars, percent, plural, print_json, print_table
+from router.cli.table import Column, dollars, percent, plural, print_json, print_table, progress_bar
 from router.values import usd
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def demo(
 
     Example: farthing demo --requests 240 --url http://127.0.0.1:4100
     """
+    import asyncio
+
     from router.cli.demo.tally import tallied
 
     started = time.perf_counter()
-    import asyncio
-
     results = asyncio.run(_day(url, key, requests, seed, concurrency))
     by_task, total = tallied(results)
     duration_s = time.perf_counter() - started
@@ -63,18 +63,14 @@ def demo(
 
 
 async def _day(url: str, key: str | None, requests: int, seed: int, concurrency: int) -> list[Result]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from router.cli.demo.send import Customer
     from router.cli.demo.traffic import day
 
     async with Customer(url, key) as customer:
         offer = await customer.offer()
         errands = day(offer.tasks, offer.names, requests, seed)
-        screen = console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-            bar = progress.add_task(f"{customer.url}", total=len(errands))
+        with progress_bar() as progress:
+            bar = progress.add_task(customer.url, total=len(errands))
             return await customer.send(errands, concurrency, lambda _: progress.advance(bar))
 
 
