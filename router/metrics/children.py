@@ -62,6 +62,17 @@ class Series:
     cached: Counter | None = None
 
 
+class ByName:
+    """A histogram of one label, a task or a model, with room for so many of them."""
+
+    def __init__(self, family: Family, registry: CollectorRegistry) -> None:
+        self._room = Room(family)
+        self._histogram = family.histogram(registry)
+
+    def of(self, name: str) -> Histogram:
+        return self._histogram.labels(name if self._room.admits(name) else OTHER)
+
+
 class Children:
     """The children of every family that tells requests apart; what has no room counts in `_other`."""
 
@@ -70,8 +81,7 @@ class Children:
         self._account_label = account_label
         self._series: dict[tuple[str | None, ...], Series] = {}
         cost, requests = (family.with_label("account") if account_label else family for family in (COST, REQUESTS))
-        bounded = (cost, requests, CACHED, TOKENS, DURATION, FIRST_TOKEN, ANSWER_COST, TASK_DURATION, DIFFICULTY)
-        self._rooms = {family.name: Room(family) for family in bounded}
+        self._rooms = {family.name: Room(family) for family in (cost, requests, CACHED, TOKENS, DURATION)}
         self._not_answered = Room(DURATION, NOT_ANSWERED_BYTES)
         self._not_answered_by_task = Room(requests, NOT_ANSWERED_BY_TASK_BYTES)
         self._cost = cost.counter(registry)
@@ -80,12 +90,13 @@ class Children:
         self._cached_tokens = CACHED.counter(registry)
         self._tokens = TOKENS.histogram(registry)
         self._duration = DURATION.histogram(registry)
-        self._first_token = FIRST_TOKEN.histogram(registry)
-        self._answer_cost = ANSWER_COST.histogram(registry)
-        self._task_duration = TASK_DURATION.histogram(registry)
-        self._difficulty = DIFFICULTY.histogram(registry)
+        self._first_token = ByName(FIRST_TOKEN, registry)
+        self._answer_cost = ByName(ANSWER_COST, registry)
+        self._task_duration = ByName(TASK_DURATION, registry)
+        self._difficulty = ByName(DIFFICULTY, registry)
 
     def of(self, outcome: Outcome) -> Series:
+        """Return what an outcome counts in. What most outcomes have no need of is begun by the `_of` methods below."""
         key = (
             outcome.task, outcome.rule, outcome.routed_model, outcome.provider, outcome.kind, outcome.ending,
             outcome.account if self._account_label else None,
@@ -96,6 +107,66 @@ class Children:
             if len(self._series) < MOST_SERIES:
                 self._series[key] = series
         return series
+
+    def model_of(self, outcome: Outcome) -> str:
+        return self.model(outcome.routed_model) if outcome.routed_model else NONE
+
+    def cost_of(self, series: Series) -> Counter:
+        labels = (series.task, series.rule, series.model, series.provider, series.kind, *series.account)
+        series.cost = self._cost_labelled(labels)
+        return series.cost
+
+    def shadow_cost_of(self, outcome: Outcome) -> Counter:
+        """Return where a shadow's cost goes; it is nobody's request, and so has no other series."""
+        task, provider, kind = self.task(outcome.task), outcome.provider or NONE, outcome.kind or NONE
+        rule = OTHER if task == OTHER else outcome.rule
+        labels = (task, rule, self.model_of(outcome), provider, kind, *self._account_of(outcome))
+        return self._cost_labelled(labels)
+
+    def tokens_of(self, series: Series, kind: str) -> Histogram:
+        model, provider = series.model, series.provider
+        # Of a model that has its input told, the output is told too.
+        if not self._rooms[TOKENS.name].admits("output", model, provider):
+            model = provider = OTHER
+        series.input_tokens = self._tokens.labels("input", model, provider)
+        series.output_tokens = self._tokens.labels("output", model, provider)
+        return series.input_tokens if kind == "input" else series.output_tokens
+
+    def cached_of(self, series: Series) -> Counter:
+        pair = series.task, series.model
+        if not self._rooms[CACHED.name].admits(*pair):
+            pair = OTHER, series.model
+        series.cached = self._cached_tokens.labels(*pair)
+        return series.cached
+
+    def first_token_of(self, series: Series) -> Histogram:
+        series.first_token = self._first_token.of(series.model)
+        return series.first_token
+
+    def answer_cost_of(self, series: Series) -> Histogram:
+        series.answer_cost = self._answer_cost.of(series.task)
+        return series.answer_cost
+
+    def task_duration_of(self, series: Series) -> Histogram:
+        series.task_duration = self._task_duration.of(series.task)
+        return series.task_duration
+
+    def difficulty_of(self, series: Series) -> Histogram:
+        series.difficulty = self._difficulty.of(series.task)
+        return series.difficulty
+
+    def expect(self, policies: PolicySet) -> None:
+        """Begin the series that these policies can lead to at 0, in half of the room at the most."""
+        for task in policies.policies:
+            self._baseline.labels(self.task(task))
+        rules = [(rule, policy) for policy in policies.policies.values() for rule in policy.rules]
+        usual = [(rule.name, _models_of(rule), policy) for rule, policy in rules]
+        for ending in (Ending.ANSWERED, Ending.FAILED, Ending.CUT, Ending.CANCELLED):
+            self._expect(policies, ending, usual)
+        pinned = [(PINNED, tuple(policies.models), policy) for policy in policies.policies.values()]
+        # Where none of a rule's models fits, every other one of the policy is tried.
+        unusual = [(rule.name, policy.models, policy) for rule, policy in rules]
+        self._expect(policies, Ending.ANSWERED, [*pinned, *unusual])
 
     def _new_series(self, outcome: Outcome) -> Series:
         task, model = self.task(outcome.task), self.model_of(outcome)
@@ -122,78 +193,15 @@ class Children:
                 labels = (OTHER, *labels[1:])
         return self._requests.labels(*labels)
 
-    def cost_of(self, series: Series) -> Counter:
-        labels = (series.task, series.rule, series.model, series.provider, series.kind, *series.account)
-        series.cost = self._cost_labelled(labels)
-        return series.cost
-
-    def shadow_cost_of(self, outcome: Outcome) -> Counter:
-        """Return where a shadow's cost goes; it is nobody's request, and so has no other series."""
-        task, provider, kind = self.task(outcome.task), outcome.provider or NONE, outcome.kind or NONE
-        rule = OTHER if task == OTHER else outcome.rule
-        labels = (task, rule, self.model_of(outcome), provider, kind, *self._account_of(outcome))
-        return self._cost_labelled(labels)
-
     def _cost_labelled(self, labels: tuple[str, ...]) -> Counter:
         if not self._rooms[COST.name].admits(*labels):
             labels = (labels[0], *(OTHER for _ in labels[1:]))
         return self._cost.labels(*labels)
 
-    def tokens_of(self, series: Series, kind: str) -> Histogram:
-        model, provider = series.model, series.provider
-        # Of a model that has its input told, the output is told too.
-        if not self._rooms[TOKENS.name].admits("output", model, provider):
-            model = provider = OTHER
-        series.input_tokens = self._tokens.labels("input", model, provider)
-        series.output_tokens = self._tokens.labels("output", model, provider)
-        return series.input_tokens if kind == "input" else series.output_tokens
-
-    def cached_of(self, series: Series) -> Counter:
-        pair = series.task, series.model
-        if not self._rooms[CACHED.name].admits(*pair):
-            pair = OTHER, series.model
-        series.cached = self._cached_tokens.labels(*pair)
-        return series.cached
-
-    def first_token_of(self, series: Series) -> Histogram:
-        series.first_token = self._first_token.labels(self._room_of(FIRST_TOKEN, series.model))
-        return series.first_token
-
-    def answer_cost_of(self, series: Series) -> Histogram:
-        series.answer_cost = self._answer_cost.labels(self._room_of(ANSWER_COST, series.task))
-        return series.answer_cost
-
-    def task_duration_of(self, series: Series) -> Histogram:
-        series.task_duration = self._task_duration.labels(self._room_of(TASK_DURATION, series.task))
-        return series.task_duration
-
-    def difficulty_of(self, series: Series) -> Histogram:
-        series.difficulty = self._difficulty.labels(self._room_of(DIFFICULTY, series.task))
-        return series.difficulty
-
     def _account_of(self, outcome: Outcome) -> tuple[str, ...]:
         if not self._account_label:
             return ()
         return (self._account(outcome.account) if outcome.account else NONE,)
-
-    def model_of(self, outcome: Outcome) -> str:
-        return self.model(outcome.routed_model) if outcome.routed_model else NONE
-
-    def _room_of(self, family: Family, name: str) -> str:
-        return name if self._rooms[family.name].admits(name) else OTHER
-
-    def expect(self, policies: PolicySet) -> None:
-        """Begin the series that these policies can lead to at 0, in half of the room at the most."""
-        for task in policies.policies:
-            self._baseline.labels(self.task(task))
-        rules = [(rule, policy) for policy in policies.policies.values() for rule in policy.rules]
-        usual = [(rule.name, _models_of(rule), policy) for rule, policy in rules]
-        for ending in (Ending.ANSWERED, Ending.FAILED, Ending.CUT, Ending.CANCELLED):
-            self._expect(policies, ending, usual)
-        pinned = [(PINNED, tuple(policies.models), policy) for policy in policies.policies.values()]
-        # Where none of a rule's models fits, every other one of the policy is tried.
-        unusual = [(rule.name, policy.models, policy) for rule, policy in rules]
-        self._expect(policies, Ending.ANSWERED, [*pinned, *unusual])
 
     def _expect(self, policies: PolicySet, ending: Ending, ways: Iterable[tuple[str, Sequence[str], Policy]]) -> None:
         """Begin the series of each way's rule and models, the first models of all ways before the second ones."""
