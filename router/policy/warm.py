@@ -5,10 +5,8 @@ Only this turn's dollars are compared, at the real prices of both models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
 from router.values import Usage, usd_text
@@ -46,14 +44,6 @@ class Stay(Struct, frozen=True):
         where = f"{self.warm.tokens} tokens are cached at '{self.warm.model}'"
         prices = f"${usd_text(self.stay_nusd)} there against ${usd_text(self.switch_nusd)} at '{self.elsewhere}'"
         return f"{'stays' if self.stays else 'moves'}: {where}, so this turn costs {prices}"
-
-
-def warm_of(recorded: Mapping[str, Any]) -> Warm | None:
-    """Return what was cached where from a row's `facts`; None where nothing was."""
-    try:
-        return msgspec.convert(recorded.get("warm"), Warm)
-    except msgspec.ValidationError:
-        return None
 
 
 def caches(input_tokens: int, provider: str, has: frozenset[str]) -> bool:

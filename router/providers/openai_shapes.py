@@ -48,9 +48,6 @@ class Said(Struct, frozen=True):
         return "".join(text for text in texts if text)
 
 
-NOTHING_SAID = Said()
-
-
 class Choice(Struct, frozen=True):
     message: Said | None = None
     delta: Said | None = None
