@@ -12,8 +12,6 @@ from router.cli.folder import DEFAULT_FOLDER
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-ENDINGS = (".yaml", ".yml")
-
 
 def init(
     folder: Annotated[
@@ -27,6 +25,8 @@ def init(
 
     Example: farthing init policies
     """
+    from router.policy.sharing import ENDINGS
+
     if folder.exists() and not folder.is_dir():
         raise typer.BadParameter(f"{folder} is a file; name a folder.")
     present = sorted(path.name for path in folder.glob("*") if path.suffix in ENDINGS)

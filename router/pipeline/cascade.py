@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic
 
 import anyio.to_thread
 import msgspec
@@ -21,7 +21,7 @@ from router.errors import FarthingError, ProviderError
 from router.pipeline.held_back import HeldBack
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.leg import Leg
-from router.pipeline.logprobs import with_logprobs, without_logprobs
+from router.pipeline.logprobs import AnswerT, with_logprobs, without_logprobs
 from router.pipeline.parts import Parts
 from router.pipeline.run import Run
 from router.policy.closed_answer import LOOKED_AT_CHARS, By, answers_agree
@@ -30,8 +30,6 @@ from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import UNKNOWN, Agree, Judge, Verdict, Verify, failing
 from router.providers.contract import Answer, Call, Provider
 from router.values import Attempt
-
-AnswerT = TypeVar("AnswerT", Answer, HeldBack)
 
 _ALONE: dict[str, bytes | None] = {"stream": None, "stream_options": None, "n": None}
 

@@ -10,6 +10,7 @@ from router.errors import InvalidRequest, ModelNotFound, NotAllowed
 from router.policy.policy import Account, Policy, PolicySet, Rule
 
 AUTO = "auto"
+"""What a caller names to leave the choice to the policy; neither a task nor a model may bear it."""
 DEFAULT_TASK = "default"
 TASK_PREFIX = "task:"
 

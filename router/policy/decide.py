@@ -27,7 +27,7 @@ GRADE_TOKENS = 4
 JUDGE_INSTRUCTION_TOKENS = 100
 """About what a judge is told beside the question, the conversation and the answer."""
 PINNED = "pinned"
-"""The rule's name where the caller named a model of models.yaml."""
+"""The rule's name where the caller named a model of models.yaml; no rule of a policy may bear it."""
 
 
 class Misfit(StrEnum):

@@ -15,10 +15,9 @@ from router.policy.conversation import conversation_of
 from router.policy.facts import Facts
 from router.policy.language import language_of
 from router.policy.policy import Policy, PolicySet
+from router.policy.vocabulary import WEEKDAYS
 from router.policy.warm import Warm
 from router.tokens import Counter, TokenRules, rules_for
-
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 FACT_RULES = rules_for("openai", "gpt-4o")
 """How the fact `input_tokens` is counted, whichever models a policy uses."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from router.difficulty.weights import Weights, weights_of
 from router.errors import PolicyFaults, UnusableFile
+from router.policy.claim import DEFAULT_TASK
 from router.policy.document import (
     LARGEST_FILE_BYTES,
     Table,
@@ -41,7 +42,6 @@ ACCOUNTS = "accounts"
 WEIGHTS = "difficulty.json"
 """Weights of one's own, in place of those that Farthing came with."""
 INCLUDE = b"include"
-DEFAULT_TASK = "default"
 MOST_READS = 5
 """How often a folder that changes while it is read is read again."""
 

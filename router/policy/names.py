@@ -8,8 +8,6 @@ from router.policy.document import Table, at, place_of
 from router.policy.fault import Place, Report, did_you_mean, shown
 
 VERSION = 1
-AUTO = "auto"
-"""What a caller names to leave the choice to the policy; neither a task nor a model may bear it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from router.errors import UnpricedModel
+from router.policy.claim import AUTO
 from router.policy.document import Node, Table, at, entries_at, items_at, key_place, text_at
 from router.policy.environment import VARIABLE, filled, report_strays, unset_in
 from router.policy.fault import Place, Report
-from router.policy.names import AUTO, check_version
+from router.policy.names import check_version
 from router.policy.schema.money import FREE, PriceShape
 from router.policy.schema.targets import DeadlinesShape, ModelsFile, ModelShape, TargetShape
 from router.policy.shape import read_shape, strange_keys

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 
+from router.policy.claim import AUTO
 from router.policy.condition import ALWAYS, Always, Condition
+from router.policy.decide import PINNED
 from router.policy.document import (
     Node,
     Table,
@@ -24,7 +26,7 @@ from router.policy.expectation import PolicyTest
 from router.policy.fault import Report
 from router.policy.learn import LEARNING
 from router.policy.logic import contradiction, follows, is_certain, parts_of
-from router.policy.names import AUTO, Names, check_name, check_version
+from router.policy.names import Names, check_name, check_version
 from router.policy.policy import Match, Policy, Rule
 from router.policy.read_accounts import budget_of
 from router.policy.read_experiment import check_experiment, experiment_of
@@ -41,8 +43,6 @@ OTHERWISE = "otherwise"
 """The name of a last rule that has none."""
 MOST_COMPARED = 60
 """Of earlier rules, with each one, so that a file of ten thousand rules is still read in seconds."""
-PINNED = "pinned"
-"""What the ledger says where a caller named a model; no rule may bear it."""
 RESERVED = {
     PINNED: "that is what a pinned model's requests bear",
     LEARNING: "that is what second answers bear in the ledger",

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from router.chat import ChatBody
 from router.errors import InvalidRequest
+from router.policy.claim import AUTO
 from router.policy.document import (
     Node,
     Path,
@@ -24,7 +25,7 @@ from router.policy.document import (
 from router.policy.expectation import Bounds, Expected, Given, PolicyTest
 from router.policy.facts import Facts
 from router.policy.fault import Report, did_you_mean
-from router.policy.names import AUTO, Names, check_name
+from router.policy.names import Names, check_name
 from router.policy.schema.task import TaskFile
 from router.policy.schema.tests import BoundsShape, ExpectShape, FactsShape, GivenShape, TestShape
 from router.policy.shape import strange_keys

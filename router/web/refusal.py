@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from router.errors import FarthingError, IdempotencyUnderWay, RateLimited, RequestError, UpstreamError
+from router.web.asgi import Headers
 
 STATUS = {
     "invalid_request": 400,
@@ -39,8 +40,6 @@ _TYPES = {
     422: "invalid_request_error",
     429: "rate_limit_error",
 }
-
-Headers = list[tuple[bytes, bytes]]
 
 
 def status_of(error: FarthingError) -> int:
