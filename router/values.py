@@ -37,6 +37,11 @@ def usd(nusd: int) -> Decimal:
     return Decimal(nusd).scaleb(-9)
 
 
+def usd_number(nusd: int) -> float:
+    """Return nUSD as a number of dollars, for JSON, tables and spans: the nearest that there is."""
+    return nusd / NUSD_PER_USD
+
+
 def usd_text(nusd: int) -> str:
     """Write nUSD as plain dollars without an exponent: 1500 is "0.0000015", 0 is "0"."""
     sign, whole = ("-", -nusd) if nusd < 0 else ("", nusd)

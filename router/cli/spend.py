@@ -114,8 +114,7 @@ def _correct(ledger_url: str, request_id: str, usd: str | None, note: str | None
     from router.ledger.correction import correction
     from router.ledger.open import open_store
     from router.ledger.rows import NAMES
-    from router.values import nusd_cost
-    from router.values import usd as exact_usd
+    from router.values import nusd_cost, usd_number
 
     if not usd or not note:
         raise typer.BadParameter("--correct needs --usd, what it cost in truth, and --note, how you know")
@@ -136,7 +135,7 @@ def _correct(ledger_url: str, request_id: str, usd: str | None, note: str | None
             return row
 
     row = dict(zip(NAMES, asyncio.run(add()), strict=True))
-    difference_usd = float(exact_usd(row["charged_nusd"]))
+    difference_usd = usd_number(row["charged_nusd"])
     if as_json:
         print_json({"id": row["id"], "corrects": request_id, "charged_usd": difference_usd, "note": note})
     else:

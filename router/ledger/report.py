@@ -16,7 +16,7 @@ from router.ledger.rows import time_text
 from router.ledger.spool import rows_waiting_in
 from router.policy.policy import PolicySet
 from router.policy.replay import Record
-from router.values import usd
+from router.values import usd_number
 
 _SPAN = re.compile(r"^(\d{1,6})([mhdw])$")
 ROWS_A_PAGE = 2_000
@@ -75,20 +75,20 @@ def spend_report(
     of_all = shifts(store, policies, (), since) if policies else {}
     of_groups = shifts(store, policies, names, since) if policies and names else {}
     return {
-        "total_usd": _usd(total.charged_nusd),
+        "total_usd": usd_number(total.charged_nusd),
         **_sums(total),
         **_range(total, of_all.get(())),
         "rows": [
             {
                 **dict(zip(names, row.group, strict=True)),
-                "cost_usd": _usd(row.charged_nusd),
+                "cost_usd": usd_number(row.charged_nusd),
                 **_sums(row),
                 **_range(row, of_groups.get(row.group)),
             }
             for row in (store.spend(names, since) if names else [])
         ],
         "orphans": len(cut_off),
-        "orphaned_usd": _usd(sum(entry.charged_nusd for entry in cut_off)),
+        "orphaned_usd": usd_number(sum(entry.charged_nusd for entry in cut_off)),
         "spooled_rows": rows_waiting_in(spool),
     }
 
@@ -101,7 +101,7 @@ def orphans_report(store: Store, now: datetime) -> dict[str, Any]:
     """
     found = orphans(store, now)
     return {
-        "held_usd": _usd(sum(entry.charged_nusd for entry in found)),
+        "held_usd": usd_number(sum(entry.charged_nusd for entry in found)),
         "orphans": [
             {
                 "id": entry.id,
@@ -109,7 +109,7 @@ def orphans_report(store: Store, now: datetime) -> dict[str, Any]:
                 "task": entry.task,
                 "model": entry.routed_model,
                 "account": entry.account,
-                "held_usd": _usd(entry.charged_nusd),
+                "held_usd": usd_number(entry.charged_nusd),
                 "instance": entry.instance,
             }
             for entry in found
@@ -152,10 +152,10 @@ def _from(since: datetime | None) -> str:
 def _sums(spend: Spend) -> dict[str, Any]:
     return {
         "requests": spend.requests,
-        "baseline_usd": _usd(spend.baseline_nusd),
-        "overhead_usd": _usd(spend.overhead_nusd),
-        "saved_usd": _usd(spend.baseline_nusd - spend.charged_nusd),
-        "over_budget_usd": _usd(spend.over_budget_nusd),
+        "baseline_usd": usd_number(spend.baseline_nusd),
+        "overhead_usd": usd_number(spend.overhead_nusd),
+        "saved_usd": usd_number(spend.baseline_nusd - spend.charged_nusd),
+        "over_budget_usd": usd_number(spend.over_budget_nusd),
         "input_tokens": spend.input_tokens,
         "output_tokens": spend.output_tokens,
     }
@@ -165,9 +165,5 @@ def _range(spend: Spend, shift: Shift | None) -> dict[str, Any]:
     if shift is None:
         return {"baseline_low_usd": None, "baseline_high_usd": None, "baseline_compared": 0}
     ends = sorted((spend.baseline_nusd, spend.baseline_nusd + shift.nusd))
-    low_usd, high_usd = (_usd(max(0, end)) for end in ends)
+    low_usd, high_usd = (usd_number(max(0, end)) for end in ends)
     return {"baseline_low_usd": low_usd, "baseline_high_usd": high_usd, "baseline_compared": shift.requests}
-
-
-def _usd(nusd: int) -> float:
-    return float(usd(nusd))

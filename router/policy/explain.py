@@ -10,7 +10,7 @@ from router.policy.facts import Facts
 from router.policy.policy import Policy
 from router.policy.record import recorded_facts
 from router.policy.warm import Stay
-from router.values import usd
+from router.values import usd_number
 
 
 def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any]:
@@ -23,10 +23,10 @@ def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any
         "task": decision.task,
         "rule": decision.rule.name,
         "model": chosen.model.name if chosen else None,
-        "estimate_usd": _usd(decision.estimate_nusd) if isinstance(decision, Route) else None,
-        "checks_usd": _usd(decision.checks_nusd) if isinstance(decision, Route) else None,
-        "ceiling_usd": _usd(chosen.ceiling_nusd) if chosen else None,
-        "budget_usd": _usd(decision.purse.nusd) if decision.purse else None,
+        "estimate_usd": usd_number(decision.estimate_nusd) if isinstance(decision, Route) else None,
+        "checks_usd": usd_number(decision.checks_nusd) if isinstance(decision, Route) else None,
+        "ceiling_usd": usd_number(chosen.ceiling_nusd) if chosen else None,
+        "budget_usd": usd_number(decision.purse.nusd) if decision.purse else None,
         "budget": decision.purse.whose if decision.purse else None,
         "downgraded": isinstance(decision, Route) and decision.downgraded,
         "refusal": None if isinstance(decision, Route) else {"code": decision.code, "message": decision.message},
@@ -67,8 +67,8 @@ def _stay(stay: Stay) -> dict[str, Any]:
     return {
         "model": stay.warm.model,
         "cached_tokens": stay.warm.tokens,
-        "stay_usd": _usd(stay.stay_nusd),
-        "switch_usd": _usd(stay.switch_nusd),
+        "stay_usd": usd_number(stay.stay_nusd),
+        "switch_usd": usd_number(stay.switch_nusd),
         "elsewhere": stay.elsewhere,
         "stays": stay.stays,
         "reason": str(stay),
@@ -79,14 +79,10 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
         "model": candidate.model.name,
         "fits": candidate.fits,
-        "ceiling_usd": _usd(candidate.ceiling_nusd),
-        "estimate_usd": _usd(candidate.estimate_nusd) if candidate.fits else None,
+        "ceiling_usd": usd_number(candidate.ceiling_nusd),
+        "estimate_usd": usd_number(candidate.estimate_nusd) if candidate.fits else None,
         "input_tokens": candidate.input_tokens,
         "max_output_tokens": candidate.max_output_tokens,
         "clamped": candidate.clamped,
         "reason": candidate.reason,
     }
-
-
-def _usd(nusd: int) -> float:
-    return float(usd(nusd))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.policy.replay import Played, Record
-from router.values import usd
+from router.values import usd_number
 
 MOST_MOVES = 50
 """How many of the requests that move most money are kept."""
@@ -35,7 +35,7 @@ class Sum:
     def interval_usd(self, count: int) -> list[float]:
         """Return the two ends of the interval of a sum over `count` requests, in dollars."""
         if count < 2:
-            return [_usd(self.nusd)] * 2
+            return [usd_number(self.nusd)] * 2
         variance = max(0.0, self.squares - float(self.nusd) * self.nusd / count) / (count - 1)
         reach = NORMAL_95 * math.sqrt(count * variance)
         return [(self.nusd - reach) / 1e9, (self.nusd + reach) / 1e9]
@@ -131,12 +131,12 @@ class Tally:
         fixed_nusd = self.corrected_nusd
         return {
             "requests": count,
-            "recorded_usd": _usd(self.recorded.nusd + fixed_nusd),
-            "before_usd": _usd(self.before.nusd + fixed_nusd),
-            "replayed_usd": _usd(self.after.nusd + fixed_nusd),
+            "recorded_usd": usd_number(self.recorded.nusd + fixed_nusd),
+            "before_usd": usd_number(self.before.nusd + fixed_nusd),
+            "replayed_usd": usd_number(self.after.nusd + fixed_nusd),
             "before_interval_usd": self.before.interval_usd(count),
             "replayed_interval_usd": self.after.interval_usd(count),
-            "difference_usd": _usd(self.difference.nusd),
+            "difference_usd": usd_number(self.difference.nusd),
             "difference_interval_usd": self.difference.interval_usd(count),
             "changed_decisions": self.all.changed,
             "mix": _shares(self.all.mix_after),
@@ -163,8 +163,8 @@ def _task(name: str, part: Part) -> dict[str, Any]:
     return {
         "task": name,
         "requests": part.requests,
-        "before_usd": _usd(part.before_nusd),
-        "replayed_usd": _usd(part.after_nusd),
+        "before_usd": usd_number(part.before_nusd),
+        "replayed_usd": usd_number(part.after_nusd),
         "changed_decisions": part.changed,
         "refused_before": part.refused_before,
         "refused": part.refused_after,
@@ -182,15 +182,11 @@ def _move(record: Record, before: Played, after: Played) -> dict[str, Any]:
         "rule": after.rule,
         "model_before": before.first_model,
         "model": after.first_model,
-        "before_usd": _usd(before.nusd),
-        "replayed_usd": _usd(after.nusd),
+        "before_usd": usd_number(before.nusd),
+        "replayed_usd": usd_number(after.nusd),
     }
 
 
 def _shares(mix: Counter[str]) -> dict[str, float]:
     total = mix.total()
     return {name: number / total for name, number in mix.most_common()}
-
-
-def _usd(nusd: int) -> float:
-    return float(usd(nusd))

@@ -24,7 +24,7 @@ from router.pipeline import Arrival, Pipeline
 from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
 from router.settings import Settings
-from router.values import Level, usd
+from router.values import Level, usd_number
 from router.web.asgi import id_headers, read_body
 from router.web.auth import admit_admin
 from router.web.recent import requests_report
@@ -151,10 +151,10 @@ def _told(level: Level, now_s: float) -> dict[str, Any]:
         "name": scope.name,
         "window": scope.window,
         "on_exceeded": scope.on_exceeded,
-        "limit_usd": float(usd(scope.limit_nusd)),
-        "spent_usd": float(usd(level.spent_nusd)),
-        "held_usd": float(usd(level.held_nusd)),
-        "remaining_usd": float(usd(level.left_nusd)),
+        "limit_usd": usd_number(scope.limit_nusd),
+        "spent_usd": usd_number(level.spent_nusd),
+        "held_usd": usd_number(level.held_nusd),
+        "remaining_usd": usd_number(level.left_nusd),
         "used_pct": round(level.used_pct, 4),
         "ends_at": datetime.fromtimestamp(scope.ends_s(now_s), UTC).isoformat(),
     }

@@ -13,7 +13,7 @@ from router.policy.decide import PINNED
 from router.policy.facts import Facts
 from router.policy.policy import PolicySet, Rule
 from router.policy.record import PRIVATE
-from router.values import Ending, usd
+from router.values import Ending, usd_number
 
 
 def requests_report(found: Sequence[Recent], policies: PolicySet) -> dict[str, Any]:
@@ -38,9 +38,9 @@ def _told(request: Recent, policies: PolicySet) -> dict[str, Any]:
         "certainty": request.certainty,
         "input_tokens": request.input_tokens,
         "output_tokens": request.output_tokens,
-        "cost_usd": float(usd(request.charged_nusd)),
-        "baseline_usd": float(usd(request.baseline_nusd)),
-        "overhead_usd": float(usd(request.overhead_nusd)),
+        "cost_usd": usd_number(request.charged_nusd),
+        "baseline_usd": usd_number(request.baseline_nusd),
+        "overhead_usd": usd_number(request.overhead_nusd),
         "latency_ms": round(request.latency_ms, 3),
         "attempts": [_attempt(attempt) for attempt in request.attempts],
         "reason": reason_of(request, policies),
@@ -53,7 +53,7 @@ def _attempt(attempt: Tried) -> dict[str, Any]:
         "target": attempt.target,
         "reason": attempt.reason,
         "status": attempt.status,
-        "cost_usd": float(usd(attempt.charged_nusd)),
+        "cost_usd": usd_number(attempt.charged_nusd),
         "ms": attempt.ms,
     }
 

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from router.values import Attempt, Ending, Outcome, Trace, Usage, usd
+from router.values import Attempt, Ending, Outcome, Trace, Usage, usd_number
 from router.web.traces import TurnedAway
 
 OPERATION = "chat"
@@ -168,10 +168,10 @@ def _attributes(outcome: Outcome) -> dict[str, Value]:
             "farthing.policy_revision": outcome.policy_revision,
             "farthing.outcome": outcome.ending.value,
             "farthing.certainty": outcome.certainty.value,
-            "farthing.cost_usd": float(usd(outcome.charged_nusd)),
-            "farthing.baseline_usd": float(usd(outcome.baseline_nusd)),
-            "farthing.overhead_usd": float(usd(outcome.overhead_nusd)),
-            "farthing.estimate_usd": float(usd(outcome.estimated_nusd)),
+            "farthing.cost_usd": usd_number(outcome.charged_nusd),
+            "farthing.baseline_usd": usd_number(outcome.baseline_nusd),
+            "farthing.overhead_usd": usd_number(outcome.overhead_nusd),
+            "farthing.estimate_usd": usd_number(outcome.estimated_nusd),
             "farthing.difficulty": outcome.difficulty,
             "farthing.first_token_s": outcome.first_token_s,
             "farthing.own_s": outcome.own_s,
@@ -192,7 +192,7 @@ def _attempt_attributes(attempt: Attempt, provider: str, model: str) -> dict[str
             "farthing.model": attempt.model,
             "farthing.reason": attempt.reason,
             "farthing.certainty": attempt.certainty.value,
-            "farthing.cost_usd": float(usd(attempt.charge_nusd)),
+            "farthing.cost_usd": usd_number(attempt.charge_nusd),
         }
     )
 

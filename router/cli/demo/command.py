@@ -9,7 +9,7 @@ import typer
 
 from router.cli.folder import JsonOption
 from router.cli.table import Column, dollars, percent, plural, print_json, print_table, progress_bar
-from router.values import usd
+from router.values import usd_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,7 @@ def _print(by_task: Mapping[str, Tally], total: Tally, duration_s: float) -> Non
         f"({total.streamed} as streams), {total.refused} refused by a budget, {total.failed} failed."
     )
     cost, baseline, saved = (
-        dollars(float(usd(nusd))) for nusd in (total.cost_nusd, total.baseline_nusd, total.saved_nusd)
+        dollars(usd_number(nusd)) for nusd in (total.cost_nusd, total.baseline_nusd, total.saved_nusd)
     )
     share = percent(total.saved_nusd, total.baseline_nusd) or "0%"
     print(f"It cost {cost} and would have cost {baseline} at the baseline: {saved} saved ({share}).")
@@ -98,9 +98,9 @@ def _row(name: str, tally: Tally) -> list[str]:
         name,
         f"{tally.requests:,}",
         tally.mix(),
-        dollars(float(usd(tally.cost_nusd))),
-        dollars(float(usd(tally.baseline_nusd))),
-        dollars(float(usd(tally.saved_nusd))),
+        dollars(usd_number(tally.cost_nusd)),
+        dollars(usd_number(tally.baseline_nusd)),
+        dollars(usd_number(tally.saved_nusd)),
         percent(tally.saved_nusd, tally.baseline_nusd),
         str(tally.refused),
         str(tally.failed),
@@ -125,9 +125,9 @@ def _sums(tally: Tally) -> dict[str, object]:
         "answered": tally.answered,
         "refused": tally.refused,
         "failed": tally.failed,
-        "cost_usd": float(usd(tally.cost_nusd)),
-        "baseline_usd": float(usd(tally.baseline_nusd)),
-        "saved_usd": float(usd(tally.saved_nusd)),
+        "cost_usd": usd_number(tally.cost_nusd),
+        "baseline_usd": usd_number(tally.baseline_nusd),
+        "saved_usd": usd_number(tally.saved_nusd),
         "baselines_untold": tally.untold,
         "models": dict(tally.models.most_common()),
     }
