@@ -17,7 +17,7 @@ from router.policy.schema.money import FREE, PriceShape
 from router.policy.schema.targets import DeadlinesShape, ModelsFile, ModelShape, TargetShape
 from router.policy.shape import read_shape, strange_keys
 from router.policy.target import UNKNOWN_OUTPUT_LIMIT, Deadlines, Model, Target
-from router.pricing import Catalogue, Price, PriceOverride, TierOverride, override_price
+from router.pricing import Catalogue, Price, PriceOverride, TierOverride, override_price, region_of
 from router.tokens import rules_for
 
 
@@ -126,15 +126,16 @@ class ModelsReader:
         provider, _, model = target.target.partition("/")
         entry = self.catalogue.find(provider, model)
         base_url = target.base_url or shape.base_url
+        url = filled(base_url, self.environ).rstrip("/") or None if base_url else None
         variable = _key_variable(provider, target.api_key or shape.api_key, base_url)
         stated = shape.max_output_tokens or (entry.max_output_tokens if entry else None)
         lacks = (entry.lacks if entry else frozenset()) - frozenset(shape.abilities) | frozenset(shape.lacks)
         return Target(
             provider=provider,
             model=model,
-            price=_price(shape.price) if shape.price else self.catalogue.entry(provider, model).price,
+            price=_price(shape.price) if shape.price else self._listed(provider, model, url),
             token_rules=rules_for(provider, model),
-            base_url=filled(base_url, self.environ).rstrip("/") or None if base_url else None,
+            base_url=url,
             api_key=self.environ.get(variable) or None if variable else None,
             api_key_variable=variable,
             weight=float(target.weight),
@@ -143,6 +144,9 @@ class ModelsReader:
             output_limit_known=stated is not None,
             lacks=lacks,
         )
+
+    def _listed(self, provider: str, model: str, base_url: str | None) -> Price:
+        return self.catalogue.entry(provider, model).price_in(region_of(provider, base_url, self.environ))
 
 
 def _target_nodes(model: Node) -> Iterator[Node]:

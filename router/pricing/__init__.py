@@ -7,6 +7,7 @@ from router.pricing.catalogue import Catalogue
 from router.pricing.listing import CatalogueEntry
 from router.pricing.override import PriceOverride, TierOverride, override_price
 from router.pricing.price import UNLIMITED_TOKENS, Ask, Level, Price, Rates, Schedule, SearchPrice
+from router.pricing.region import region_of
 
 __all__ = [
     "UNLIMITED_TOKENS",
@@ -21,4 +22,5 @@ __all__ = [
     "SearchPrice",
     "TierOverride",
     "override_price",
+    "region_of",
 ]

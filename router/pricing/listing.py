@@ -14,6 +14,7 @@ from typing import Final
 
 from router.errors import UnpricedModel
 from router.pricing.price import STANDARD_TIER, Level, Price, Rates, Schedule, SearchPrice, TokenClass
+from router.pricing.region import GLOBAL
 from router.values import nusd_cost
 
 REMEDY: Final = "Give it a `price:` in models.yaml, or `price: free` if it costs nothing."
@@ -86,11 +87,11 @@ class CatalogueEntry:
     """
     supports_reasoning: bool
     uplifts: tuple[tuple[str, Decimal], ...] = ()
-    """Regions ("eu", "us", or "*" for all but "global") and what all rates are multiplied by there."""
+    """Regions ("eu", "us", or "*" for all but GLOBAL) and what all rates are multiplied by there."""
 
     def price_in(self, region: str) -> Price:
         """Return the price of requests processed in `region`, which some providers charge more for."""
-        if region == "global":
+        if region == GLOBAL:
             return self.price
         uplifts = dict(self.uplifts)
         by = uplifts.get(region, uplifts.get("*"))

@@ -19,6 +19,7 @@ from router.policy.expectation import Bounds
 from router.policy.fault import Fault
 from router.policy.load import Loaded, load_files, load_folder
 from router.pricing import Catalogue, Price
+from router.values import Usage
 
 SHIPPED = Path(__file__).parents[2] / "policies"
 HERE = Path()
@@ -178,6 +179,30 @@ def test_a_url_of_one_s_own_is_not_sent_the_provider_s_key(catalogue: Catalogue)
     text = "version: 1\nmodels:\n  cheap: {target: openai/gpt-4o-mini, base_url: 'http://10.0.0.1/v1'}\n"
     loaded = load(catalogue, {"models.yaml": text}, {"OPENAI_API_KEY": "secret"})
     assert loaded.checked().models["cheap"].targets[0].api_key is None
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "environ", "percent"),
+    [
+        ("openai/gpt-5.4", "", {}, 100),
+        ("openai/gpt-5.4", ', base_url: "https://eu.api.openai.com/v1"', {}, 110),
+        ("openai/gpt-5.4", ', base_url: "https://${PLACE}.api.openai.com/v1/"', {"PLACE": "US"}, 110),
+        ("openai/gpt-5.4", ', base_url: "https://eu.api.openai.com.example.org/v1"', {}, 100),
+        ("openai/gpt-4o", ', base_url: "https://eu.api.openai.com/v1"', {}, 100),
+        ("vertex_ai/claude-sonnet-4-5", "", {}, 100),
+        ("vertex_ai/claude-sonnet-4-5", "", {"VERTEXAI_LOCATION": "us-east5"}, 110),
+        ("vertex_ai/claude-sonnet-4-5", "", {"VERTEX_LOCATION": "Global"}, 100),
+    ],
+)
+def test_a_region_that_costs_more_is_priced_so(
+    catalogue: Catalogue, target: str, more: str, environ: dict[str, str], percent: int
+) -> None:
+    models = f"version: 1\nmodels: {{cheap: {{target: {target}{more}}}}}\n"
+    files = {"models.yaml": models, "a.yaml": task(name="default")}
+    price = load_files({name: text.encode() for name, text in files.items()}, catalogue, environ, HERE).checked()
+    listed = catalogue.entry(*target.split("/", 1)).price
+    usage = Usage(100_000, 10_000)
+    assert price.models["cheap"].targets[0].price.charge_nusd(usage) * 100 == listed.charge_nusd(usage) * percent
 
 
 def test_several_targets_share_a_model_with_weights(catalogue: Catalogue) -> None:
