@@ -55,46 +55,6 @@ class Course:
     """Checks that this prompt's outcomes can't tell of, for want of an answer; they are taken as passed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What a cascade comes to: dollars and quality for a prompt, and how often it passes and escalates.
-
-    `right_if_passed` is the mean quality of the answers that passed, which is P(right | passes) where quality is 0 or
-    1; None where none passed.
-    """
-
-    prompts: int
-    quality: Mean
-    cost_usd: Mean
-    passed: Mean
-    escalated: Mean
-    right_if_passed: Mean | None
-    unknown: tuple[str, ...]
-    """Checks of the rule that outcomes can't tell of; what is said here is as if they passed."""
-
-
-def forecast(outcomes: Sequence[Mapping[str, Known]], first: str, verify: Verify) -> Forecast:
-    """Return what sending every prompt to `first` under `verify` comes to.
-
-    Raises:
-        ValueError: there is no prompt.
-        KeyError: a prompt lacks the outcome of a model that the cascade needs.
-    """
-    if not outcomes:
-        raise ValueError("a forecast needs the outcomes of one prompt at least")
-    courses = [course_of(known, first, verify) for known in outcomes]
-    right = [course.quality for course in courses if course.passed]
-    return Forecast(
-        len(courses),
-        quality_of([course.quality for course in courses]),
-        mean_of([course.cost_usd for course in courses]),
-        quality_of([float(course.passed) for course in courses]),
-        quality_of([float(course.escalated) for course in courses]),
-        quality_of(right) if right else None,
-        (*unforeseen(verify), *sorted({name for course in courses for name in course.untold})),
-    )
-
-
 def course_of(known: Mapping[str, Known], first: str, verify: Verify, chat: Chat = NO_REQUEST) -> Course:
     """Carry one prompt through the cascade; `chat` is its request, where that says which JSON is asked for.
 
