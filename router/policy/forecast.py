@@ -2,7 +2,7 @@
 
 The same rule as the proxy's, in the same order: the answer, the checks that look at it alone, the second answer, then
 one escalation. Checks that a record of outcomes can't repeat (log probabilities, a judge, one's own function, tools)
-are not forecast; `unknown` names them.
+are not forecast; `unforeseen` names them.
 """
 
 from __future__ import annotations
@@ -37,10 +37,6 @@ class Mean:
     mean: float
     low: float
     high: float
-
-    @property
-    def width(self) -> float:
-        return self.high - self.low
 
 
 @dataclass(frozen=True, slots=True)
