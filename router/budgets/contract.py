@@ -123,6 +123,14 @@ class Budgets(Protocol):
         """
         ...
 
+    async def peek(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:
+        """Return what a hold would find in each scope now, in the order given, and take nothing.
+
+        Raises:
+            StoreUnavailable: where a hold would.
+        """
+        ...
+
     async def restore(self, spent: Mapping[Scope, int]) -> None:
         """Lift each scope's present window to what the ledger says was spent or is held there; never lower it.
 
@@ -151,6 +159,12 @@ def scope_key(scope: Scope, now_s: float) -> str:
 def rate_key(rate: Rate) -> str:
     """Name the bucket of a rate; holds no blank."""
     return f"{rate.kind}:{rate.name}:{rate.unit}"
+
+
+def short_of(levels: Sequence[Level], amount_nusd: int) -> Level | None:
+    """Return the fullest of the hard scopes that have no room for this amount; None where all have."""
+    full = [level for level in levels if level.left_nusd < amount_nusd and not level.scope.is_soft]
+    return min(full, key=lambda level: level.left_nusd, default=None)
 
 
 def over_of(levels: Sequence[Level]) -> Held:

@@ -116,6 +116,9 @@ class MemoryBudgets:
         self._expire(now_s)
         return _levels(scopes, self._looked_up(scopes, now_s))
 
+    async def peek(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:
+        return await self.levels(scopes)
+
     async def restore(self, spent: Mapping[Scope, int]) -> None:
         for (_, spent_nusd), tally in zip(spent.items(), self._tallies_of(tuple(spent), self._clock()), strict=True):
             tally.spent_nusd = max(tally.spent_nusd, spent_nusd - tally.held_nusd)

@@ -21,6 +21,7 @@ from router.budgets.contract import (
     Spending,
     Timed,
     over_of,
+    short_of,
 )
 from router.budgets.holdings import Holdings, Live, Settlement
 from router.budgets.link import Link, NotAsked, State
@@ -104,17 +105,9 @@ class RedisBudgets:
         if reply[0] == 1:
             self._holdings.live[hold.id] = live
             return over_of(levels)
-        return Short(
-            min(
-                (
-                    level
-                    for level in levels
-                    if not level.scope.is_soft
-                    and level.spent_nusd + level.held_nusd + hold.amount_nusd > level.scope.limit_nusd
-                ),
-                key=lambda level: level.left_nusd,
-            )
-        )
+        short = short_of(levels, hold.amount_nusd)
+        assert short is not None, "the script found a scope without room, by the same amounts"
+        return Short(short)
 
     async def settle(self, hold_id: str, charge_nusd: int, used_tokens: int | None = None) -> None:
         """Take the settlement on; it leaves with the next batch, off the caller's path."""
@@ -133,6 +126,14 @@ class RedisBudgets:
         if self._share:
             self._share.saw(levels)
         return levels
+
+    async def peek(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:
+        try:
+            return await self.levels(scopes)
+        except StoreUnavailable:
+            if self._share and self._link.state is State.AWAY:
+                return await self._share.levels(scopes)
+            raise
 
     async def restore(self, spent: Mapping[Scope, int]) -> None:
         await self._link.ask("restore", self._arguments.of_restoring("lift", spent, self._clock()))

@@ -5,7 +5,7 @@ Together the replicas can't pass a budget by more than what was held or spent el
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from msgspec import structs
@@ -64,6 +64,17 @@ class Share:
                 next(d.rate for d, o in zip(hold.draws, draws, strict=True) if o.rate == answer.rate), answer.wait_s
             )
         return answer
+
+    async def levels(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:
+        """Return how full each scope is for this process, as if what is not its share were spent.
+
+        Raises:
+            StoreUnavailable: as `hold`.
+        """
+        own = await self._budgets.levels([self._own(scope) for scope in scopes])
+        return tuple(
+            Level(scope, scope.limit_nusd - level.left_nusd, 0) for scope, level in zip(scopes, own, strict=True)
+        )
 
     async def settle(self, hold_id: str, charge_nusd: int, used_tokens: int | None) -> None:
         await self._budgets.settle(hold_id, charge_nusd, used_tokens)

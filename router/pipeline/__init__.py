@@ -12,9 +12,10 @@ from functools import partial
 
 import anyio
 
-from router.errors import FarthingError
+from router.errors import FarthingError, StoreUnavailable
 from router.pipeline.cascade import Cascade
 from router.pipeline.held_back import CheckedStream, read_all
+from router.pipeline.holds import amount_held_nusd
 from router.pipeline.parts import Answered, Parts
 from router.pipeline.plan import Arrival, Plan, plan_for
 from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
@@ -42,13 +43,20 @@ class Pipeline:
         self._parts = parts
 
     async def plan(self, arrival: Arrival) -> Plan:
-        """Decide where a request would go; nothing is held, called or written.
+        """Say what a call would come to now, by a look at the budgets; nothing is held, called or written.
 
         Raises:
             RequestError: the task or the model is unknown, or not allowed.
-            StoreUnavailable: a rule looks at a budget that can't be read.
+            StoreUnavailable: the ledger or the budgets could not take the call on now.
         """
-        return await self._plan(arrival, explores=False)
+        parts = self._parts
+        plan = await self._plan(arrival, explores=False)
+        if why := parts.ledger.not_ready:
+            raise StoreUnavailable(why)
+        if not isinstance(plan.decision, Route):
+            return plan
+        levels = await parts.budgets.peek(plan.scopes)
+        return plan.foreseen(levels, partial(amount_held_nusd, parts), parts.clock())
 
     async def _plan(self, arrival: Arrival, *, explores: bool) -> Plan:
         parts = self._parts

@@ -10,6 +10,7 @@ from router.pipeline.plan import rates_of
 from router.pipeline.record import Record
 from router.policy.decide import Candidate, Purse, ask_of
 from router.policy.facts import Facts
+from router.policy.policy import Policy
 from router.values import Attempt
 
 
@@ -33,7 +34,7 @@ class Holds:
         """Hold for a leg, in every budget and rate at once; return the hold's id, or what has no room."""
         hold_id = f"{self._record.arrival.id}/{self._tried}"
         self._tried += 1
-        amount_nusd = self._amount_nusd(candidate, facts)
+        amount_nusd = amount_held_nusd(self._parts, self._record.plan.policy, candidate, facts)
         draws: tuple[Draw, ...] = ()
         if rates := rates_of(self._record.arrival.account, candidate.model):
             output_tokens = min(facts.expected_output_tokens, candidate.max_output_tokens)
@@ -74,12 +75,13 @@ class Holds:
             del self._ceilings_nusd[hold_id]
             await self._parts.budgets.settle(hold_id, 0, 0)
 
-    def _amount_nusd(self, candidate: Candidate, facts: Facts) -> int:
-        """Return what is set aside: the ceiling, or what this task's answers usually cost there."""
-        if self._record.plan.policy.budget.hold == "ceiling":
-            return candidate.ceiling_nusd
-        usual_tokens = self._parts.usual_output_tokens(self._record.plan.policy.task, candidate.model.name)
-        if usual_tokens is None or usual_tokens >= candidate.max_output_tokens:
-            return candidate.ceiling_nusd
-        ask = ask_of(facts, candidate.input_tokens)
-        return max(target.price.ceiling_nusd(ask, usual_tokens) for target in candidate.model.targets)
+
+def amount_held_nusd(parts: Parts, policy: Policy, candidate: Candidate, facts: Facts) -> int:
+    """Return what is set aside: the ceiling, or what this task's answers usually cost there."""
+    if policy.budget.hold == "ceiling":
+        return candidate.ceiling_nusd
+    usual_tokens = parts.usual_output_tokens(policy.task, candidate.model.name)
+    if usual_tokens is None or usual_tokens >= candidate.max_output_tokens:
+        return candidate.ceiling_nusd
+    ask = ask_of(facts, candidate.input_tokens)
+    return max(target.price.ceiling_nusd(ask, usual_tokens) for target in candidate.model.targets)

@@ -1,0 +1,174 @@
+"""The dry run and /admin/explain tell what the next call meets: its model and its most, or the words of its 402."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import flush
+from proxy import Proxy, eventually, running_provider, running_proxy
+from redis_server import RedisServer, running_redis
+from test_proxy_budgets import digest
+
+from router.providers.simulated import SimulatedProvider
+
+ADMIN = {"authorization": "Bearer admin"}
+
+
+def files(url: str) -> dict[str, str]:
+    return {
+        "models": f"""
+models:
+  cheap: {{target: openai/gpt-4o-mini, base_url: "{url}"}}
+  premium: {{target: openai/gpt-4o, base_url: "{url}"}}
+""",
+        "accounts": f"""
+budget: {{per_month_usd: 0.05}}
+accounts:
+  team: {{keys: ["sha256:{digest("fk-team")}"]}}
+  small: {{keys: ["sha256:{digest("fk-small")}"], budget: {{per_day_usd: 0.02}}}}
+""",
+        "default": "task: default\nroute: [{use: premium}]\n",
+        "capped": (
+            "task: capped\nbudget: {per_request_usd: 0.02, per_day_usd: 0.01}\n"
+            "route: [{when: {input_tokens: {lt: 1000}}, use: premium}, {use: cheap}]\n"
+        ),
+        "strict": "task: strict\nbudget: {per_day_usd: 0.02, on_exceeded: reject}\nroute: [{use: premium}]\n",
+        "fallback": "task: fallback\nbudget: {per_day_usd: 0.02}\nroute: [{use: [cheap, premium]}]\n",
+        "soft": "task: soft\nbudget: {per_day_usd: 0.001, on_exceeded: warn}\nroute: [{use: premium}]\n",
+    }
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[SimulatedProvider]:
+    with running_provider() as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "redis"])
+def proxy(request: pytest.FixtureRequest, provider: SimulatedProvider, tmp_path: Path) -> Iterator[Proxy]:
+    given = {"admin_key": "admin"}
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        flush(server)
+        given["budgets_url"] = server.url
+    with running_proxy(tmp_path, files(provider.base_url), settings=given) as running:
+        yield running
+
+
+def ask(proxy: Proxy, task: str, *, account: str = "team", **members: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer fk-{account}", "x-farthing-task": task}
+    return proxy.ask("Hello", headers=headers, **members)
+
+
+def foretold(proxy: Proxy, task: str, *, account: str = "team", **members: Any) -> dict[str, Any]:
+    """Return what the dry run says, which /admin/explain says too."""
+    headers = {"authorization": f"Bearer fk-{account}", "x-farthing-task": task, "x-farthing-dry-run": "true"}
+    dry: dict[str, Any] = proxy.ask("Hello", headers=headers, **members).json()
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], **members}
+    explained = proxy.http.post(f"/admin/explain?account={account}&task={task}", json=body, headers=ADMIN).json()
+    assert {**explained, "facts": None} == {**dry, "facts": None}
+    return dry
+
+
+def spend(proxy: Proxy, task: str, *, account: str = "team", **members: Any) -> httpx.Response:
+    """Call until there is a refusal, and return it."""
+    for _ in range(300):
+        answer = ask(proxy, task, account=account, **members)
+        if answer.status_code != 200:
+            eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "every settlement")
+            return answer
+    raise AssertionError("300 calls did not spend it.")
+
+
+@pytest.mark.parametrize(
+    ("task", "account"), [("strict", "team"), ("capped", "team"), ("default", "small"), ("default", "team")]
+)
+def test_a_spent_budget_is_refused_by_the_dry_run_in_the_words_of_the_call(
+    proxy: Proxy, task: str, account: str
+) -> None:
+    refused = spend(proxy, task, account=account, max_tokens=100).json()["error"]
+    told = foretold(proxy, task, account=account, max_tokens=100)
+    assert refused["code"] == "budget_exceeded"
+    assert (told["model"], told["ceiling_usd"], told["downgraded"]) == (None, None, False)
+    assert told["refusal"] == {"code": refused["code"], "message": refused["message"]}
+    assert [candidate["fits"] for candidate in told["candidates"]] == [False] * len(told["candidates"])
+
+
+def test_an_answer_is_clamped_to_what_a_day_has_left_as_the_call_is(proxy: Proxy) -> None:
+    ask(proxy, "strict", max_tokens=200)
+    told = foretold(proxy, "strict")
+    row = proxy.row_of(ask(proxy, "strict"))
+    assert told["ceiling_usd"] * 1e9 == pytest.approx(row["held_nusd"])
+    (candidate,) = told["candidates"]
+    assert candidate["clamped"]
+    assert told["budget_usd"] < 0.02
+    assert told["budget"] == "the day's budget of the task 'strict' ($0.02)"
+
+
+def test_a_day_that_leaves_less_than_a_request_may_cost_bounds_it_before_it_is_used(proxy: Proxy) -> None:
+    told = foretold(proxy, "capped")
+    assert (told["model"], told["budget_usd"]) == ("premium", 0.01)
+    assert 0.0099 < told["ceiling_usd"] <= 0.01
+    row = proxy.row_of(ask(proxy, "capped"))
+    assert told["ceiling_usd"] * 1e9 == pytest.approx(row["held_nusd"])
+
+
+def test_a_cheaper_model_that_the_call_goes_to_is_told(proxy: Proxy) -> None:
+    told = {}
+    for _ in range(300):
+        told = foretold(proxy, "capped", max_tokens=300)
+        answer = ask(proxy, "capped", max_tokens=300)
+        eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "every settlement")
+        if answer.status_code != 200:
+            break
+        assert told["model"] == answer.headers["x-farthing-model"]
+        if told["downgraded"]:
+            return
+    raise AssertionError("No call went to the cheaper model.")
+
+
+def test_a_model_behind_the_first_whose_hold_finds_no_room_does_not_fit(proxy: Proxy) -> None:
+    told = foretold(proxy, "fallback")
+    cheap, premium = told["candidates"]
+    assert (told["model"], cheap["fits"], premium["fits"]) == ("cheap", True, False)
+    assert "and the day's budget of the task 'fallback' ($0.02) leaves $0.02" in premium["reason"]
+
+
+def test_a_soft_budget_bounds_nothing(proxy: Proxy) -> None:
+    told = foretold(proxy, "soft")
+    assert told["model"] == "premium"
+    assert told["budget"] == "the month's budget of everything ($0.05)"
+
+
+def test_telling_holds_nothing(proxy: Proxy) -> None:
+    for _ in range(5):
+        foretold(proxy, "capped")
+    assert proxy.metric("farthing_budget_held_usd") == 0
+    assert proxy.metric("farthing_budget_spent_usd") == 0
+
+
+@pytest.mark.parametrize(("on_outage", "status"), [("closed", 503), ("local", 200)])
+def test_a_store_that_is_away_is_told_as_the_call_meets_it(
+    provider: SimulatedProvider, tmp_path: Path, on_outage: str, status: int
+) -> None:
+    given = {"budgets_on_outage": on_outage, "replicas": 2}
+    with (
+        running_redis() as server,
+        running_proxy(tmp_path, files(provider.base_url), settings={**given, "budgets_url": server.url}) as proxy,
+    ):
+        ask(proxy, "strict", max_tokens=20)
+        server.kill()
+        headers = {"authorization": "Bearer fk-team", "x-farthing-task": "strict", "x-farthing-dry-run": "true"}
+        told = proxy.ask("Hello", headers=headers)
+        answer = ask(proxy, "strict")
+        assert (told.status_code, answer.status_code) == (status, status)
+        if status == 200:
+            assert told.json()["budget_usd"] == pytest.approx(0.01, rel=0.1), "half of what was left, of two replicas"
+            held_usd = proxy.row_of(answer)["held_nusd"] / 1e9
+            assert told.json()["ceiling_usd"] == pytest.approx(held_usd)
+        else:
+            assert told.json()["error"] == answer.json()["error"]
