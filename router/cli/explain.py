@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from router.chat import ChatBody
-    from router.pipeline.plan import Arrival
+    from router.pipeline.plan import Arrival, Plan
     from router.policy.policy import Account, PolicySet
+
+UNUSED = "Budgets of hours, days and months are taken as unused here; a running proxy tells their state (see --help)."
 
 
 def explain(
@@ -41,8 +43,8 @@ def explain(
 ) -> None:
     """Say where a request would go, what it may cost, and why not elsewhere. No call is made.
 
-    Budgets of hours, days and months count as unused; a running proxy answers with their state to the header
-    x-farthing-dry-run: true.
+    Budgets of hours, days and months bound it as if they were unused; a running proxy answers with their state to the
+    header x-farthing-dry-run: true.
 
     Example: echo "Where is my parcel?" | farthing explain --task support -
     """
@@ -56,11 +58,13 @@ def explain(
     if budget_usd is not None:
         headers["x-farthing-budget-usd"] = budget_usd
     arrival = _arrival(body, _account(loaded, account), headers)
-    explained = _explained(arrival, loaded)
+    plan = _foreseen(arrival, loaded)
     if as_json:
-        print_json(explained)
-    else:
-        _print(explained)
+        print_json(plan.explained())
+        return
+    _print(plan.explained())
+    if plan.scopes:
+        console().print(UNUSED, soft_wrap=True)
 
 
 def _read(file: str) -> bytes:
@@ -111,14 +115,20 @@ def _arrival(body: ChatBody, account: Account | None, headers: Mapping[str, str]
     )
 
 
-def _explained(arrival: Arrival, policies: PolicySet) -> dict[str, Any]:
+def _foreseen(arrival: Arrival, policies: PolicySet) -> Plan:
+    """Decide as a proxy would whose budgets nobody has drawn on."""
     import asyncio
 
     from router.budgets.memory import MemoryBudgets
-    from router.pipeline.plan import plan_for
+    from router.pipeline.plan import ceiling_nusd, plan_for
     from router.tokens import Counter
 
-    return asyncio.run(plan_for(arrival, policies, Counter(), MemoryBudgets(time.time))).explained()
+    async def foreseen() -> Plan:
+        budgets = MemoryBudgets(lambda: arrival.at_s)
+        plan = await plan_for(arrival, policies, Counter(), budgets)
+        return plan.foreseen(await budgets.peek(plan.scopes), ceiling_nusd, arrival.at_s)
+
+    return asyncio.run(foreseen())
 
 
 def _print(explained: dict[str, Any]) -> None:
@@ -161,7 +171,7 @@ def _verdict(explained: dict[str, Any]) -> str:
     if refusal := explained["refusal"]:
         return f"{where}: refused ({refusal['code']}). {refusal['message']}"
     budget = explained["budget_usd"]
-    limit = f"; {explained['budget']} is {dollars(budget)}" if budget is not None else "; no budget limits it"
+    limit = f"; {explained['budget']} leaves {dollars(budget)}" if budget is not None else "; no budget limits it"
     checks = f" ({dollars(explained['checks_usd'])} of it for its checks)" if explained["checks_usd"] else ""
     ceiling = dollars(explained["ceiling_usd"])
     costs = f"about {dollars(explained['estimate_usd'])}{checks}, {'an answer ' if checks else ''}never above {ceiling}"

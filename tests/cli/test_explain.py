@@ -154,3 +154,24 @@ def test_a_missing_file_is_bad_usage(farthing: Run, folder: Path) -> None:
     ran = farthing("explain", "--policies", folder, folder / "nothing.json")
     assert ran.status == 2
     assert "No such file" in ran.err
+
+
+def test_an_unused_day_bounds_a_request_and_is_said_to_be_taken_as_unused(
+    farthing: Run, folder: Path, tmp_path: Path
+) -> None:
+    file = _written(tmp_path, "Hello")
+    budget = "budget: {per_request_usd: 0.02, per_day_usd: 0.01}\n"
+    (folder / "day.yaml").write_text(f"version: 1\ntask: day\n{budget}route: [{{use: premium}}]\n")
+    explained = farthing("explain", "--json", "--task", "day", "--policies", folder, file).json
+    assert (explained["model"], explained["budget_usd"]) == ("premium", 0.01)
+    assert 0.0099 < explained["ceiling_usd"] <= 0.01
+    said = farthing("explain", "--task", "day", "--policies", folder, file).out
+    assert "the day's budget of the task 'day' ($0.01) leaves $0.01" in said
+    assert "taken as unused here" in said
+
+
+def test_nothing_is_said_of_unused_budgets_where_there_are_none(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "free.yaml").write_text("version: 1\ntask: free\nroute: [{use: cheap}]\n")
+    said = farthing("explain", "--task", "free", "--policies", folder, _written(tmp_path, "Hello")).out
+    assert "no budget limits it" in said
+    assert "unused" not in said
