@@ -23,7 +23,7 @@ from msgspec import structs
 from proxy import WITHIN_S, LoopThread
 from redis_server import RedisServer, running_redis
 
-from router.budgets.contract import HOLD_TTL_S, Budgets, Held, Hold, Short
+from router.budgets.contract import HOLD_TTL_S, LATE_S, Budgets, Held, Hold, Short
 from router.budgets.open import open_budgets
 from router.values import Scope
 
@@ -58,6 +58,8 @@ class Model:
         for known in self.holds.values():
             if known.state == "held" and known.expires_s <= now_s:
                 known.state, known.booked_nusd = "expired", known.hold.lost_nusd
+            if known.state == "expired" and known.expires_s + LATE_S <= now_s:
+                known.state = "too late"
 
     def level(self, scope: Scope, now_s: float) -> tuple[int, int]:
         own = [known for known in self.holds.values() if (scope, scope.bucket(now_s)) in known.windows]
