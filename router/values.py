@@ -205,7 +205,7 @@ class Outcome(Struct, frozen=True):
     own_s: float = 0.0
     """The part of `latency_s` that was spent in Farthing itself."""
     warnings: tuple[Level, ...] = ()
-    """The soft budgets that were past their limits with it."""
+    """The soft budgets that it found used up."""
     trace: Trace | None = None
     """None where nothing is traced and the caller names no trace."""
 
@@ -275,9 +275,9 @@ class Level:
         return max(0, self.scope.limit_nusd - self.spent_nusd - self.held_nusd)
 
     @property
-    def is_over(self) -> bool:
-        """Whether more is spent and held than the limit."""
-        return self.spent_nusd + self.held_nusd > self.scope.limit_nusd
+    def is_used_up(self) -> bool:
+        """Whether the limit is spent; what is held may yet come back."""
+        return self.spent_nusd >= self.scope.limit_nusd
 
     @property
     def used_pct(self) -> float:
@@ -285,7 +285,7 @@ class Level:
         return 100.0 * (self.spent_nusd + self.held_nusd) / self.scope.limit_nusd
 
     def __str__(self) -> str:
-        return f"{self.scope} is at {self.used_pct:.1f} %"
+        return f"{self.scope} is at {100.0 * self.spent_nusd / self.scope.limit_nusd:.1f} %"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Held(Struct, frozen=True):
     """It is held, in every scope."""
 
     over: tuple[Level, ...] = ()
-    """The soft scopes that are past their limits with it."""
+    """The soft scopes whose limits were spent before it, as a hard one would have had no room for it."""
 
 
 class Short(Struct, frozen=True):
@@ -168,8 +168,8 @@ def short_of(levels: Sequence[Level], amount_nusd: int) -> Level | None:
 
 
 def over_of(levels: Sequence[Level]) -> Held:
-    """Return a hold's answer, with the soft scopes that are past their limits."""
-    over = tuple(level for level in levels if level.scope.is_soft and level.is_over)
+    """Return a hold's answer, with the soft scopes whose limits are spent."""
+    over = tuple(level for level in levels if level.scope.is_soft and level.is_used_up)
     return Held(over) if over else HELD
 
 

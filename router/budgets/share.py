@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from router.budgets.contract import Answer, Hold, Limited, Short, scope_key
+from router.budgets.contract import Answer, Held, Hold, Limited, Short, scope_key
 from router.budgets.memory import MemoryBudgets
 from router.errors import StoreUnavailable
 from router.values import Level, Scope
@@ -63,6 +63,10 @@ class Share:
             return Limited(
                 next(d.rate for d, o in zip(hold.draws, draws, strict=True) if o.rate == answer.rate), answer.wait_s
             )
+        if answer.over:
+            wholes = [hold.scopes[own.index(level.scope)] for level in answer.over]
+            # Nothing is left of these; what the others spend meanwhile is not known.
+            return Held(tuple(Level(whole, whole.limit_nusd, 0) for whole in wholes))
         return answer
 
     async def levels(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:

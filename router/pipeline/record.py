@@ -39,7 +39,7 @@ class Record:
         self.last: Leg | None = None
         """The leg that was opened last."""
         self.warnings: tuple[Level, ...] = ()
-        """The soft budgets that this request found, or put, past their limits."""
+        """The soft budgets that this request found used up."""
         self.waited_s = 0.0
         """Between tries, for a provider to recover."""
         self.overlap_s = 0.0

@@ -160,7 +160,7 @@ def _verified_headers(verified: Verified | None) -> Headers:
 
 
 def _warning_headers(over: tuple[Level, ...]) -> Headers:
-    """Say which soft budgets are past their limits, in one header."""
+    """Say which soft budgets are used up, in one header."""
     return [(b"x-farthing-budget-warning", _ascii("; ".join(map(str, over))))] if over else []
 
 

@@ -128,14 +128,14 @@ class Interleavings(RuleBasedStateMachine):
         if isinstance(answer, Held):
             windows = tuple((scope, scope.bucket(self.clock.now_s)) for scope in scopes)
             self.model.holds[hold.id] = Known(hold, windows, self.clock.now_s + HOLD_TTL_S)
-            over = {scope for scope in scopes if scope.is_soft and self.is_over(scope)}
+            over = {scope for scope in scopes if scope.is_soft and self.is_used_up(scope)}
             assert {level.scope for level in answer.over} == over
         else:
             assert answer.level.scope in scopes
             assert answer.level.left_nusd < amount
 
-    def is_over(self, scope: Scope) -> bool:
-        return sum(self.model.level(scope, self.clock.now_s)) > scope.limit_nusd
+    def is_used_up(self, scope: Scope) -> bool:
+        return self.model.level(scope, self.clock.now_s)[0] >= scope.limit_nusd
 
     @precondition(lambda self: self.model.holds)
     @rule(data=st.data(), again=st.integers(1, 2))

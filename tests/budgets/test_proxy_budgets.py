@@ -37,6 +37,7 @@ accounts:
 """,
         "default": "task: default\nroute: [{use: cheap}]\n",
         "soft": "task: soft\nbudget: {per_day_usd: 0.000001, on_exceeded: warn}\nroute: [{use: cheap}]\n",
+        "roomy": "task: roomy\nbudget: {per_day_usd: 0.008, on_exceeded: warn}\nroute: [{use: cheap}]\n",
         "hourly": "task: hourly\nbudget: {per_hour_usd: 0.0005}\nroute: [{use: cheap}]\n",
         "busy": "task: busy\nbudget: {per_day_usd: 100}\nroute: [{use: cheap}]\n",
         "limited": "task: limited\nroute: [{use: [dear, cheap]}]\n",
@@ -68,6 +69,10 @@ def ask(proxy: Proxy, task: str, *, account: str = "team", max_tokens: int = 20)
 
 
 def test_a_soft_budget_warns_and_refuses_nothing(proxy: Proxy) -> None:
+    first = ask(proxy, "soft")
+    assert first.status_code == 200
+    assert "x-farthing-budget-warning" not in first.headers, "nothing was spent before it"
+    eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "its settlement")
     for _ in range(3):
         answer = ask(proxy, "soft")
         assert answer.status_code == 200
@@ -79,9 +84,33 @@ def test_a_soft_budget_warns_and_refuses_nothing(proxy: Proxy) -> None:
 
 
 def test_a_stream_warns_as_well(proxy: Proxy) -> None:
+    ask(proxy, "soft")
+    eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "its settlement")
     headers = {"authorization": "Bearer fk-team", "x-farthing-task": "soft"}
     answer = proxy.ask("Hello", headers=headers, max_tokens=20, stream=True)
     assert "x-farthing-budget-warning" in answer.headers
+
+
+def test_a_soft_budget_does_not_warn_of_what_answers_may_cost(proxy: Proxy) -> None:
+    for _ in range(2):
+        answer = ask(proxy, "roomy", max_tokens=16_000)
+        assert answer.status_code == 200
+        assert proxy.row_of(answer)["held_nusd"] > 8_000_000, "more than the day has"
+        assert "x-farthing-budget-warning" not in answer.headers
+    assert proxy.metric("farthing_budget_warnings_total") == 0
+
+
+def test_a_soft_budget_warns_while_each_replica_spends_its_share(provider: SimulatedProvider, tmp_path: Path) -> None:
+    with running_redis() as server:
+        given = {"budgets_url": server.url, "budgets_on_outage": "local", "replicas": 2}
+        with running_proxy(tmp_path, files(provider.base_url), settings=given) as proxy:
+            ask(proxy, "soft")
+            eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "its settlement")
+            told = ask(proxy, "soft").headers["x-farthing-budget-warning"]
+            server.kill()
+            meanwhile = ask(proxy, "soft")
+            assert meanwhile.status_code == 200
+            assert meanwhile.headers["x-farthing-budget-warning"].startswith(told.partition(" is at ")[0])
 
 
 def test_an_account_that_calls_too_fast_is_told_when_it_may_call_again(proxy: Proxy) -> None:

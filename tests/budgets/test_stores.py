@@ -178,13 +178,17 @@ async def test_a_clock_that_was_far_ahead_for_a_while_forgets_nothing(place: Pla
     assert await level(store) == await level(store, month) == (40, 0)
 
 
-async def test_a_soft_budget_is_counted_and_warned_of_and_never_refuses(store: Budgets) -> None:
+async def test_a_soft_budget_warns_once_it_is_spent_and_never_refuses(store: Budgets) -> None:
     soft = scope(on_exceeded="warn")
-    assert await store.hold(Hold("1", (soft,), 100)) == HELD
-    assert await store.hold(Hold("2", (soft,), 1)) == Held(over=(Level(soft, 0, 101),))
-    await store.settle("1", 100)
-    await store.settle("2", 1)
-    assert await level(store, soft) == (101, 0)
+    for hold_id in "12":
+        assert await store.hold(Hold(hold_id, (soft,), 300)) == HELD, "what is held may yet come back"
+    await store.settle("1", 99)
+    assert await store.hold(Hold("3", (soft,), 300)) == HELD
+    await store.settle("3", 1)
+    assert await store.hold(Hold("4", (soft,), 50)) == Held(over=(Level(soft, 100, 350),))
+    await store.settle("2", 100)
+    await store.settle("4", 1)
+    assert await level(store, soft) == (201, 0)
 
 
 async def test_a_hard_budget_refuses_beside_a_soft_one_that_is_over(store: Budgets) -> None:
