@@ -69,7 +69,9 @@ class PolicyFolder:
         self._seen = _state(self._path)
         loaded = self._load(self._path)
         try:
-            policies = self._admit(loaded.checked())
+            checked = loaded.checked()
+            self._stay_shut(checked)
+            policies = self._admit(checked)
         except PolicyFaults as error:
             self._faults = error.faults
             self._rejected_s = self._clock()
@@ -82,6 +84,20 @@ class PolicyFolder:
         self._current = policies
         self._told(policies.revision)
         return policies
+
+    def _stay_shut(self, policies: PolicySet) -> None:
+        """Refuse a set that would open a proxy which has accounts: more likely their file was lost than that is meant.
+
+        Raises:
+            PolicyFaults: it has no accounts, and what is in force has.
+        """
+        if self._current is None or not self._current.accounts or policies.accounts:
+            return
+        message = (
+            "error: no accounts are left, so that anyone on this machine could call without a key; those in force "
+            "stay. Put them back, or start the proxy again to have it open"
+        )
+        raise PolicyFaults((f"{self._path / 'accounts.yaml'}:1:1: {message}",))
 
     async def watch(self, changed: Callable[[PolicySet], None]) -> None:
         """Read the folder again at each change, until cancelled."""
@@ -96,14 +112,16 @@ class PolicyFolder:
             if not changes and self._seen == await asyncio.to_thread(_state, self._path):
                 continue
             await self._settled()
-            mended = self._rejected_s is not None
+            before = self.current().revision if self._rejected_s is None else None
             try:
                 policies = await asyncio.to_thread(self.read)
             except PolicyFaults as error:
                 for fault in error.faults:
                     log.error("Policy edit rejected: %s", fault)
                 continue
-            log.log(logging.WARNING if mended else logging.INFO, "Policies %s are in force.", policies.revision)
+            if policies.revision != before:
+                # Told at the default level: what decides is another from here on, or is whole again.
+                log.warning("Policies %s are in force.", policies.revision)
             changed(policies)
 
     async def _settled(self) -> None:

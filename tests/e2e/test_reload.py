@@ -5,6 +5,7 @@ FARTHING_RELOAD_S=60 makes the load last a minute; it is 4 s otherwise.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proxy import Calls, Proxy, eventually, running_provider, running_proxy
+from proxy import Calls, Proxy, eventually, running_provider, running_proxy, write_policies
 
 from router.policy.load import read_files, revision_of
 
@@ -186,3 +187,60 @@ def test_a_rejected_edit_is_told_with_its_faults_until_it_is_mended(proxy: Proxy
     assert (after["rejected_at"], after["faults"]) == (None, [])
     assert after["revision"] != before["revision"]
     assert str(after["since"]) > str(before["since"])
+
+
+@pytest.mark.parametrize("how", ["taken away", "emptied"])
+def test_an_edit_without_accounts_does_not_open_a_proxy_that_has_some(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    accounts = f'accounts:\n  team: {{keys: ["sha256:{hashlib.sha256(b"fk-team").hexdigest()}"]}}\n'
+    files = {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n", "default": "task: default\nroute: [{use: m}]\n"}
+    settings = {"admin_key": "an-admin-key"}
+    with (
+        running_provider() as provider,
+        running_proxy(
+            tmp_path, files | {"accounts": accounts}, settings=settings, simulated_url=provider.root_url
+        ) as proxy,
+    ):
+
+        def rejected() -> bool:
+            return proxy.metric("farthing_policy_reloads_total", result="rejected") > 0
+
+        assert proxy.ask(max_tokens=1).status_code == 401
+        if how == "taken away":
+            (proxy.policies / "accounts.yaml").unlink()
+        else:
+            write_policies(proxy.policies, {"accounts": "budget: {per_day_usd: 5}\n"})
+        eventually(rejected, "a rejected edit")
+        assert proxy.ask(max_tokens=1).status_code == 401
+        assert proxy.ask(max_tokens=1, headers={"authorization": "Bearer fk-team"}).status_code == 200
+        told = proxy.http.get("/admin/policies", headers={"authorization": "Bearer an-admin-key"}).json()
+        assert told["accounts"] == ["team"]
+        (fault,) = told["faults"]
+        assert fault.startswith(f"{proxy.policies / 'accounts.yaml'}:1:1: ")
+        assert "anyone on this machine could call without a key" in fault
+        assert f"Policy edit rejected: {fault}" in caplog.messages
+        proxy.rewrite(accounts=accounts)
+        assert (
+            proxy.http.get("/admin/policies", headers={"authorization": "Bearer an-admin-key"}).json()["faults"] == []
+        )
+
+
+def test_an_open_proxy_may_be_given_accounts(proxy: Proxy) -> None:
+    digest = hashlib.sha256(b"fk-team").hexdigest()
+    proxy.rewrite(accounts=f'accounts:\n  team: {{keys: ["sha256:{digest}"]}}\n')
+    assert proxy.ask(max_tokens=1).status_code == 401
+
+
+def test_an_edit_in_force_is_logged_once_with_its_revision(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    proxy.rewrite(default="task: default\nroute: [{name: next, use: m0}]\n")
+    revision = proxy.http.get("/health/ready").json()["policy_revision"]
+    said = f"Policies {revision} are in force."
+    eventually(lambda: said in caplog.messages, "the log's line")
+    before = proxy.metric("farthing_policy_reloads_total")
+    (proxy.policies / "default.yaml").touch()
+    eventually(lambda: proxy.metric("farthing_policy_reloads_total") > before, "another look")
+    proxy.rewrite(default="task: default\nroute: [{name: last, use: m0}]\n")
+    last = proxy.http.get("/health/ready").json()["policy_revision"]
+    eventually(lambda: f"Policies {last} are in force." in caplog.messages, "the log's next line")
+    assert [record.levelname for record in caplog.records if record.message == said] == ["WARNING"]
