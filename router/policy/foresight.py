@@ -35,7 +35,7 @@ class Foresight:
         check_order(self.root, ("budget",), self.report)
         nodes = items_at(self.root, "route")
         served = [self._can_be_served(rule, node) for rule, node in zip(self.policy.rules, nodes, strict=True)]
-        if self._limits_buy_an_answer():
+        if self._long_enough() and self._limits_buy_an_answer():
             for rule, node, able in zip(self.policy.rules, nodes, served, strict=True):
                 if able:
                     self._check_prices(rule, node)
@@ -61,6 +61,16 @@ class Foresight:
             return False
         return True
 
+    def _long_enough(self) -> bool:
+        """Report a `min_output_tokens` that no model can give; say whether there was none."""
+        longest = max((self.models[name] for name in self.policy.models), key=lambda model: model.max_output_tokens)
+        if self.policy.min_output_tokens <= longest.max_output_tokens:
+            return True
+        said = f'no model of these rules writes that long: "{longest.name}", the longest, writes up to '
+        place = place_of(self.root, ("min_output_tokens",))
+        self.report.error(place, f"{said}{longest.max_output_tokens:,} tokens", fatal=False)
+        return False
+
     def _limits_buy_an_answer(self) -> bool:
         """Report each limit that is below the cheapest answer of any model; say whether there was none."""
         cheapest = min((self.models[name] for name in self.policy.models), key=lambda model: self._floor_nusd(model, 1))
@@ -73,7 +83,7 @@ class Foresight:
                 place = place_of(self.root, ("budget", f"{limit}_usd"))
                 self.report.error(
                     place,
-                    f'this pays for no answer: "{cheapest.name}", the cheapest, {self._needs(floor_nusd)}',
+                    f'this pays for no answer: "{cheapest.name}", the cheapest, {self._needs(cheapest, floor_nusd)}',
                     fatal=False,
                 )
         return bought
@@ -88,33 +98,41 @@ class Foresight:
         if min(floors.values()) > cap_nusd:
             cheapest = min(floors, key=lambda name: floors[name])
             said = f'no model here is ever within per_request_usd: "{cheapest}", the cheapest, '
-            said += self._needs(floors[cheapest], tokens)
+            said += self._needs(self.models[cheapest], floors[cheapest], tokens)
             self.report.error(key_place(node, ("use",)), said, fatal=False)
             return
         for name, place in texts_at(node, "use"):
             if floors[name] > cap_nusd:
-                said = f'"{name}" is never within per_request_usd: it {self._needs(floors[name], tokens)}'
-                self.report.error(place, said, fatal=False)
+                needs = self._needs(self.models[name], floors[name], tokens)
+                self.report.error(place, f'"{name}" is never within per_request_usd: it {needs}', fatal=False)
         for name, place in texts_at(node, "verify", "escalate_to"):
             both_nusd = min(floors.values()) + self._floor_nusd(self.models[name], tokens)
             if both_nusd > cap_nusd:
                 said = f'never within per_request_usd: an answer and one more of "{name}" '
-                self.report.error(place, said + self._needs(both_nusd, tokens, verb="need"), fatal=False)
+                self.report.error(
+                    place, said + self._needs(self.models[name], both_nusd, tokens, verb="need"), fatal=False
+                )
 
     def _floor_nusd(self, model: Model, input_tokens: int) -> int:
         """Price the least that `decide` takes for an answer: `min_output_tokens`, at its dearest target."""
         return floor_nusd(model, self.policy.min_output_tokens, input_tokens)
 
-    def _needs(self, nusd: int, input_tokens: int = 1, verb: str = "needs") -> str:
-        least = self.policy.min_output_tokens
+    def _needs(self, model: Model, nusd: int, input_tokens: int = 1, verb: str = "needs") -> str:
         asked = f"{input_tokens:,} input tokens and " if input_tokens > 1 else ""
-        return f"{verb} ${usd_text(nusd)} for {asked}{least} output tokens (`min_output_tokens`)"
+        return f"{verb} ${usd_text(nusd)} for {asked}{_least_said(model, self.policy.min_output_tokens)}"
 
 
 def floor_nusd(model: Model, min_output_tokens: int, input_tokens: int = 1) -> int:
     """Price the shortest answer that is taken, at the model's dearest target."""
     output = min(min_output_tokens, model.max_output_tokens)
     return max(price.ceiling_nusd(Ask(input_tokens=input_tokens), output) for price in model.prices)
+
+
+def _least_said(model: Model, min_output_tokens: int) -> str:
+    """Name the shortest answer that is taken of a model."""
+    if min_output_tokens > model.max_output_tokens:
+        return f"{model.max_output_tokens:,} output tokens, the most it writes"
+    return f"{min_output_tokens:,} output tokens (`min_output_tokens`)"
 
 
 def check_shared_limits(root: Table, policies: Sequence[Policy], models: Mapping[str, Model], report: Report) -> None:
@@ -131,7 +149,7 @@ def check_shared_limits(root: Table, policies: Sequence[Policy], models: Mapping
             usd = _usd_at(root, (*path, f"{limit}_usd"))
             if usd is not None and nusd_limit(usd) < needs_nusd:
                 said = f'this pays for no answer: "{cheapest.name}", the cheapest, '
-                said += f"needs ${usd_text(needs_nusd)} for {least} output tokens"
+                said += f"needs ${usd_text(needs_nusd)} for {min(least, cheapest.max_output_tokens):,} output tokens"
                 report.error(place_of(root, (*path, f"{limit}_usd")), said, fatal=False)
 
 
