@@ -16,6 +16,7 @@ from typing import Protocol
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from router.policy.fault import START, Place, Report
+from router.policy.symbols import said_in_words
 
 LARGEST_FILE_BYTES = 1_000_000
 MOST_NODES = 250_000
@@ -207,7 +208,11 @@ def _syntax_fault(error: yaml.YAMLError, data: bytes) -> tuple[Place, str]:
         return place, "not valid YAML: a tab can't indent; use spaces"
     context, begun = getattr(error, "context", None), getattr(error, "context_mark", None)
     since = f", begun on line {begun.line + 1}" if begun else ""
-    return place, f"not valid YAML: {problem}" + (f" {context}{since}" if context else "")
+    # A bare ">" begins a block of text in YAML.
+    compared = re.search(r":\s*(>=?\s*[\d.]+)", line[0]) if line else None
+    meant = said_in_words(compared[1], ("gt", "gte")) if compared else None
+    hint = f"; write {meant}" if meant else ""
+    return place, f"not valid YAML: {problem}" + (f" {context}{since}" if context else "") + hint
 
 
 class _Events(Protocol):

@@ -26,6 +26,7 @@ from router.policy.document import Entry, Items, Leaf, Node, Table, is_empty
 from router.policy.expression import BadExpression, compile_expression
 from router.policy.fault import Place, Report, did_you_mean, listed, shown
 from router.policy.pattern import BadPattern, Pattern
+from router.policy.symbols import compares_a_number, said_in_words
 from router.policy.vocabulary import COMBINATIONS, FACTS, OPERATORS, TAKES, FactWord, Operator
 from router.policy.within import place_within
 
@@ -224,7 +225,7 @@ class WhenCompiler:
         if fact.kind == "flag":
             if isinstance(value, bool):
                 return value
-            return self._no(node.place, f"`{key}` is true or false, not {shown(value)}")
+            return self._no(node.place, f"`{key}` is true or false, not {shown(value)}{_in_words(fact, value)}")
         if not isinstance(value, str):
             quote = f'; write "{value}" with quotes' if isinstance(value, int | Decimal) else ""
             return self._no(node.place, f"`{key}` is compared with text, not {shown(value)}{quote}")
@@ -235,20 +236,21 @@ class WhenCompiler:
         return self._word(key, fact, node, value)
 
     def _word(self, key: str, fact: FactWord, node: Node, value: str) -> Value | None:
+        meant = _in_words(fact, value)
         if fact.words and value not in fact.words:
-            return self._no(node.place, f"unknown {shown(value)} in `{key}`{did_you_mean(value, fact.words)}")
+            return self._no(node.place, f"unknown {shown(value)} in `{key}`{meant or did_you_mean(value, fact.words)}")
         if fact.pattern and not re.fullmatch(fact.pattern, value):
             return self._no(
-                node.place, f'`{key}` is two or three small letters, like "en", or "und"; not {shown(value)}'
+                node.place, f'`{key}` is two or three small letters, like "en", or "und"; not {shown(value)}{meant}'
             )
         if key == "account" and self.accounts is not None and value not in self.accounts:
             hint = did_you_mean(value, sorted(self.accounts)) if self.accounts else "; accounts.yaml names none"
-            return self._no(node.place, f"unknown account {shown(value)}{hint}")
+            return self._no(node.place, f"unknown account {shown(value)}{meant or hint}")
         return value
 
     def _number(self, key: str, fact: FactWord, node: Node, value: object) -> Value | None:
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
-            return self._no(node.place, f"`{key}` is a number, not {shown(value)}")
+            return self._no(node.place, f"`{key}` is a number, not {shown(value)}{_in_words(fact, value)}")
         if fact.whole and not isinstance(value, int):
             return self._no(node.place, f"`{key}` is a whole number, not {value}")
         too_small = fact.least is not None and value < fact.least
@@ -260,6 +262,9 @@ class WhenCompiler:
     def _metadata_value(self, operator: Operator, node: Node, value: object) -> Value | None:
         if operator in ("gt", "gte", "lt", "lte") and (isinstance(value, bool) or not isinstance(value, int | Decimal)):
             return self._no(node.place, f"`{operator}` takes a number, not {shown(value)}")
+        if isinstance(value, str) and compares_a_number(value):
+            meant = said_in_words(value, TAKES["metadata"])
+            self.report.warning(node.place, f"this is compared as text; to compare with a number write {meant}")
         if isinstance(value, str | bool):
             return value
         if isinstance(value, int | Decimal):
@@ -303,6 +308,14 @@ def _kind(value: Value | None) -> str:
 def _binary(number: int | Decimal) -> int | float:
     """Return the number as facts have it: `Decimal("0.7") <= 0.7` would be false."""
     return number if isinstance(number, int) else float(number)
+
+
+def _in_words(fact: FactWord, value: object) -> str:
+    """Name the form that works for what is written with symbols, as ">= 0.7"; empty where it is something else."""
+    if not isinstance(value, str) or (fact.kind == "number" and not compares_a_number(value)):
+        return ""
+    meant = said_in_words(value, TAKES[fact.kind])
+    return f"; write {meant}" if meant else ""
 
 
 def _unknown_fact(key: str) -> str:
