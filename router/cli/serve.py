@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +15,12 @@ import typer
 from router.cli.folder import DEFAULT_FOLDER, FolderOption
 from router.cli.ledger import DEFAULT_LEDGER
 from router.settings import Settings
+
+PREFIX = "FARTHING_"
+NEAR = 0.7
+"""How alike names are, from 0 to 1, for one to be taken for the other: "PROT" and "PORT" are by 0.75."""
+
+log = logging.getLogger("farthing.settings")
 
 
 class SimulateMode(StrEnum):
@@ -43,6 +53,7 @@ class LogLevel(StrEnum):
 
 
 def serve(
+    context: typer.Context,
     policies: FolderOption = DEFAULT_FOLDER,
     host: Annotated[str, typer.Option(envvar="FARTHING_HOST", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -151,6 +162,7 @@ def serve(
             param_hint="--workers",
         )
     configure(log_level.value)
+    _warn_of_misspelt([option.envvar for option in context.command.params if isinstance(option.envvar, str)])
     run(
         Settings(
             policies=policies,
@@ -173,3 +185,15 @@ def serve(
             local=local,
         )
     )
+
+
+def _warn_of_misspelt(known: Sequence[str]) -> None:
+    """Log each variable of the environment that is almost the name of a setting, without what it holds.
+
+    Names that resemble none are left alone: other programs set such, as Kubernetes does for a service named farthing.
+    """
+    settings = [name.removeprefix(PREFIX) for name in known]
+    for name in sorted(os.environ):
+        own = name.removeprefix(PREFIX)
+        if own != name and own not in settings and (near := get_close_matches(own, settings, n=1, cutoff=NEAR)):
+            log.warning("%s is no setting, so it is not heeded; did you mean %s%s?", name, PREFIX, near[0])

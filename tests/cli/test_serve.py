@@ -1,0 +1,41 @@
+"""What `serve` says when it starts, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from proxy import ServeProcess
+
+FILES = {"models": "models: {m: {target: openai/gpt-4o-mini}}\n", "default": "task: default\nroute: [{use: m}]\n"}
+
+
+def logged(folder: Path, **environ: str) -> list[str]:
+    """Return the messages that a proxy with this environment logs until it serves, and is stopped."""
+    with ServeProcess(folder, FILES, "--simulate", "always", environ=environ) as process:
+        process.ready()
+        process.child.terminate()
+        _, said = process.child.communicate(timeout=30)
+    return [json.loads(line)["message"] for line in said.splitlines() if line.startswith("{")]
+
+
+def test_a_mistyped_variable_is_warned_of_with_what_was_meant(tmp_path: Path) -> None:
+    said = logged(tmp_path, FARTHING_PROT="4109", FARTHING_ADMINKEY="a-secret", FARTHING_BUDGET_URL="redis://x")
+    assert [message for message in said if "FARTHING_" in message] == [
+        "FARTHING_ADMINKEY is no setting, so it is not heeded; did you mean FARTHING_ADMIN_KEY?",
+        "FARTHING_BUDGET_URL is no setting, so it is not heeded; did you mean FARTHING_BUDGETS_URL?",
+        "FARTHING_PROT is no setting, so it is not heeded; did you mean FARTHING_PORT?",
+    ]
+    assert not any(re.search("a-secret|4109|redis", message) for message in said)
+
+
+def test_variables_that_others_set_are_not_warned_of(tmp_path: Path) -> None:
+    kubernetes = {
+        "FARTHING_SERVICE_HOST": "10.0.0.1",
+        "FARTHING_SERVICE_PORT": "80",
+        "FARTHING_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "FARTHING_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    said = logged(tmp_path, FARTHING_REPLICAS="2", FARTHING_KEY="fk-x", FARTHING_OUR_TEAM="search", **kubernetes)
+    assert not [message for message in said if "FARTHING_" in message]
