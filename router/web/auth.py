@@ -52,5 +52,9 @@ def admit_admin(admin_key: str | None, headers: Mapping[str, str]) -> None:
     if not admin_key:
         raise NotAllowed("No admin key is set; start the proxy with FARTHING_ADMIN_KEY to use /admin.")
     key = key_of(headers)
-    if key is None or not hmac.compare_digest(key.encode(), admin_key.encode()):
+    if key is None:
         raise InvalidApiKey("The admin key is needed here: send it as `Authorization: Bearer KEY`.")
+    if not hmac.compare_digest(key.encode(), admin_key.encode()):
+        raise InvalidApiKey(
+            "This is not the admin key that the proxy was started with (FARTHING_ADMIN_KEY or --admin-key)."
+        )

@@ -120,7 +120,7 @@ def test_a_wrong_key_is_told_and_forgotten(watch: Watched, proxy: Proxy) -> None
     page.goto(f"{proxy.url}/console")
     page.get_by_label("Admin key").fill("wrong")
     page.keyboard.press("Enter")
-    expect(page.locator("#refused")).to_contain_text("The admin key is needed here")
+    expect(page.locator("#refused")).to_contain_text("This is not the admin key")
     expect(page.locator("#figures")).to_be_hidden()
     assert page.evaluate("sessionStorage.length") == 0
     assert "wrong" not in page.url

@@ -533,7 +533,8 @@ def test_admin_is_shut_without_its_key(
     guarded: Proxy, proxy: Proxy, provider: SimulatedProvider, key: str | None, method: str, path: str
 ) -> None:
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    error_of(guarded.http.request(method, path, headers=headers), 401, "invalid_api_key")
+    error = error_of(guarded.http.request(method, path, headers=headers), 401, "invalid_api_key")
+    assert error["message"].startswith("This is not the admin key" if key else "The admin key is needed here")
     error_of(proxy.http.request(method, path, headers=headers), 403, "not_allowed")
 
 
