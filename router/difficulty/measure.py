@@ -7,9 +7,10 @@ premium calls (or of the extra dollars) that is spent, the prompts taken in the 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, compress, groupby
+from operator import mul
 
 ROUNDS = 200
 SEED = 20_261_122
@@ -38,88 +39,111 @@ class Prompt:
 
 
 class Curve:
-    """Prompts in the falling order of their scores; those of one score count as if in every order at once."""
+    """Prompts in the falling order of their scores; those of one score count as if in every order at once.
+
+    Its columns lie in that order, so that all of a bootstrap's rounds are sums over lists.
+    """
 
     def __init__(self, prompts: Sequence[Prompt]) -> None:
-        self._prompts = prompts
-        order = sorted(range(len(prompts)), key=lambda at: -prompts[at].score)
-        self._groups = [list(group) for _, group in groupby(order, key=lambda at: prompts[at].score)]
+        self._order = sorted(range(len(prompts)), key=lambda at: -prompts[at].score)
+        ordered = [prompts[at] for at in self._order]
+        self._cheap = [prompt.cheap for prompt in ordered]
+        self._premium = [prompt.premium for prompt in ordered]
+        self._cheap_usd = [prompt.cheap_usd for prompt in ordered]
+        self._gain = [prompt.gain for prompt in ordered]
+        self._extra_usd = [prompt.extra_usd for prompt in ordered]
+        self._ties: list[slice] = []
+        begin = 0
+        for _, group in groupby(ordered, key=lambda prompt: prompt.score):
+            end = begin + len(list(group))
+            if end - begin > 1:
+                self._ties.append(slice(begin, end))
+            begin = end
 
-    def apgr(self, *, by_usd: bool, counts: Sequence[int] | None = None) -> float | None:
-        """Return the area; None where the premium model is no better, or costs no more.
+    def drawn(self, counts: Sequence[int]) -> Drawn:
+        """Return the curve in which each prompt counts as often as `counts` says."""
+        times = [counts[at] for at in self._order]
+        return Drawn(
+            times=times,
+            quality=sum(map(mul, times, self._cheap)),
+            premium=sum(map(mul, times, self._premium)),
+            usd=sum(map(mul, times, self._cheap_usd)),
+            gains=self._shared(times, self._gain),
+            extras_usd=self._shared(times, self._extra_usd),
+        )
 
-        `counts` says how often each prompt counts, once by default.
-        """
-        area = gained = spent = 0.0
-        for group in self._groups:
-            gain = weight = 0.0
-            for at in group:
-                times = 1 if counts is None else counts[at]
-                if times:
-                    prompt = self._prompts[at]
-                    gain += times * prompt.gain
-                    weight += times * (prompt.extra_usd if by_usd else 1.0)
-            area += weight * (gained + gain / 2)
-            gained += gain
-            spent += weight
-        return area / (gained * spent) if gained > 0 and spent > 0 else None
+    def plain(self) -> Drawn:
+        """Return the curve in which each prompt counts once."""
+        return self.drawn([1] * len(self._order))
 
-    def usd_at_quality(self, percent: float, counts: Sequence[int] | None = None) -> float | None:
-        """Return the fewest dollars along the order that keep so many percent of the premium model's quality.
+    def apgr(self, *, by_usd: bool) -> float | None:
+        """Return the area where each prompt counts once, as `Drawn.apgr` does."""
+        return self.plain().apgr(by_usd=by_usd)
 
-        `counts` is as for `apgr`.
-        """
-        times = [1] * len(self._prompts) if counts is None else counts
-        counted = [(prompt, often) for prompt, often in zip(self._prompts, times, strict=True) if often]
-        quality = sum(often * prompt.cheap for prompt, often in counted)
-        usd = sum(often * prompt.cheap_usd for prompt, often in counted)
-        aim = sum(often * prompt.premium for prompt, often in counted) * percent / 100 - NEARLY
-        found = [usd] if quality >= aim else []
-        for often, gain, extra_usd in self._steps(times):
-            quality += often * gain
-            usd += often * extra_usd
-            if quality >= aim:
-                found.append(usd)
-        return min(found, default=None)
-
-    def within(self, usd: float) -> tuple[float, float, float]:
-        """Return quality, dollars and premium share (means, a total, a share) where the first prompts get so much."""
-        quality = sum(prompt.cheap for prompt in self._prompts)
-        spent = sum(prompt.cheap_usd for prompt in self._prompts)
-        calls = 0
-        for _, gain, extra_usd in self._steps([1] * len(self._prompts)):
-            if spent + extra_usd <= usd + NEARLY:
-                quality += gain
-                spent += extra_usd
-                calls += 1
-        return quality / len(self._prompts), spent, calls / len(self._prompts)
-
-    def points(self, most: int = 200) -> list[tuple[float, float]]:
-        """Return dollars and mean quality along the order, at most so many points, both ends included."""
-        quality = sum(prompt.cheap for prompt in self._prompts)
-        usd = sum(prompt.cheap_usd for prompt in self._prompts)
-        found = [(usd, quality / len(self._prompts))]
-        for _, gain, extra_usd in self._steps([1] * len(self._prompts)):
-            quality += gain
-            usd += extra_usd
-            found.append((usd, quality / len(self._prompts)))
-        step = max(1, len(found) // most)
-        return [*found[:-1:step], found[-1]]
-
-    def _steps(self, times: Sequence[int]) -> Iterator[tuple[int, float, float]]:
-        """Yield for each prompt in the order how often it counts, and the gain and extra dollars of one.
+    def _shared(self, times: Sequence[int], values: Sequence[float]) -> list[float]:
+        """Return each prompt's value times how often it counts.
 
         Prompts of one score take the mean of their group, which is what every order of them at once comes to.
         """
-        for group in self._groups:
-            if len(group) == 1:
-                prompt = self._prompts[group[0]]
-                yield times[group[0]], prompt.gain, prompt.extra_usd
-                continue
-            whole = sum(times[at] for at in group)
-            gain = sum(times[at] * self._prompts[at].gain for at in group) / max(1, whole)
-            extra_usd = sum(times[at] * self._prompts[at].extra_usd for at in group) / max(1, whole)
-            yield from ((times[at], gain, extra_usd) for at in group)
+        found = list(map(mul, times, values))
+        for tie in self._ties:
+            mean = sum(found[tie]) / max(1, sum(times[tie]))
+            found[tie] = [often * mean for often in times[tie]]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A curve as one sample has it: what always cheap keeps and costs, and what each prompt in the order adds."""
+
+    times: Sequence[int]
+    """How often each prompt counts."""
+    quality: float
+    premium: float
+    """The quality of always premium; this and the others are sums."""
+    usd: float
+    gains: Sequence[float]
+    extras_usd: Sequence[float]
+
+    def apgr(self, *, by_usd: bool) -> float | None:
+        """Return the area; None where the premium model is no better, or costs no more."""
+        weights = self.extras_usd if by_usd else self.times
+        before = list(accumulate(self.gains, initial=0.0))
+        gained, spent = before[-1], sum(weights)
+        area = sum(map(mul, weights, before)) + sum(map(mul, weights, self.gains)) / 2
+        return area / (gained * spent) if gained > 0 and spent > 0 else None
+
+    def usd_at_quality(self, *percents: float) -> list[float | None]:
+        """Return the fewest dollars along the order that keep so many percent of the premium model's quality."""
+        qualities = list(accumulate(self.gains, initial=self.quality))
+        usd = list(accumulate(self.extras_usd, initial=self.usd))
+        aims = [self.premium * percent / 100 - NEARLY for percent in percents]
+        return [min(compress(usd, map(aim.__le__, qualities)), default=None) for aim in aims]
+
+    def within(self, usd: float) -> tuple[float, float, float]:
+        """Return quality, dollars and premium share (means, a total, a share) where the first prompts get so much."""
+        quality, spent, calls = self.quality, self.usd, 0
+        most_usd = usd + NEARLY
+        for often, gain, extra_usd in zip(self.times, self.gains, self.extras_usd, strict=True):
+            if spent + extra_usd <= most_usd:
+                quality += gain
+                spent += extra_usd
+                calls += often
+            elif often > 1 and (bought := int((most_usd - spent) * often / extra_usd)) > 0:
+                quality += gain * bought / often
+                spent += extra_usd * bought / often
+                calls += bought
+        count = sum(self.times)
+        return quality / count, spent, calls / count
+
+    def points(self, most: int = 200) -> list[tuple[float, float]]:
+        """Return dollars and mean quality along the order, at most so many points, both ends included."""
+        usd = accumulate(self.extras_usd, initial=self.usd)
+        qualities = accumulate(self.gains, initial=self.quality)
+        count = sum(self.times)
+        found = [(cost, kept / count) for cost, kept in zip(usd, qualities, strict=True)]
+        step = max(1, len(found) // most)
+        return [*found[:-1:step], found[-1]]
 
 
 def resamples(count: int) -> Iterable[list[int]]:

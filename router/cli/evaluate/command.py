@@ -74,7 +74,7 @@ def evaluate(
     if scores is not None:
         _write_scores(scores, evaluated.scores)
     if plot is not None:
-        draw(plot, found, Curve(evaluated.prompts).points())
+        draw(plot, found, Curve(evaluated.prompts).plain().points())
     if as_json:
         print_json(found)
     else:

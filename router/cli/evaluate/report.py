@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import mul
 from typing import Any
 
 from router.cli.evaluate.run import Choice, Evaluated
@@ -20,6 +21,7 @@ def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
     prompts, choices = evaluated.prompts, evaluated.choices
     count = len(prompts)
     curve = Curve(prompts)
+    plain = curve.plain()
     policy = _row(
         sum(choice.quality for choice in choices) / count,
         sum(choice.cost_usd for choice in choices),
@@ -43,13 +45,13 @@ def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
             sum(prompt.premium for prompt in prompts) / count, sum(prompt.premium_usd for prompt in prompts), 1.0
         ),
         "random_same_spend": _random(prompts, spend_usd),
-        "score_same_spend": _row(*curve.within(spend_usd)),
-        "longest_same_spend": _row(*_longest(evaluated).within(spend_usd)),
-        "task_prior_same_spend": _row(*_task_prior(evaluated, by_usd=True).within(spend_usd)),
+        "score_same_spend": _row(*plain.within(spend_usd)),
+        "longest_same_spend": _row(*_longest(evaluated).plain().within(spend_usd)),
+        "task_prior_same_spend": _row(*_task_prior(evaluated, by_usd=True).plain().within(spend_usd)),
         "oracle": _oracle(prompts),
-        "apgr_calls": curve.apgr(by_usd=False),
-        "apgr_usd": curve.apgr(by_usd=True),
-        "usd_at_quality": {str(level): curve.usd_at_quality(level) for level in LEVELS},
+        "apgr_calls": plain.apgr(by_usd=False),
+        "apgr_usd": plain.apgr(by_usd=True),
+        "usd_at_quality": dict(zip(map(str, LEVELS), plain.usd_at_quality(*LEVELS), strict=True)),
         "random_usd_at_quality": {str(level): _random_usd(prompts, level) for level in LEVELS},
         "longest": {
             "apgr_calls": _longest(evaluated).apgr(by_usd=False),
@@ -141,15 +143,16 @@ def _intervals(prompts: Sequence[Prompt], choices: Sequence[Choice], curve: Curv
     """
     found: dict[str, list[float | None]] = defaultdict(list)
     at_quality: dict[str, list[float | None]] = defaultdict(list)
-    count = len(prompts)
-    for counts in resamples(count):
-        found["apgr_calls"].append(curve.apgr(by_usd=False, counts=counts))
-        found["apgr_usd"].append(curve.apgr(by_usd=True, counts=counts))
-        for level in LEVELS:
-            at_quality[str(level)].append(curve.usd_at_quality(level, counts))
-        drawn = [(times, choice) for times, choice in zip(counts, choices, strict=True) if times]
-        found["cost_usd"].append(sum(times * choice.cost_usd for times, choice in drawn))
-        found["premium_share"].append(sum(times * choice.premium for times, choice in drawn) / count)
+    costs_usd = [choice.cost_usd for choice in choices]
+    calls = [choice.premium for choice in choices]
+    for counts in resamples(len(prompts)):
+        drawn = curve.drawn(counts)
+        found["apgr_calls"].append(drawn.apgr(by_usd=False))
+        found["apgr_usd"].append(drawn.apgr(by_usd=True))
+        for level, usd in zip(LEVELS, drawn.usd_at_quality(*LEVELS), strict=True):
+            at_quality[str(level)].append(usd)
+        found["cost_usd"].append(sum(map(mul, counts, costs_usd)))
+        found["premium_share"].append(sum(map(mul, counts, calls)) / len(prompts))
     quality = quality_of([choice.quality for choice in choices])
     within = (max(0.0, quality.low), min(1.0, quality.high))
     return _between(found) | {"quality": within, "usd_at_quality": _between(at_quality)}
