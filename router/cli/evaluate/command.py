@@ -42,7 +42,7 @@ def evaluate(
     learn: Annotated[int, typer.Option(min=0, help="Feed so many lines as labels first, and judge the rest.")] = 0,
     scores: Annotated[Path | None, typer.Option(help="Write id,score of every line here, as CSV.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw cost against quality here: .svg, or .png with farthing[plot] installed.")
+        Path | None, typer.Option(help="Draw cost against quality here: .svg, or .png with farthing\\[plot] installed.")
     ] = None,
     policies: FolderOption = DEFAULT_FOLDER,
     as_json: JsonOption = False,
