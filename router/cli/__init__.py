@@ -23,6 +23,7 @@ from router.cli.replay import replay
 from router.cli.schema import schema
 from router.cli.serve import serve
 from router.cli.spend import spend
+from router.cli.table import unbroken
 from router.cli.test import test
 from router.errors import FarthingError, PolicyFaults
 
@@ -53,7 +54,7 @@ def farthing(
 
 
 for command in (serve, check, test, explain, replay, evaluate, spend, advise, experiment, init, demo, schema):
-    app.command()(command)
+    app.command(help=unbroken(command.__doc__ or ""))(command)
 app.add_typer(keys, name="keys")
 app.add_typer(difficulty, name="difficulty")
 

@@ -9,7 +9,7 @@ import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
 from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption, since_of
-from router.cli.table import Column, dollars, print_json, print_table
+from router.cli.table import Column, dollars, print_json, print_table, say
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -113,10 +113,10 @@ def _print(report: dict[str, Any], *, tuned: bool) -> None:
     if report["cascades"]:
         print_table(_CASCADES, [_cascade(row) for row in report["cascades"]])
     else:
-        print("No answer was checked in that time; `verify:` on a rule does.")
+        say("No answer was checked in that time; `verify:` on a rule does.")
     if report["tuning"]:
         print_table(_TUNING, [_tuned(row) for row in report["tuning"]])
-        print("An answer of the tuned model is taken to be as long, and as good, as the recorded one.")
+        say("An answer of the tuned model is taken to be as long, and as good, as the recorded one.")
     elif tuned:
         print("Nothing was answered in that time.")
 

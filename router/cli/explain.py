@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
-from router.cli.table import Column, console, dollars, print_json, print_table
+from router.cli.table import Column, dollars, print_json, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +64,7 @@ def explain(
         return
     _print(plan.explained())
     if plan.scopes:
-        console().print(UNUSED, soft_wrap=True)
+        say(UNUSED)
 
 
 def _read(file: str) -> bytes:
@@ -149,9 +149,9 @@ def _print(explained: dict[str, Any]) -> None:
         ),
         [_candidate(candidate) for candidate in explained["candidates"]],
     )
-    console().print(_verdict(explained), style="bold", soft_wrap=True)
+    say(_verdict(explained), style="bold")
     for line in _asides(explained):
-        console().print(line, soft_wrap=True)
+        say(line)
 
 
 def _candidate(candidate: dict[str, Any]) -> tuple[str, ...]:

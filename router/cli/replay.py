@@ -10,7 +10,7 @@ import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
 from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption, since_of
-from router.cli.table import Column, dollars, plural, print_json, print_table, progress_bar
+from router.cli.table import Column, dollars, plural, print_json, print_table, progress_bar, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +35,8 @@ _TASKS = (
 _LARGEST = (
     Column("request", spare=True),
     Column("task"),
-    Column("rule"),
-    Column("model"),
+    Column("rule", prose=True),
+    Column("model", prose=True),
     Column("before", number=True),
     Column("replayed", number=True),
 )
@@ -124,7 +124,7 @@ def _print(report: dict[str, Any], before: str) -> None:
     if report["largest"]:
         print_table(_LARGEST, [_move(move) for move in report["largest"][:MOST_SHOWN]])
     for line in _said(report, before):
-        print(line)
+        say(line)
 
 
 def _task(row: dict[str, Any]) -> list[str]:

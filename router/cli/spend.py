@@ -13,7 +13,7 @@ import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption
 from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption
-from router.cli.table import Column, dollars, percent, plural, print_json, print_table
+from router.cli.table import Column, dollars, percent, plural, print_json, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,9 +103,9 @@ def spend(
         _print_range(report, why)
         if cut_off := report["orphans"]:
             what, held = plural(cut_off, "request"), dollars(report["orphaned_usd"])
-            print(f"Of the cost, {held} is the ceiling of {what} that a crash cut off; --orphans lists them.")
+            say(f"Of the cost, {held} is the ceiling of {what} that a crash cut off; --orphans lists them.")
         if waiting := report["spooled_rows"]:
-            print(f"Not counted: up to {waiting:,} rows that wait in {spool} for the ledger to be written.")
+            say(f"Not counted: up to {waiting:,} rows that wait in {spool} for the ledger to be written.")
     return None
 
 
@@ -139,14 +139,12 @@ def _correct(ledger_url: str, request_id: str, usd: str | None, note: str | None
     if as_json:
         print_json({"id": row["id"], "corrects": request_id, "charged_usd": difference_usd, "note": note})
     else:
-        print(
-            f"Added {row['id']}: {dollars(difference_usd)}, so that {request_id} comes to {dollars(float(cost_usd))}."
-        )
+        say(f"Added {row['id']}: {dollars(difference_usd)}, so that {request_id} comes to {dollars(float(cost_usd))}.")
 
 
 def _print_orphans(report: dict[str, Any]) -> None:
     if not report["orphans"]:
-        print("No request was cut off.")
+        say("No request was cut off.")
         return
     rows = [
         [row["id"], row["at"], row["task"], row["model"] or "-", dollars(row["held_usd"]), row["instance"] or "-"]
@@ -175,13 +173,13 @@ def _print_range(report: dict[str, Any], why: str | None) -> None:
     said = "The baseline prices the same input, and the output that was really answered; "
     if compared := report["baseline_compared"]:
         low_usd, high_usd = report["baseline_low_usd"], report["baseline_high_usd"]
-        print(
+        say(
             f"{said}with {compared:,} answers as long as the baseline models' own usually are it lies between "
             f"{dollars(low_usd)} and {dollars(high_usd)}, and what is saved between "
             f"{dollars(low_usd - report['total_usd'])} and {dollars(high_usd - report['total_usd'])}."
         )
     else:
-        print(f"{said}how long the baseline models' own answers are is not known: {why or 'the ledger has too few'}.")
+        say(f"{said}how long the baseline models' own answers are is not known: {why or 'the ledger has too few'}.")
 
 
 def _print(report: dict[str, Any], groups: Sequence[str]) -> None:
@@ -198,7 +196,7 @@ def _print(report: dict[str, Any], groups: Sequence[str]) -> None:
     else:
         print_table(columns, [total])
     if report["over_budget_usd"]:
-        print(f"Of this, {dollars(report['over_budget_usd'])} went above the requests' budgets.")
+        say(f"Of this, {dollars(report['over_budget_usd'])} went above the requests' budgets.")
 
 
 def _range(row: dict[str, Any]) -> str:

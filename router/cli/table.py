@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 WIDTH_WHEN_PIPED = 10_000
 """Wider than any row, so that whatever reads a table by line finds each row on one."""
 NARROWEST_PROSE = 20
+"""For which columns that can be spared make room; where that does not suffice it is as narrow as its longest word."""
 GAP = 2
 """Between two columns."""
 
@@ -53,7 +55,10 @@ def progress_bar() -> Progress:
 def print_table(
     columns: Sequence[Column], rows: Iterable[Sequence[str]], *, total: Sequence[str] | None = None
 ) -> None:
-    """Print rows under their headings, with a line of totals below where there is one."""
+    """Print rows under their headings, with a line of totals below where there is one.
+
+    Where a terminal is too narrow even without what can be spared, each row is a list of its headings and cells.
+    """
     from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
@@ -62,8 +67,9 @@ def print_table(
     out = console()
     every = [*rows, total] if total else rows
     shown = columns_within(columns, every, out.width)
-    # A table that is wider than the terminal all the same is broken by it, and none of its figures is cut.
-    out.width = max(out.width, sum(width_of(columns[index], index, every) for index in shown))
+    if sum(width_of(columns[index], index, every, by_words=True) for index in shown) > out.width:
+        _print_lists(out, columns, every)
+        return
     table = Table(box=SIMPLE, show_footer=total is not None, show_edge=False, padding=(0, 1, 0, 0))
     for index in shown:
         column = columns[index]
@@ -88,6 +94,39 @@ def print_table(
     out.print()
 
 
+def say(text: str, *, style: str = "") -> None:
+    """Print a sentence, which a terminal breaks between words."""
+    out = console()
+    out.print(text, style=style, soft_wrap=not out.is_terminal)
+
+
+def unbroken(doc: str) -> str:
+    """Return a docstring as help, whose paragraphs the terminal breaks at its own width; each example has its line."""
+    lines: list[str] = []
+    for line in cleandoc(doc).splitlines():
+        if line and lines and lines[-1] and not line.startswith("Example: "):
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _print_lists(out: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print each row as lines of heading and cell; cells are broken over lines, and empty ones left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for row in rows:
+        table = Table.grid(padding=(0, GAP, 0, 0))
+        table.add_column(no_wrap=True, min_width=max(len(column.heading) for column in columns))
+        table.add_column(overflow="fold")
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                table.add_row(Text(column.heading, style="bold"), Text(cell))
+        out.print(table)
+        out.print()
+
+
 def columns_within(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """Return the places of the columns that fit into `width`, without the last spare ones where needed."""
     shown = list(range(len(columns)))
@@ -99,12 +138,20 @@ def columns_within(columns: Sequence[Column], rows: Sequence[Sequence[str]], wid
     return shown
 
 
-def width_of(column: Column, index: int, rows: Sequence[Sequence[str]]) -> int:
-    """Return the least width in which a column says all it has to say, the gap after it included."""
+def width_of(column: Column, index: int, rows: Sequence[Sequence[str]], *, by_words: bool = False) -> int:
+    """Return the width in which a column says all it has to say, the gap after it included.
+
+    Prose has a width that reads well, or where asked `by_words` the least that breaks no word that is not very long.
+    """
     from rich.cells import cell_len
 
-    widest = max(map(cell_len, (column.heading, *(row[index] for row in rows))))
-    return GAP + (min(widest, NARROWEST_PROSE) if column.prose else widest)
+    cells = (column.heading, *(row[index] for row in rows))
+    widest = max(map(cell_len, cells))
+    if not column.prose:
+        return GAP + widest
+    if by_words:
+        widest = max((cell_len(word) for cell in cells for word in cell.split()), default=0)
+    return GAP + min(widest, NARROWEST_PROSE)
 
 
 def print_json(value: object) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,3 +65,26 @@ def served(*options: str, environ: Mapping[str, str]) -> Iterator[str]:
         finally:
             child.terminate()
             child.communicate(timeout=60)
+
+
+def on_terminal(*arguments: object, columns: int = 80, **environ: str) -> str:
+    """Run the command on a terminal of its own, and return all that it wrote there, without colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    env |= {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **environ}
+    command = [sys.executable, "-m", "router", *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        written = b""
+        # Linux tells the end of a terminal as an error.
+        with suppress(OSError):
+            while part := os.read(ours, 65_536):
+                written += part
+        os.close(ours)
+    return plain(written.decode()).replace("\r\n", "\n")
+
+
+def plain(text: str) -> str:
+    """Return what a terminal was sent without colours and movements."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from proxy import running_provider, running_proxy
 
-from cli.running import Run
+from cli.running import Run, on_terminal
 from router.policy.advice import LEAST_REQUESTS
 from router.providers.simulated import Knows, Simulation
 
@@ -137,3 +137,9 @@ def test_bad_usage_says_what_there_is(farthing: Run, recorded: Recorded, options
     ran = farthing("advise", *recorded.options, *options)
     assert ran.status == 2
     assert said in " ".join(ran.err.replace("│", " ").split())
+
+
+def test_the_advice_fits_a_terminal(recorded: Recorded) -> None:
+    shown = on_terminal("advise", *recorded.options)
+    assert "always dear" in shown
+    assert max(map(len, shown.splitlines())) <= 80

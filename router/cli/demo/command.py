@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from router.cli.folder import JsonOption
-from router.cli.table import Column, dollars, percent, plural, print_json, print_table, progress_bar
+from router.cli.table import Column, dollars, percent, plural, print_json, print_table, progress_bar, say
 from router.values import usd_number
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def _day(url: str, key: str | None, requests: int, seed: int, concurrency:
 
 def _print(by_task: Mapping[str, Tally], total: Tally, duration_s: float) -> None:
     print_table(_COLUMNS, [_row(task, tally) for task, tally in by_task.items()], total=_row("total", total))
-    print(
+    say(
         f"{plural(total.requests, 'request')} in {duration_s:.0f} s: {total.answered} answered "
         f"({total.streamed} as streams), {total.refused} refused by a budget, {total.failed} failed."
     )
@@ -84,13 +84,11 @@ def _print(by_task: Mapping[str, Tally], total: Tally, duration_s: float) -> Non
         dollars(usd_number(nusd)) for nusd in (total.cost_nusd, total.baseline_nusd, total.saved_nusd)
     )
     share = percent(total.saved_nusd, total.baseline_nusd) or "0%"
-    print(f"It cost {cost} and would have cost {baseline} at the baseline: {saved} saved ({share}).")
+    say(f"It cost {cost} and would have cost {baseline} at the baseline: {saved} saved ({share}).")
     if total.codes:
-        print("Refusals and failures: " + ", ".join(f"{code} {count}" for code, count in total.codes.most_common()))
+        say("Refusals and failures: " + ", ".join(f"{code} {count}" for code, count in total.codes.most_common()))
     if total.untold:
-        print(
-            f"The baseline of {plural(total.untold, 'answer')} is not told by the proxy; their cost stands in for it."
-        )
+        say(f"The baseline of {plural(total.untold, 'answer')} is not told by the proxy; their cost stands in for it.")
 
 
 def _row(name: str, tally: Tally) -> list[str]:
