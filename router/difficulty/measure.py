@@ -38,6 +38,46 @@ class Prompt:
         return self.premium_usd - self.cheap_usd
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What always cheap and always premium come to on one sample; all are sums."""
+
+    count: int
+    cheap: float
+    premium: float
+    cheap_usd: float
+    premium_usd: float
+
+    @property
+    def extra_usd(self) -> float:
+        return self.premium_usd - self.cheap_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The qualities and dollars of prompts by column, in no order but their own."""
+
+    cheap: Sequence[float]
+    premium: Sequence[float]
+    cheap_usd: Sequence[float]
+    premium_usd: Sequence[float]
+
+    @classmethod
+    def of(cls, prompts: Sequence[Prompt]) -> Sides:
+        """Return the columns of these prompts."""
+        return cls(
+            [prompt.cheap for prompt in prompts],
+            [prompt.premium for prompt in prompts],
+            [prompt.cheap_usd for prompt in prompts],
+            [prompt.premium_usd for prompt in prompts],
+        )
+
+    def ends(self, counts: Sequence[int]) -> Ends:
+        """Return the sums where each prompt counts as often as `counts` says."""
+        columns = (self.cheap, self.premium, self.cheap_usd, self.premium_usd)
+        return Ends(sum(counts), *(sum(map(mul, counts, column)) for column in columns))
+
+
 class Curve:
     """Prompts in the falling order of their scores; those of one score count as if in every order at once.
 
@@ -45,11 +85,9 @@ class Curve:
     """
 
     def __init__(self, prompts: Sequence[Prompt]) -> None:
+        self._sides = Sides.of(prompts)
         self._order = sorted(range(len(prompts)), key=lambda at: -prompts[at].score)
         ordered = [prompts[at] for at in self._order]
-        self._cheap = [prompt.cheap for prompt in ordered]
-        self._premium = [prompt.premium for prompt in ordered]
-        self._cheap_usd = [prompt.cheap_usd for prompt in ordered]
         self._gain = [prompt.gain for prompt in ordered]
         self._extra_usd = [prompt.extra_usd for prompt in ordered]
         self._ties: list[slice] = []
@@ -60,14 +98,15 @@ class Curve:
                 self._ties.append(slice(begin, end))
             begin = end
 
-    def drawn(self, counts: Sequence[int]) -> Drawn:
-        """Return the curve in which each prompt counts as often as `counts` says."""
+    def drawn(self, counts: Sequence[int], ends: Ends | None = None) -> Drawn:
+        """Return the curve in which each prompt counts as often as `counts` says.
+
+        `ends`, where they are known from another curve of the same prompts, are not worked out again.
+        """
         times = [counts[at] for at in self._order]
         return Drawn(
+            ends=ends or self._sides.ends(counts),
             times=times,
-            quality=sum(map(mul, times, self._cheap)),
-            premium=sum(map(mul, times, self._premium)),
-            usd=sum(map(mul, times, self._cheap_usd)),
             gains=self._shared(times, self._gain),
             extras_usd=self._shared(times, self._extra_usd),
         )
@@ -94,14 +133,11 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A curve as one sample has it: what always cheap keeps and costs, and what each prompt in the order adds."""
+    """A curve as one sample has it: where it begins and ends, and what each prompt in the order adds."""
 
+    ends: Ends
     times: Sequence[int]
     """How often each prompt counts."""
-    quality: float
-    premium: float
-    """The quality of always premium; this and the others are sums."""
-    usd: float
     gains: Sequence[float]
     extras_usd: Sequence[float]
 
@@ -109,20 +145,20 @@ class Drawn:
         """Return the area; None where the premium model is no better, or costs no more."""
         weights = self.extras_usd if by_usd else self.times
         before = list(accumulate(self.gains, initial=0.0))
-        gained, spent = before[-1], sum(weights)
+        gained, spent = before[-1], self.ends.extra_usd if by_usd else self.ends.count
         area = sum(map(mul, weights, before)) + sum(map(mul, weights, self.gains)) / 2
         return area / (gained * spent) if gained > 0 and spent > 0 else None
 
     def usd_at_quality(self, *percents: float) -> list[float | None]:
         """Return the fewest dollars along the order that keep so many percent of the premium model's quality."""
-        qualities = list(accumulate(self.gains, initial=self.quality))
-        usd = list(accumulate(self.extras_usd, initial=self.usd))
-        aims = [self.premium * percent / 100 - NEARLY for percent in percents]
+        qualities = list(accumulate(self.gains, initial=self.ends.cheap))
+        usd = list(accumulate(self.extras_usd, initial=self.ends.cheap_usd))
+        aims = [self.ends.premium * percent / 100 - NEARLY for percent in percents]
         return [min(compress(usd, map(aim.__le__, qualities)), default=None) for aim in aims]
 
     def within(self, usd: float) -> tuple[float, float, float]:
         """Return quality, dollars and premium share (means, a total, a share) where the first prompts get so much."""
-        quality, spent, calls = self.quality, self.usd, 0
+        quality, spent, calls = self.ends.cheap, self.ends.cheap_usd, 0
         most_usd = usd + NEARLY
         for often, gain, extra_usd in zip(self.times, self.gains, self.extras_usd, strict=True):
             if spent + extra_usd <= most_usd:
@@ -133,15 +169,13 @@ class Drawn:
                 quality += gain * bought / often
                 spent += extra_usd * bought / often
                 calls += bought
-        count = sum(self.times)
-        return quality / count, spent, calls / count
+        return quality / self.ends.count, spent, calls / self.ends.count
 
     def points(self, most: int = 200) -> list[tuple[float, float]]:
         """Return dollars and mean quality along the order, at most so many points, both ends included."""
-        usd = accumulate(self.extras_usd, initial=self.usd)
-        qualities = accumulate(self.gains, initial=self.quality)
-        count = sum(self.times)
-        found = [(cost, kept / count) for cost, kept in zip(usd, qualities, strict=True)]
+        usd = accumulate(self.extras_usd, initial=self.ends.cheap_usd)
+        qualities = accumulate(self.gains, initial=self.ends.cheap)
+        found = [(cost, kept / self.ends.count) for cost, kept in zip(usd, qualities, strict=True)]
         step = max(1, len(found) // most)
         return [*found[:-1:step], found[-1]]
 

@@ -11,7 +11,9 @@ import msgspec
 import pytest
 from difficulty.labelled_sets import lines, write
 
-from cli.running import Run
+from cli.running import Run, on_terminal
+from router.cli.progress import Work
+from router.cli.table import progress_bar
 
 MODELS = """version: 1
 models:
@@ -74,9 +76,34 @@ def test_it_gives_what_the_contract_states(farthing: Run, labelled: Path, folder
     assert found["random_same_spend"]["cost_usd"] == pytest.approx(found["policy"]["cost_usd"])
     low, high = found["interval_95"]["apgr_usd"]
     assert low < found["apgr_usd"] < high
-    for level, usd in found["usd_at_quality"].items():
-        low, high = found["interval_95"]["usd_at_quality"][level]
-        assert low < usd < high
+
+
+WAYS = (
+    "policy",
+    "always_cheap",
+    "always_premium",
+    "random_same_spend",
+    "score_same_spend",
+    "longest_same_spend",
+    "task_prior_same_spend",
+    "oracle",
+)
+
+
+def test_every_figure_has_an_interval_around_it(farthing: Run, labelled: Path, folder: Path) -> None:
+    found = evaluated(farthing, labelled, folder)
+    within = found["interval_95"]
+    figures = [(found[way][name], within[way][name]) for way in WAYS for name in found[way]]
+    figures += [(found[name], within[name]) for name in ("apgr_calls", "apgr_usd")]
+    for name in ("longest", "task_prior", "usd_at_quality", "random_usd_at_quality"):
+        figures += [(figure, within[name][key]) for key, figure in found[name].items()]
+    assert len(figures) == 8 * 3 + 2 + 2 * 2 + 2 * 3
+    for figure, (low, high) in figures:
+        assert low - 1e-9 <= figure <= high + 1e-9
+    assert (within["always_cheap"]["premium_share"], within["always_premium"]["premium_share"]) == ([0, 0], [1, 1])
+    for way in WAYS:
+        assert within[way]["quality"][0] < within[way]["quality"][1], way
+    assert within["quality"] == within["policy"]["quality"], "the policy's own stand where they stood before"
 
 
 def test_a_set_of_near_duplicates_is_told(farthing: Run, labelled: Path, folder: Path) -> None:
@@ -431,10 +458,42 @@ def test_bad_usage_ends_with_2(farthing: Run, folder: Path, labelled: Path, opti
 def test_the_table_and_the_picture_show_the_same(farthing: Run, folder: Path, labelled: Path, tmp_path: Path) -> None:
     ran = farthing("evaluate", labelled, "--policies", folder, "--task", "support", "--plot", tmp_path / "plot.svg")
     assert "always premium" in ran.out
-    assert "random, at the same spend" in ran.out
+    assert "random, same spend" in ran.out
     drawn = ET.parse(tmp_path / "plot.svg").getroot()
     assert drawn.tag.endswith("svg")
     assert "this policy" in (tmp_path / "plot.svg").read_text()
+
+
+def test_the_tables_fit_a_terminal(folder: Path, labelled: Path) -> None:
+    shown = on_terminal("evaluate", labelled, "--policies", folder, "--task", "support")
+    assert "  95 %" in shown
+    assert "APGR is the share of the gap" in shown
+    assert max(len(line.rpartition("\r")[2]) for line in shown.splitlines()) <= 80
+
+
+class Clock:
+    """Seconds as the test says."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_long_work_tells_its_share_where_no_terminal_shows_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with progress_bar() as bar:
+        for number in Work(bar, clock).over("Deciding", range(200), 200):
+            clock.now_s = number / 10
+    assert capsys.readouterr().err.splitlines() == [
+        "farthing: Deciding: 25 % of 200",
+        "farthing: Deciding: 50 % of 200",
+        "farthing: Deciding: 75 % of 200",
+    ]
+
+
+def test_short_work_is_silent_where_no_terminal_shows_a_bar(farthing: Run, folder: Path, labelled: Path) -> None:
+    assert farthing("evaluate", labelled, "--policies", folder, "--task", "support").err == ""
 
 
 def test_a_picture_can_be_a_png(farthing: Run, folder: Path, labelled: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ found by min-wise hashes, the same on every machine.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from router.difficulty.cues import looked_at
 from router.difficulty.grams import grams_of, words_of
@@ -21,7 +21,7 @@ COMPARED = 4
 _PRIME = 2_147_483_647
 
 
-def near_duplicates(texts: Sequence[str]) -> list[bool]:
+def near_duplicates(texts: Iterable[str]) -> list[bool]:
     """Say of each text whether it is nearly the same as one before it; leave out first what all of them share."""
     hashes: dict[int, tuple[int, ...]] = {}
     earlier: dict[tuple[int, ...], list[frozenset[int]]] = defaultdict(list)

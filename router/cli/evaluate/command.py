@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
-from router.cli.table import Column, console, dollars, plural, print_json, print_table
+from router.cli.progress import shown_work
+from router.cli.table import print_json
 
 if TYPE_CHECKING:
     from router.difficulty.labelled import Labelled
     from router.policy.policy import Policy, PolicySet
-
-MANY_ALIKE = 0.3
-"""The share of near duplicates from which a set is told to flatter. Of users' own words about one fifth are alike."""
-_ROWS = {
-    "policy": "this policy",
-    "always_cheap": "always cheap",
-    "always_premium": "always premium",
-    "random_same_spend": "random, at the same spend",
-    "score_same_spend": "by score, at the same spend",
-    "longest_same_spend": "longest first, at the same spend",
-    "task_prior_same_spend": "by task in hindsight, same spend",
-    "oracle": "hindsight (oracle)",
-}
 
 
 def evaluate(
@@ -57,6 +45,7 @@ def evaluate(
     from router.cli.evaluate.plot import draw, drawable
     from router.cli.evaluate.report import report
     from router.cli.evaluate.run import evaluate_set
+    from router.cli.evaluate.show import show
     from router.difficulty.labelled import read_labelled
     from router.difficulty.measure import Curve
 
@@ -64,11 +53,11 @@ def evaluate(
         drawable(plot)
     loaded = read_folder(policies).checked()
     policy = _policy(loaded, task)
-    with console(stderr=True).status("Reading…") as status:
+    with shown_work() as work:
+        work.step("Reading")
         rows = read_labelled(file)
-        evaluated = evaluate_set(rows, loaded, policy, learn, lambda doing: status.update(f"{doing}…"))
-        status.update("Measuring…")
-        found = report(evaluated, task)
+        evaluated = evaluate_set(rows, loaded, policy, learn, work)
+        found = report(evaluated, task, work)
     if (again := _told_twice(rows)) is not None:
         print(f"farthing: {file}: {again}.", file=sys.stderr)
     if scores is not None:
@@ -78,7 +67,7 @@ def evaluate(
     if as_json:
         print_json(found)
     else:
-        _print(found)
+        show(found)
 
 
 def _policy(policies: PolicySet, task: str) -> Policy:
@@ -107,102 +96,3 @@ def _write_scores(file: Path, scores: list[tuple[str, float]]) -> None:
             writer.writerows((name, f"{score:.9g}") for name, score in scores)
     except OSError as error:
         raise typer.BadParameter(f"{file} can't be written: {error.strerror}.", param_hint="--scores") from None
-
-
-def _print(found: dict[str, Any]) -> None:
-    premium, intervals = found["always_premium"]["cost_usd"], found["interval_95"]
-    print_table(
-        (
-            Column("way"),
-            Column("quality", number=True),
-            Column("cost", number=True),
-            Column("of premium", number=True),
-            Column("premium calls", number=True),
-        ),
-        [
-            (
-                said,
-                f"{found[name]['quality']:.4f}",
-                dollars(found[name]["cost_usd"]),
-                f"{100 * found[name]['cost_usd'] / premium:.1f}%" if premium else "-",
-                f"{100 * found[name]['premium_share']:.1f}%",
-            )
-            for name, said in _ROWS.items()
-        ],
-    )
-    print_table(
-        (
-            Column("of premium quality"),
-            Column("by score", number=True),
-            Column("95 %", number=True),
-            Column("random mix", number=True),
-        ),
-        [
-            (
-                f"{level}%",
-                _dollars(usd),
-                _dollars_between(intervals["usd_at_quality"][level]),
-                _dollars(found["random_usd_at_quality"][level]),
-            )
-            for level, usd in found["usd_at_quality"].items()
-        ],
-    )
-    print_table(
-        (
-            Column("area (random: 0.5)"),
-            Column("by score", number=True),
-            Column("95 %", number=True),
-            Column("longest first", number=True),
-            Column("by task", number=True),
-        ),
-        [
-            (
-                said,
-                _number(found[name]),
-                _between(intervals[name]),
-                _number(found["longest"][name]),
-                _number(found["task_prior"][name]),
-            )
-            for name, said in (("apgr_calls", "over calls"), ("apgr_usd", "over dollars"))
-        ],
-    )
-    learned = f", after {found['learned']:,} labels" if found["learned"] else ""
-    quality, cost = intervals["quality"], intervals["cost_usd"]
-    console().print(
-        f"{plural(found['n'], 'prompt')}{learned}: {found['cheap']} or {found['premium']}. The policy's quality is "
-        f"within {_between(quality)} and its cost within {dollars(cost[0])} to {dollars(cost[1])} (95 %).",
-        soft_wrap=True,
-    )
-    if found["near_duplicates"] >= MANY_ALIKE * found["n"]:
-        console().print(
-            f"Warning: {found['near_duplicates']:,} of them nearly repeat a line before them, as filled-in templates "
-            "do. The intervals take each for a prompt of its own, and what --learn gains is partly learned by heart: "
-            "other traffic will show less. Judge by more kinds of prompts.",
-            soft_wrap=True,
-        )
-    if checks := found["checks"]:
-        said = f"{checks['n']:,} had checks: {checks['passed']:.1%} passed, {checks['escalated']:.1%} escalated."
-        if checks["not_judged"]:
-            said += (
-                f" Taken as passed on {checks['lines_not_judged']:,} of them, for the set can't tell: "
-                f"{', '.join(checks['not_judged'])}."
-            )
-        console().print(said, soft_wrap=True)
-    if found["refused"]:
-        print(f"{found['refused']:,} of them were refused, and count as quality 0.")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _dollars(usd: float | None) -> str:
-    return "not reached" if usd is None else dollars(usd)
-
-
-def _dollars_between(pair: tuple[float, float] | None) -> str:
-    return "-" if pair is None else f"{dollars(pair[0])} to {dollars(pair[1])}"
-
-
-def _between(pair: tuple[float, float] | None) -> str:
-    return "-" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"

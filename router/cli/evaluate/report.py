@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from operator import mul
 from typing import Any
 
 from router.cli.evaluate.run import Choice, Evaluated
-from router.difficulty.measure import Curve, Prompt, interval, resamples
+from router.cli.progress import Work
+from router.difficulty.measure import ROUNDS, Curve, Ends, Prompt, interval, resamples
 from router.policy.forecast import quality_of
 
 LEVELS = (95, 98, 100)
 LEAST_USD = 1e-12
 
 
-def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
+def report(evaluated: Evaluated, task: str, work: Work) -> dict[str, Any]:
     """Return what CONTRACT.md states, and more beside it. `cost_usd` is a total, `quality` a mean."""
     prompts, choices = evaluated.prompts, evaluated.choices
     count = len(prompts)
-    curve = Curve(prompts)
-    plain = curve.plain()
-    policy = _row(
-        sum(choice.quality for choice in choices) / count,
-        sum(choice.cost_usd for choice in choices),
-        sum(choice.premium for choice in choices) / count,
-    )
-    spend_usd = policy["cost_usd"]
+    ways = _Ways(evaluated)
+    rounds = [ways.measured(counts) for counts in work.over("Measuring", resamples(count), ROUNDS)]
     return {
         "n": count,
         "learned": evaluated.learned,
@@ -36,32 +31,9 @@ def report(evaluated: Evaluated, task: str) -> dict[str, Any]:
         "cheap": evaluated.pair.cheap,
         "premium": evaluated.pair.premium,
         "refused": sum(choice.refused for choice in choices),
-        "policy": policy,
         "checks": _checks(choices),
-        "always_cheap": _row(
-            sum(prompt.cheap for prompt in prompts) / count, sum(prompt.cheap_usd for prompt in prompts), 0.0
-        ),
-        "always_premium": _row(
-            sum(prompt.premium for prompt in prompts) / count, sum(prompt.premium_usd for prompt in prompts), 1.0
-        ),
-        "random_same_spend": _random(prompts, spend_usd),
-        "score_same_spend": _row(*plain.within(spend_usd)),
-        "longest_same_spend": _row(*_longest(evaluated).plain().within(spend_usd)),
-        "task_prior_same_spend": _row(*_task_prior(evaluated, by_usd=True).plain().within(spend_usd)),
-        "oracle": _oracle(prompts),
-        "apgr_calls": plain.apgr(by_usd=False),
-        "apgr_usd": plain.apgr(by_usd=True),
-        "usd_at_quality": dict(zip(map(str, LEVELS), plain.usd_at_quality(*LEVELS), strict=True)),
-        "random_usd_at_quality": {str(level): _random_usd(prompts, level) for level in LEVELS},
-        "longest": {
-            "apgr_calls": _longest(evaluated).apgr(by_usd=False),
-            "apgr_usd": _longest(evaluated).apgr(by_usd=True),
-        },
-        "task_prior": {
-            "apgr_calls": _task_prior(evaluated, by_usd=False).apgr(by_usd=False),
-            "apgr_usd": _task_prior(evaluated, by_usd=True).apgr(by_usd=True),
-        },
-        "interval_95": _intervals(prompts, choices, curve),
+        **ways.measured([1] * count),
+        "interval_95": _intervals(evaluated, rounds),
     }
 
 
@@ -81,34 +53,90 @@ def _checks(choices: Sequence[Choice]) -> dict[str, Any] | None:
     }
 
 
+class _Ways:
+    """The policy and the simple ways beside it, each measured on whatever sample is drawn of the prompts."""
+
+    def __init__(self, evaluated: Evaluated) -> None:
+        prompts, choices = evaluated.prompts, evaluated.choices
+        self._score = Curve(prompts)
+        self._longest = _longest(evaluated)
+        self._by_task_usd = _task_prior(evaluated, by_usd=True)
+        self._by_task_calls = _task_prior(evaluated, by_usd=False)
+        self._policy = _Columns(
+            [choice.quality for choice in choices],
+            [choice.cost_usd for choice in choices],
+            [choice.premium for choice in choices],
+        )
+        self._oracle = _oracle(prompts)
+
+    def measured(self, counts: Sequence[int]) -> dict[str, Any]:
+        """Return every row and figure, each prompt counting as often as `counts` says."""
+        score = self._score.drawn(counts)
+        ends, count = score.ends, score.ends.count
+        longest, by_task = self._longest.drawn(counts, ends), self._by_task_usd.drawn(counts, ends)
+        policy = self._policy.row(counts)
+        spend_usd = policy["cost_usd"]
+        return {
+            "policy": policy,
+            "always_cheap": _row(ends.cheap / count, ends.cheap_usd, 0.0),
+            "always_premium": _row(ends.premium / count, ends.premium_usd, 1.0),
+            "random_same_spend": _random(ends, spend_usd),
+            "score_same_spend": _row(*score.within(spend_usd)),
+            "longest_same_spend": _row(*longest.within(spend_usd)),
+            "task_prior_same_spend": _row(*by_task.within(spend_usd)),
+            "oracle": self._oracle.row(counts),
+            "apgr_calls": score.apgr(by_usd=False),
+            "apgr_usd": score.apgr(by_usd=True),
+            "usd_at_quality": dict(zip(map(str, LEVELS), score.usd_at_quality(*LEVELS), strict=True)),
+            "random_usd_at_quality": {str(level): _random_usd(ends, level) for level in LEVELS},
+            "longest": {"apgr_calls": longest.apgr(by_usd=False), "apgr_usd": longest.apgr(by_usd=True)},
+            "task_prior": {
+                "apgr_calls": self._by_task_calls.drawn(counts, ends).apgr(by_usd=False),
+                "apgr_usd": by_task.apgr(by_usd=True),
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What one way did with each prompt: quality, dollars, and whether premium answered."""
+
+    qualities: Sequence[float]
+    costs_usd: Sequence[float]
+    premium: Sequence[bool]
+
+    def row(self, counts: Sequence[int]) -> dict[str, float]:
+        quality, cost_usd, calls = (
+            sum(map(mul, counts, column)) for column in (self.qualities, self.costs_usd, self.premium)
+        )
+        return _row(quality / len(counts), cost_usd, calls / len(counts))
+
+
 def _row(quality: float, cost_usd: float, premium_share: float) -> dict[str, float]:
     return {"quality": quality, "cost_usd": cost_usd, "premium_share": premium_share}
 
 
-def _random(prompts: Sequence[Prompt], spend_usd: float) -> dict[str, float]:
+def _random(ends: Ends, spend_usd: float) -> dict[str, float]:
     """Return what a random mix is expected to keep at this spend: a straight line from always cheap to premium."""
-    cheap_usd = sum(prompt.cheap_usd for prompt in prompts)
-    extra_usd = sum(prompt.extra_usd for prompt in prompts)
-    share = min(1.0, max(0.0, (spend_usd - cheap_usd) / extra_usd)) if extra_usd > LEAST_USD else 0.0
-    quality = sum(prompt.cheap + share * prompt.gain for prompt in prompts) / len(prompts)
-    return _row(quality, cheap_usd + share * extra_usd, share)
+    extra_usd = ends.extra_usd
+    share = min(1.0, max(0.0, (spend_usd - ends.cheap_usd) / extra_usd)) if extra_usd > LEAST_USD else 0.0
+    quality = (ends.cheap + share * (ends.premium - ends.cheap)) / ends.count
+    return _row(quality, ends.cheap_usd + share * extra_usd, share)
 
 
-def _random_usd(prompts: Sequence[Prompt], percent: int) -> float | None:
-    cheap, premium = (sum(getattr(prompt, name) for prompt in prompts) for name in ("cheap", "premium"))
-    aim = premium * percent / 100
-    share = 0.0 if aim <= cheap else (aim - cheap) / (premium - cheap)
-    return sum(prompt.cheap_usd + share * prompt.extra_usd for prompt in prompts)
+def _random_usd(ends: Ends, percent: int) -> float:
+    aim = ends.premium * percent / 100
+    share = 0.0 if aim <= ends.cheap else (aim - ends.cheap) / (ends.premium - ends.cheap)
+    return ends.cheap_usd + share * ends.extra_usd
 
 
-def _oracle(prompts: Sequence[Prompt]) -> dict[str, float]:
+def _oracle(prompts: Sequence[Prompt]) -> _Columns:
     """Return what hindsight does: premium where it was better, or as good for less, and nowhere else."""
     better = [prompt.gain > 0 or (prompt.gain == 0 and prompt.extra_usd < 0) for prompt in prompts]
-    count = len(prompts)
-    return _row(
-        sum(max(prompt.cheap, prompt.premium) for prompt in prompts) / count,
-        sum(p.premium_usd if up else p.cheap_usd for p, up in zip(prompts, better, strict=True)),
-        sum(better) / count,
+    return _Columns(
+        [max(prompt.cheap, prompt.premium) for prompt in prompts],
+        [prompt.premium_usd if up else prompt.cheap_usd for prompt, up in zip(prompts, better, strict=True)],
+        better,
     )
 
 
@@ -136,27 +164,31 @@ def _task_prior(evaluated: Evaluated, *, by_usd: bool) -> Curve:
     )
 
 
-def _intervals(prompts: Sequence[Prompt], choices: Sequence[Choice], curve: Curve) -> dict[str, Any]:
-    """Return 95 % intervals: where the mean over all such prompts is.
+def _intervals(evaluated: Evaluated, rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return 95 % intervals, where the mean over all such prompts is, under the names of what they belong to.
 
-    That of quality is no bootstrap, which would have no width where every answer was right.
+    That of a plain mean of qualities is no bootstrap, which would have no width where every answer was right. The
+    policy's own stand beside the rows as well, where they were before the others had any.
     """
-    found: dict[str, list[float | None]] = defaultdict(list)
-    at_quality: dict[str, list[float | None]] = defaultdict(list)
-    costs_usd = [choice.cost_usd for choice in choices]
-    calls = [choice.premium for choice in choices]
-    for counts in resamples(len(prompts)):
-        drawn = curve.drawn(counts)
-        found["apgr_calls"].append(drawn.apgr(by_usd=False))
-        found["apgr_usd"].append(drawn.apgr(by_usd=True))
-        for level, usd in zip(LEVELS, drawn.usd_at_quality(*LEVELS), strict=True):
-            at_quality[str(level)].append(usd)
-        found["cost_usd"].append(sum(map(mul, counts, costs_usd)))
-        found["premium_share"].append(sum(map(mul, counts, calls)) / len(prompts))
-    quality = quality_of([choice.quality for choice in choices])
-    within = (max(0.0, quality.low), min(1.0, quality.high))
-    return _between(found) | {"quality": within, "usd_at_quality": _between(at_quality)}
+    found = _spread(rounds)
+    prompts = evaluated.prompts
+    for name, qualities in (
+        ("policy", [choice.quality for choice in evaluated.choices]),
+        ("always_cheap", [prompt.cheap for prompt in prompts]),
+        ("always_premium", [prompt.premium for prompt in prompts]),
+        ("oracle", [max(prompt.cheap, prompt.premium) for prompt in prompts]),
+    ):
+        quality = quality_of(qualities)
+        found[name]["quality"] = (max(0.0, quality.low), min(1.0, quality.high))
+    found.update(found["policy"])
+    return found
 
 
-def _between(found: Mapping[str, list[float | None]]) -> dict[str, Any]:
-    return {name: interval(values) for name, values in found.items()}
+def _spread(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return for each figure of the rounds the interval that it keeps to, in the shape that each round has."""
+    return {
+        name: _spread([found[name] for found in rounds])
+        if isinstance(first, dict)
+        else interval([found[name] for found in rounds])
+        for name, first in rounds[0].items()
+    }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from router.cli.evaluate.alike import near_duplicates
 from router.cli.evaluate.pair import Costs, Pair, named_in_all, pair_of
+from router.cli.progress import Work
 from router.difficulty.gauge import Gauge
 from router.difficulty.labelled import Labelled
 from router.difficulty.look import Look, key_of, shape_of
@@ -54,9 +54,7 @@ class Evaluated:
     choices: list[Choice]
 
 
-def evaluate_set(
-    rows: list[Labelled], policies: PolicySet, policy: Policy, learn: int, progress: Callable[[str], None]
-) -> Evaluated:
+def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, learn: int, work: Work) -> Evaluated:
     """Feed the first `learn` lines as labels, and send the others through the policy in their order.
 
     Raises:
@@ -68,24 +66,23 @@ def evaluate_set(
     costs = Costs(named, rows, policies, policy)
     pair = pair_of(costs, policy)
     gauge = Gauge(policies.weights)
-    progress("Looking at the prompts")
+    work.step("Looking at the prompts")
     gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
     if learn:
-        progress(f"Learning from {learn} labels")
+        work.step(f"Learning from {learn} labels")
         gauge.learn(policy.task, _labels(rows[:learn], named, gauge, policies, policy))
-    progress("Scoring")
-    readings = [_read(row, gauge, policy) for row in rows]
+    readings = [_read(row, gauge, policy) for row in work.over("Scoring", rows, len(rows))]
     tested = rows[learn:]
-    progress("Deciding")
     counter = Counter()
-    own = [gauge.own_text(policy.task, row.chat.last_user_text()) for row in rows]
+    own = (gauge.own_text(policy.task, row.chat.last_user_text()) for row in rows)
+    alike = near_duplicates(work.over("Looking for near duplicates", own, len(rows)))
     return Evaluated(
         pair=pair,
         learned=learn,
         scores=[(row.id, score) for row, (score, _) in zip(rows, readings, strict=True)],
         tested=tested,
         looks=[look for _, look in readings[learn:]],
-        near_duplicates=sum(near_duplicates(own)[learn:]),
+        near_duplicates=sum(alike[learn:]),
         prompts=[
             Prompt(
                 score=score,
@@ -96,7 +93,10 @@ def evaluate_set(
             )
             for row, (score, _) in zip(tested, readings[learn:], strict=True)
         ],
-        choices=[_choice(row, gauge, policies, policy, costs, pair, counter) for row in tested],
+        choices=[
+            _choice(row, gauge, policies, policy, costs, pair, counter)
+            for row in work.over("Deciding", tested, len(tested))
+        ],
     )
 
 
