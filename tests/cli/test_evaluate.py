@@ -101,6 +101,8 @@ def test_every_figure_has_an_interval_around_it(farthing: Run, labelled: Path, f
     for figure, (low, high) in figures:
         assert low - 1e-9 <= figure <= high + 1e-9
     assert (within["always_cheap"]["premium_share"], within["always_premium"]["premium_share"]) == ([0, 0], [1, 1])
+    # That the easiest prompts gain nothing is what no sample can tell.
+    assert within["usd_at_quality"]["100"][1] == within["always_premium"]["cost_usd"][1]
     for way in WAYS:
         assert within[way]["quality"][0] < within[way]["quality"][1], way
     assert within["quality"] == within["policy"]["quality"], "the policy's own stand where they stood before"
