@@ -17,7 +17,7 @@ from router.policy.facts import Facts
 from router.policy.money import Weighed, weighed
 from router.policy.policy import Policy, PolicySet, Rule
 from router.policy.target import Model
-from router.policy.verify import Verify
+from router.policy.verify import Judge, Verify
 from router.policy.warm import Stay, compare
 from router.pricing import Ask
 from router.values import usd_text
@@ -276,11 +276,15 @@ def _checks_nusd(verify: Verify | None, policies: PolicySet, policy: Policy, fac
         second = consider(policies.models[agree.model], policy, structs.replace(facts, n=1, stream=False), None)
         nusd += second.estimate_nusd
     if (judge := verify.judge) is not None:
-        model = policies.models[judge.model]
-        shown = facts.n * min(facts.expected_output_tokens, chosen.max_output_tokens) + len(judge.question) // 4
-        ask = Ask(facts.input_tokens_for(judge.model) + shown + JUDGE_INSTRUCTION_TOKENS)
-        nusd += max([price.estimate_nusd(ask, GRADE_TOKENS) for price in model.prices])
+        answer_tokens = facts.n * min(facts.expected_output_tokens, chosen.max_output_tokens)
+        nusd += grade_nusd(judge, policies.models[judge.model], facts, answer_tokens)
     return nusd
+
+
+def grade_nusd(judge: Judge, model: Model, facts: Facts, answer_tokens: int) -> int:
+    """Estimate what it costs to let `model`, the judge's, grade an answer so long."""
+    ask = Ask(facts.input_tokens_for(judge.model) + answer_tokens + len(judge.question) // 4 + JUDGE_INSTRUCTION_TOKENS)
+    return max([price.estimate_nusd(ask, GRADE_TOKENS) for price in model.prices])
 
 
 def _led(trial: Trial | None, fitting: list[Candidate]) -> Trial | None:

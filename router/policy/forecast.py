@@ -2,7 +2,7 @@
 
 The same rule as the proxy's, in the same order: the answer, the checks that look at it alone, the second answer, then
 one escalation. Checks that a record of outcomes can't repeat (log probabilities, a judge, one's own function, tools)
-are not forecast; `unforeseen` names them.
+are not forecast; `unforeseen` names them. What a judge costs is counted where the caller tells it.
 """
 
 from __future__ import annotations
@@ -49,10 +49,16 @@ class Course:
     escalated: bool
     untold: tuple[str, ...] = ()
     """Checks that this prompt's outcomes can't tell of, for want of an answer; they are taken as passed."""
+    judged: bool = False
+    """Whether the answer came as far as a judge, who is asked last and paid."""
 
 
-def course_of(known: Mapping[str, Known], first: str, verify: Verify, chat: Chat = NO_REQUEST) -> Course:
+def course_of(
+    known: Mapping[str, Known], first: str, verify: Verify, chat: Chat = NO_REQUEST, *, grade_usd: float = 0.0
+) -> Course:
     """Carry one prompt through the cascade; `chat` is its request, where that says which JSON is asked for.
+
+    `grade_usd` is what a judge's grade of the first answer costs.
 
     An outcome is of one answer, so it can't tell whether a model would agree with itself.
     """
@@ -67,9 +73,12 @@ def course_of(known: Mapping[str, Known], first: str, verify: Verify, chat: Chat
             untold = (*untold, "agree")
         else:
             passed = passed and answers_agree(given.answer, second.answer, agree.by)
+    judged = passed and verify.judge is not None
+    if judged:
+        cost_usd += grade_usd
     to = verify.escalate_to
     if passed or to is None or to == first:
-        return Course(given.quality, cost_usd, passed, escalated=False, untold=untold)
+        return Course(given.quality, cost_usd, passed, escalated=False, untold=untold, judged=judged)
     return Course(known[to].quality, cost_usd + known[to].cost_usd, passed=False, escalated=True, untold=untold)
 
 

@@ -276,7 +276,7 @@ def test_a_failed_check_escalates_and_both_are_paid(farthing: Run, folder: Path,
     assert found["policy"] == {"quality": 0.5, "cost_usd": pytest.approx(0.12), "premium_share": 0.5}
     assert found["checks"] == {
         "n": 2, "passed": 0.5, "escalated": 0.5, "quality_if_passed": 0.0, "not_judged": [],
-        "lines_not_judged": 0,
+        "lines_not_judged": 0, "judge_calls": 0, "judge_usd": 0,
     }  # fmt: skip
 
 
@@ -355,6 +355,26 @@ def test_an_agreement_that_the_set_can_not_tell_is_paid_and_told(
     expected = 0.01 if second == "cheap" else 0.00027
     assert found["policy"]["cost_usd"] == pytest.approx(0.01 + expected, abs=1e-5)
     assert (found["checks"]["passed"], found["checks"]["not_judged"]) == (1, ["agree"])
+
+
+def test_a_judge_is_paid_for_the_answers_that_come_to_it(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "judging.yaml").write_text(
+        "version: 1\ntask: judging\nroute:\n  - use: cheap\n"
+        "    verify: {json: true, judge: {model: premium, question: Good?}, escalate_to: premium, buffer: false}\n"
+    )
+
+    def row(answer: str) -> dict[str, Any]:
+        cheap = {"quality": 1.0, "cost_usd": 0.01, "answer": answer}
+        return {"prompt": "Give JSON", "outcomes": {"cheap": cheap, "premium": {"quality": 1.0, "cost_usd": 0.1}}}
+
+    file = write(tmp_path / "set.jsonl", [row("{}"), row("[" + "1, " * 1000 + "1]"), row("no")])
+    found = evaluated(farthing, file, folder, task="judging")
+    checks = found["checks"]
+    assert (checks["judge_calls"], checks["not_judged"]) == (2, ["judge"])
+    # About 3,000 tokens of the longer answer, at ten millionths of a dollar; each call also has what a judge is told.
+    assert 0.03 < checks["judge_usd"] < 0.04
+    assert found["policy"]["cost_usd"] == pytest.approx(3 * 0.01 + 0.1 + checks["judge_usd"])
+    assert "2 grades of a judge" in farthing("evaluate", file, "--policies", folder, "--task", "judging").out
 
 
 def test_a_check_without_an_answer_to_hold_it_against_is_told(farthing: Run, folder: Path, tmp_path: Path) -> None:

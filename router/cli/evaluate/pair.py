@@ -47,10 +47,14 @@ class Costs:
         outcome = row.outcomes[name]
         if outcome.cost_usd is not None:
             return outcome.cost_usd
-        output = self._policy.expected_output_tokens
-        if outcome.answer is not None:
-            output = self._counter.count_text(outcome.answer, FACT_RULES)
-        return self._priced(self._stand_ins[name], self._input(row), output)
+        return self._priced(self._stand_ins[name], self._input(row), self.answer_tokens(row, name))
+
+    def answer_tokens(self, row: Labelled, name: str) -> int:
+        """Return how long this model's answer was, or where it is not there is expected to be."""
+        answer = row.outcomes[name].answer
+        if answer is None:
+            return self._policy.expected_output_tokens
+        return self._counter.count_text(answer, FACT_RULES)
 
     def expected_usd(self, row: Labelled, model: str) -> float:
         """Return what a call of a model of the policy costs by its price, with as long an answer as is expected."""

@@ -42,12 +42,15 @@ def _checks(choices: Sequence[Choice]) -> dict[str, Any] | None:
     checked = [choice for choice in choices if choice.passed is not None]
     if not checked:
         return None
+    grades_usd = [choice.grade_usd for choice in checked if choice.grade_usd is not None]
     right = [choice.quality for choice in checked if choice.passed]
     return {
         "n": len(checked),
         "passed": len(right) / len(checked),
         "escalated": sum(choice.escalated for choice in checked) / len(checked),
         "quality_if_passed": sum(right) / len(right) if right else None,
+        "judge_calls": len(grades_usd),
+        "judge_usd": sum(grades_usd),
         "not_judged": sorted({name for choice in checked for name in choice.unknown}),
         "lines_not_judged": sum(1 for choice in checked if choice.unknown),
     }

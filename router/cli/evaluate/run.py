@@ -14,14 +14,15 @@ from router.difficulty.look import Look, key_of, shape_of
 from router.difficulty.measure import Prompt
 from router.difficulty.scorer import Label
 from router.errors import UnusableFile
-from router.policy.decide import Refusal, consider, decide
+from router.policy.decide import Refusal, consider, decide, grade_nusd
+from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
 from router.policy.forecast import Known, course_of, unforeseen
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.verify import Verify
 from router.tokens import Counter
-from router.values import nusd_cost
+from router.values import nusd_cost, usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Choice:
     escalated: bool = False
     unknown: tuple[str, ...] = ()
     """Checks of the rule that the line can't tell of; they are taken as passed."""
+    grade_usd: float | None = None
+    """What a judge's grade of the answer costs; None where none is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +144,24 @@ def _choice(
     if (verify := decision.rule.verify) is None:
         name = costs.answers_as(first, pair)
         return Choice(row.outcomes[name].quality, costs.usd(row, name), premium=name == pair.premium)
-    through = _through(verify, first, row, costs, pair)
+    grade_usd = _grade_usd(verify, policies, facts, costs.answer_tokens(row, costs.answers_as(first, pair)))
+    through = _through(verify, first, row, costs, pair, grade_usd)
     if not through.escalated or purse is None or verify.escalate_to is None:
         return through
-    stayed = _through(replace(verify, escalate_to=None), first, row, costs, pair)
+    stayed = _through(replace(verify, escalate_to=None), first, row, costs, pair, grade_usd)
     left_nusd = max(0, purse.nusd - nusd_cost(Decimal(stayed.cost_usd)))
     dearer = consider(policies.models[verify.escalate_to], policy, facts, replace(purse, nusd=left_nusd))
     return through if dearer.fits else stayed
 
 
-def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair) -> Choice:
+def _grade_usd(verify: Verify, policies: PolicySet, facts: Facts, answer_tokens: int) -> float:
+    """Return what a judge's grade of an answer costs, by the price of its model; 0 where the rule has no judge."""
+    if verify.judge is None:
+        return 0.0
+    return float(usd(grade_nusd(verify.judge, policies.models[verify.judge.model], facts, answer_tokens)))
+
+
+def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair, grade_usd: float) -> Choice:
     """Carry one prompt through a cascade."""
     known = {}
     for model in filter(None, (first, verify.escalate_to)):
@@ -158,7 +169,7 @@ def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair
         known[model] = Known(row.outcomes[name].quality, costs.usd(row, name), row.outcomes[name].answer)
     if verify.agree is not None and verify.agree.model not in known:
         known[verify.agree.model] = _second(verify.agree.model, row, costs, costs.answers_as(first, pair))
-    course = course_of(known, first, verify, row.chat)
+    course = course_of(known, first, verify, row.chat, grade_usd=grade_usd)
     answering = verify.escalate_to if course.escalated and verify.escalate_to else first
     return Choice(
         course.quality,
@@ -167,6 +178,7 @@ def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair
         passed=course.passed,
         escalated=course.escalated,
         unknown=(*unforeseen(verify), *course.untold),
+        grade_usd=grade_usd if course.judged else None,
     )
 
 

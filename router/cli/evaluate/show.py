@@ -112,6 +112,10 @@ def _asides(found: dict[str, Any]) -> list[str]:
                 f" Taken as passed on {checks['lines_not_judged']:,} of them, for the set can't tell: "
                 f"{', '.join(checks['not_judged'])}."
             )
+        if checks["judge_calls"]:
+            line += (
+                f" The cost has {plural(checks['judge_calls'], 'grade')} of a judge, {dollars(checks['judge_usd'])}."
+            )
         said.append(line)
     if found["refused"]:
         said.append(f"{found['refused']:,} of them were refused, and count as quality 0.")
