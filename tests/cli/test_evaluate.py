@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import xml.etree.ElementTree as ET
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ route:
 """
 ALL_CHEAP = "version: 1\ntask: cheapest\nroute: [{use: cheap}]\n"
 CHECKED = "version: 1\ntask: checked\nroute: [{use: cheap, verify: {json: true, escalate_to: premium}}]\n"
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 DIFFERENT = (
     "Which gas do plants take in by day?",
@@ -516,6 +519,22 @@ def test_long_work_tells_its_share_where_no_terminal_shows_a_bar(capsys: pytest.
 
 def test_short_work_is_silent_where_no_terminal_shows_a_bar(farthing: Run, folder: Path, labelled: Path) -> None:
     assert farthing("evaluate", labelled, "--policies", folder, "--task", "support").err == ""
+
+
+@pytest.mark.parametrize("task", ["cheapest", "support"])
+def test_no_text_of_the_picture_lies_over_another(
+    farthing: Run, folder: Path, labelled: Path, tmp_path: Path, task: str
+) -> None:
+    file = tmp_path / "plot.svg"
+    evaluated(farthing, labelled, folder, "--plot", file, task=task)
+    texts = [
+        (text.text, float(text.get("x", 0)), float(text.get("y", 0))) for text in ET.parse(file).iter(f"{SVG}text")
+    ]
+    assert {"always cheap", "this policy", "dollars"} <= {said for said, _, _ in texts}
+    for (said, x, y), (other, other_x, other_y) in combinations(texts, 2):
+        # At 12 px a letter is about 6 px wide and a line 12 high.
+        apart_x = x + 6 * len(said or "") <= other_x or other_x + 6 * len(other or "") <= x
+        assert apart_x or abs(y - other_y) >= 12, (said, other)
 
 
 def test_a_picture_can_be_a_png(farthing: Run, folder: Path, labelled: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 
 WIDTH, HEIGHT, MARGIN = 720, 480, 64
+HALO = 'stroke="white" stroke-width="3" paint-order="stroke"'
+"""Keeps a text readable where a line passes behind it."""
 _MARKS = {
     "policy": ("this policy", "#c0392b"),
     "always_cheap": ("always cheap", "#555555"),
@@ -71,7 +73,7 @@ def _svg(marks: list[tuple[str, str, float, float]], curve: list[tuple[float, fl
         return round(x, 1), round(y, 1)
 
     def text(x: float, y: float, said: str, colour: str = "#333333") -> str:
-        return f'<text x="{x}" y="{y}" fill="{colour}">{said}</text>'
+        return f'<text x="{x}" y="{y}" fill="{colour}" {HALO}>{said}</text>'
 
     line = " ".join(f"{x},{y}" for x, y in (at(*point) for point in curve))
     (x1, y1), (x2, y2) = at(*curve[0]), at(*curve[-1])
@@ -84,17 +86,38 @@ def _svg(marks: list[tuple[str, str, float, float]], curve: list[tuple[float, fl
         f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="#2980b9" stroke-dasharray="6 4"/>',
         f'<polyline points="{line}" fill="none" stroke="#c0392b" stroke-width="2"/>',
     ]
+    ticks = [
+        (MARGIN, HEIGHT - MARGIN + 18, f"${left:,.4g}"),
+        (WIDTH - MARGIN - 40, HEIGHT - MARGIN + 18, f"${right:,.4g}"),
+        (6, HEIGHT - MARGIN, f"{low:.3f}"),
+        (6, MARGIN + 4, f"{high:.3f}"),
+        (WIDTH / 2 - 30, HEIGHT - 20, "dollars"),
+        (6, MARGIN - 20, "quality; solid: by score, dashed: a random mix"),
+    ]
+    taken = [_box(*tick) for tick in ticks]
     for said, colour, usd, quality in marks:
         x, y = at(usd, quality)
         parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
-        parts.append(text(min(x + 7, WIDTH - 150), y + 14, said, colour))
-    parts += [
-        text(MARGIN, HEIGHT - MARGIN + 18, f"${left:,.4g}"),
-        text(WIDTH - MARGIN - 40, HEIGHT - MARGIN + 18, f"${right:,.4g}"),
-        text(6, HEIGHT - MARGIN, f"{low:.3f}"),
-        text(6, MARGIN + 4, f"{high:.3f}"),
-        text(WIDTH / 2 - 30, HEIGHT - 20, "dollars"),
-        text(6, MARGIN - 20, "quality; solid: by score, dashed: a random mix"),
-        "</svg>",
-    ]
+        parts.append(text(*_beside(x, y, said, taken), said, colour))
+    parts += [*(text(*tick) for tick in ticks), "</svg>"]
     return "\n".join(parts) + "\n"
+
+
+def _box(x: float, y: float, said: str) -> tuple[float, float, float, float]:
+    """Return about where a text lies that begins at `x` on the line `y`: left, top, right, bottom."""
+    return x, y - 11, x + 7 * len(said), y + 4
+
+
+def _beside(x: float, y: float, said: str, taken: list[tuple[float, float, float, float]]) -> tuple[float, float]:
+    """Return where a mark's label goes: inside the axes, near it, and over none that is there; that place is taken."""
+    wide = 7 * len(said)
+    rows = (14, -8, 29, -23, 44, -38, 4)
+    places = [(x + across, y + down) for down in rows for across in (7, -7 - wide)]
+    inside = [place for place in places if MARGIN < place[0] < WIDTH - wide and 12 < place[1] < HEIGHT - MARGIN]
+    best = next((place for place in inside if not any(_meet(_box(*place, said), box) for box in taken)), places[0])
+    taken.append(_box(*best, said))
+    return round(best[0], 1), round(best[1], 1)
+
+
+def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
