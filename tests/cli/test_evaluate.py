@@ -200,6 +200,18 @@ def test_prompts_of_one_score_are_judged_alike_in_whatever_order(farthing: Run, 
             assert found[f"{way}_same_spend"]["quality"] == pytest.approx(chance, abs=0.005), way
 
 
+@pytest.mark.parametrize("distinct", [1, 2, 3])
+def test_shares_hold_where_few_prompts_repeat(farthing: Run, folder: Path, tmp_path: Path, distinct: int) -> None:
+    (folder / "shared.yaml").write_text(
+        "version: 1\ntask: shared\nroute: [{use: [cheap, premium], premium_share: 0.2}]\n"
+    )
+    rows = [row | {"prompt": DIFFERENT[number % distinct]} for number, row in enumerate(lines(1_200))]
+    file = write(tmp_path / "set.jsonl", rows)
+    for task, share in (("support", 0.3), ("shared", 0.2)):
+        found = evaluated(farthing, file, folder, task=task)
+        assert found["policy"]["premium_share"] == pytest.approx(share, abs=0.02), task
+
+
 def test_knowing_the_task_is_worth_what_the_best_order_of_tasks_is(farthing: Run, folder: Path, tmp_path: Path) -> None:
     def row(task: str, quality: float, cost_usd: float) -> dict[str, Any]:
         cheap, premium = {"quality": quality, "cost_usd": 0.001}, {"quality": 1, "cost_usd": cost_usd}
