@@ -149,11 +149,12 @@ def test_a_proxy_that_is_away_is_told_and_found_again(watch: Watched, proxy: Pro
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1600, 1200, 1030, 800, 390])
 def test_it_fits_and_contrasts_on_every_screen(
     browser: Browser, proxy: Proxy, provider: SimulatedProvider, scheme: str, width: int
 ) -> None:
-    proxy.ask()
+    for _ in range(12):
+        proxy.ask()
     with browser.new_context(
         viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
     ) as context:
@@ -164,10 +165,30 @@ def test_it_fits_and_contrasts_on_every_screen(
         page.get_by_label("A chat request as JSON").fill("Where is my parcel?")
         page.get_by_role("button", name="Explain").click()
         expect(page.get_by_role("columnheader", name="At most")).to_have_css("text-align", "right")
-        cut_off = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth).length"
-        assert page.evaluate(cut_off) == 0, "tables whose last columns are out of sight"
+        assert page.evaluate(CUT_OFF) == [], "tables whose last columns or rows are out of sight"
         assert [pair for pair in page.evaluate(CONTRASTS) if pair[1] < 4.5] == []
 
+
+def test_the_first_ten_requests_are_shown_and_all_at_a_press(
+    watch: Watched, proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    for _ in range(12):
+        proxy.ask()
+    enter(watch.page, proxy)
+    rows = watch.page.locator("#requests tr:visible")
+    expect(rows).to_have_count(10)
+    watch.page.get_by_role("button", name="Show all").click()
+    expect(rows).not_to_have_count(10)
+    assert rows.count() >= 12
+    assert watch.page.evaluate(CUT_OFF) == []
+    watch.page.get_by_role("button", name="Show the first 10").click()
+    expect(rows).to_have_count(10)
+    expect(watch.page.locator("button[aria-controls=tasks]")).to_be_hidden()
+
+
+CUT_OFF = """() => [...document.querySelectorAll('.scroll')]
+  .filter((one) => one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight)
+  .map((one) => one.textContent.slice(0, 40))"""
 
 HAS_FOCUS_RING = """() => {
   const element = document.activeElement;

@@ -11,6 +11,7 @@ const LENGTH = { minute: 16, hour: 13, day: 10 };
 const EVERY_MS = 1000;
 const SLOWER = 10; // Sums over days are asked for at every tenth turn alone.
 const WITHIN_MS = 10000;
+const FIRST_ROWS = 10;
 const KEY = "farthing-admin-key";
 
 const at = (id) => document.getElementById(id);
@@ -92,6 +93,20 @@ function changed(name, value) {
   return true;
 }
 
+// The first rows are shown, the others at a press of the button below; console.css hides them.
+function fill(id, rows) {
+  at(id).replaceChildren(...rows);
+  fold(id);
+}
+
+function fold(id) {
+  const button = document.querySelector(`button[aria-controls="${id}"]`);
+  const few = at(id).classList.contains("few");
+  button.hidden = at(id).children.length <= FIRST_ROWS;
+  button.textContent = few ? `Show all ${at(id).children.length}` : `Show the first ${FIRST_ROWS}`;
+  button.setAttribute("aria-expanded", String(!few));
+}
+
 // -- figures ----------------------------------------------------------------------------------------------------------
 
 function sums(rows, name) {
@@ -157,8 +172,9 @@ function showTime(points, period) {
 function showMix(models, requests) {
   if (!changed("mix", models)) return;
   charts.mix(models.map((model) => model.name), models.map((model) => model.requests));
-  at("mix").replaceChildren(
-    ...models.map((model) => {
+  fill(
+    "mix",
+    models.map((model) => {
       const share = element("td", { text: percent(model.requests, requests) });
       share.append(bar([[(100 * model.requests) / Math.max(1, requests), ""]]));
       return element("tr", { children: [cell(model.name), share, cell(usd(model.cost), "number")] });
@@ -168,8 +184,9 @@ function showMix(models, requests) {
 
 function showTasks(tasks) {
   if (!changed("tasks", tasks)) return;
-  at("tasks").replaceChildren(
-    ...tasks.map((task) => {
+  fill(
+    "tasks",
+    tasks.map((task) => {
       const kind = task.saved < 0 ? "bad" : "good";
       const share = element("td", { text: percent(task.saved, task.baseline) });
       share.append(bar([[task.baseline > 0 ? (100 * Math.abs(task.saved)) / task.baseline : 0, ""]], kind));
@@ -199,8 +216,9 @@ function showRequests(requests) {
   if (!changed("requests", requests)) return;
   const fresh = known;
   known = new Set(requests.map((request) => request.id));
-  at("requests").replaceChildren(
-    ...requests.map((request) => {
+  fill(
+    "requests",
+    requests.map((request) => {
       const bad = ["failed", "refused"].includes(request.outcome);
       const model = element("td", { text: request.model ?? "–" });
       if (![request.model, "auto"].includes(request.requested_model)) model.append(element("small", { text: `asked: ${request.requested_model}` }));
@@ -355,6 +373,13 @@ at("enter").addEventListener("submit", (event) => {
   at("key").value = "";
   lookAnew();
 });
+for (const button of document.querySelectorAll(".more")) {
+  button.addEventListener("click", () => {
+    const id = button.getAttribute("aria-controls");
+    at(id).classList.toggle("few");
+    fold(id);
+  });
+}
 at("leave").addEventListener("click", () => {
   sessionStorage.removeItem(KEY);
   location.reload();
