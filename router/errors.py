@@ -17,6 +17,7 @@ FarthingError
 │   ├── RequestBudgetExceeded    request_budget_exceeded
 │   └── BudgetExceeded           budget_exceeded
 ├── StoreUnavailable             store_unavailable
+│   └── LedgerUnavailable
 ├── ProviderError                one attempt failed
 │   ├── ProviderRefused          it will not take this request, now or later
 │   ├── ProviderDenied           our key or account is not good enough there
@@ -53,6 +54,11 @@ class FarthingError(Exception):
         self.message = message
         self.recorded = False
         """Whether an outcome tells of it, so that it is not counted twice."""
+
+    @property
+    def told(self) -> str:
+        """What a caller hears of it; `message` is for whoever runs the proxy."""
+        return self.message
 
 
 class RequestError(FarthingError):
@@ -142,6 +148,14 @@ class StoreUnavailable(FarthingError):
 
     code = "store_unavailable"
     retryable = True
+
+
+class LedgerUnavailable(StoreUnavailable):
+    """The ledger can't be read or written; the message says where it is, which is no caller's business."""
+
+    @property
+    def told(self) -> str:
+        return "The ledger can't be reached now; the proxy's log says why."
 
 
 class ProviderError(FarthingError):

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import asyncpg  # type: ignore[import-untyped]  # it has no annotations
 
-from router.errors import StoreUnavailable
+from router.errors import LedgerUnavailable
 from router.ledger.contract import Store
 from router.ledger.labels import Change
 from router.ledger.rows import COLUMNS, NAMES, Row
@@ -69,7 +69,7 @@ class PostgresStore(Store):
                 await self._connected()
             except _FAILURES as error:
                 self.close()
-                raise StoreUnavailable(f"The ledger {self._where} can't be reached: {_why(error)}.") from error
+                raise LedgerUnavailable(f"The ledger {self._where} can't be reached: {_why(error)}.") from error
             except BaseException:
                 self.close()
                 raise
@@ -95,7 +95,7 @@ class PostgresStore(Store):
                     return await work()
             except _FAILURES as error:
                 self.close()
-                raise StoreUnavailable(f"The ledger {self._where} can't be written: {_why(error)}.") from error
+                raise LedgerUnavailable(f"The ledger {self._where} can't be written: {_why(error)}.") from error
             except BaseException:
                 self.close()
                 raise
@@ -104,7 +104,7 @@ class PostgresStore(Store):
         try:
             return _apart(self._fetch(query, values))
         except _FAILURES as error:
-            raise StoreUnavailable(f"The ledger {self._where} can't be read: {_why(error)}.") from error
+            raise LedgerUnavailable(f"The ledger {self._where} can't be read: {_why(error)}.") from error
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -22,7 +22,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from router.errors import StoreUnavailable
+from router.errors import LedgerUnavailable
 from router.ledger.contract import Store
 from router.ledger.labels import Change
 from router.ledger.rows import NAMES, Row
@@ -50,7 +50,7 @@ class SqliteStore(Store):
     """The table `requests` in one file, made where it is missing.
 
     Raises on opening:
-        StoreUnavailable: the file can't be opened or is no ledger; the message says which and why.
+        LedgerUnavailable: the file can't be opened or is no ledger; the message says which and why.
         SchemaTooNew: a newer Farthing has been there.
     """
 
@@ -67,7 +67,7 @@ class SqliteStore(Store):
         self._thread = ThreadPoolExecutor(1, "ledger")
         if read_only:
             if not path.exists():
-                raise StoreUnavailable(f"There is no ledger at {path}; nothing was recorded there yet.")
+                raise LedgerUnavailable(f"There is no ledger at {path}; nothing was recorded there yet.")
             return
         try:
             self._writing = self._connect()
@@ -77,7 +77,7 @@ class SqliteStore(Store):
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"The ledger {path} can't be opened: {error}.") from error
+            raise LedgerUnavailable(f"The ledger {path} can't be opened: {error}.") from error
 
     async def open(self) -> None:
         return
@@ -89,14 +89,14 @@ class SqliteStore(Store):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, rows, checkpoint)
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
+            raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
 
     async def change(self, changes: Sequence[Change]) -> int:
         checkpoint = self._checkpoint_is_due(len(changes))
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._change, changes, checkpoint)
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
+            raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
 
     def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -104,7 +104,7 @@ class SqliteStore(Store):
                 connection.execute("PRAGMA query_only = ON")
                 return connection.execute(query.replace("$", "?"), values).fetchall()
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"The ledger {self._path} can't be read: {error}.") from error
+            raise LedgerUnavailable(f"The ledger {self._path} can't be read: {error}.") from error
 
     def close(self) -> None:
         self._thread.shutdown()

@@ -20,6 +20,7 @@ from router.chat import ChatBody
 from router.errors import (
     BudgetExceeded,
     FarthingError,
+    LedgerUnavailable,
     ProviderError,
     RateLimited,
     StoreUnavailable,
@@ -184,7 +185,7 @@ class Run:
             StoreUnavailable: the ledger or the budgets can't take it on now.
         """
         if why := self._parts.ledger.not_ready:
-            raise StoreUnavailable(why)
+            raise LedgerUnavailable(why)
         for _ in range(MOST_DECISIONS):
             if isinstance(self.plan.decision, Refusal):
                 raise refused(self.plan.decision)

@@ -28,7 +28,7 @@ from router.values import Level, usd_number
 from router.web.asgi import id_headers, read_body
 from router.web.auth import admit_admin
 from router.web.recent import requests_report
-from router.web.refusal import error_body, error_headers, status_of
+from router.web.refusal import error_body, error_headers, keep_for_operators, status_of
 from router.web.reload import PolicyFolder
 
 DEFAULT_REQUESTS = 50
@@ -62,14 +62,14 @@ def admin_app(
             admit_admin(settings.admin_key, dict(request.headers))
             answer: Response = await call_next(request)
         except FarthingError as error:
-            answer = _refused(error)
+            answer = _refused(error, request)
         for name, value in id_headers(request.scope["farthing_id"]):
             answer.headers[name.decode()] = value.decode()
         return answer
 
     @app.exception_handler(FarthingError)
     async def refused(request: Request, error: FarthingError) -> Response:
-        return _refused(error)
+        return _refused(error, request)
 
     @app.post("/admin/explain")
     async def explain(request: Request) -> dict[str, Any]:
@@ -133,7 +133,8 @@ def admin_app(
     return app
 
 
-def _refused(error: FarthingError) -> Response:
+def _refused(error: FarthingError, request: Request) -> Response:
+    keep_for_operators(error, request.scope["farthing_id"])
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return Response(error_body(error), status_of(error), headers, media_type="application/json")
 

@@ -48,7 +48,7 @@ from router.web.idempotency.once import Once
 from router.web.idempotency.open import open_results
 from router.web.listeners import AnswerListeners, OutcomeListeners
 from router.web.ops import Ops
-from router.web.refusal import error_body, error_headers, status_of
+from router.web.refusal import error_body, error_headers, keep_for_operators, status_of
 from router.web.reload import PolicyFolder
 from router.web.routes import Endpoint, Routes
 from router.web.traces import Traces, TurnedAway, open_traces, trace_of
@@ -107,6 +107,7 @@ class App:
             await endpoint(scope, receive, send)
         except FarthingError as error:
             if not error.recorded:
+                keep_for_operators(error, request_id)
                 self._turned_away(scope, error, time.perf_counter() - started)
             headers = [JSON, *error_headers(error), *id_headers(request_id)]
             if isinstance(error, BodyTooSlow):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 
-from router.errors import InvalidRequest
+from router.errors import InvalidRequest, LedgerUnavailable
 from router.ledger.writer import LedgerWriter
 from router.lifecycle.learning import Learning
 from router.policy.policy import PolicySet
 from router.web.asgi import JSON, Receive, Scope, Send, id_headers, read_body, respond
 from router.web.auth import account_of
+
+WRITTEN_WITHIN_S = 2.0
 
 
 class _Rating(Struct, forbid_unknown_fields=True):
@@ -48,7 +51,12 @@ class FeedbackEndpoint:
         account = account_of(self._policies(), headers)
         rating = _rating(await read_body(scope, receive, self._largest_body_bytes, self._body_within_s))
         # Whoever has the whole answer may rate it, though its row may still be on its way.
-        await self._ledger.flush()
+        try:
+            async with asyncio.timeout(WRITTEN_WITHIN_S):
+                await self._ledger.flush()
+        except TimeoutError:
+            why = self._ledger.not_ready or self._ledger.degraded or "it is slow"
+            raise LedgerUnavailable(f"The ledger took no rows for {WRITTEN_WITHIN_S:g} s: {why}") from None
         rated = await self._learning.rate(account, rating.request_id, rating.score)
         answer = {
             "object": "feedback",

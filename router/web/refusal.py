@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import msgspec
 
 from router.errors import FarthingError, IdempotencyUnderWay, RateLimited, RequestError, UpstreamError
 from router.web.asgi import Headers
+
+log = logging.getLogger("farthing")
 
 STATUS = {
     "invalid_request": 400,
@@ -51,13 +54,19 @@ def error_body(error: FarthingError) -> bytes:
     return msgspec.json.encode(
         {
             "error": {
-                "message": error.message,
+                "message": error.told,
                 "type": _TYPES.get(status_of(error), "api_error"),
                 "param": error.param if isinstance(error, RequestError) else None,
                 "code": error.code,
             }
         }
     )
+
+
+def keep_for_operators(error: FarthingError, request_id: str) -> None:
+    """Log what is wrong where a caller hears less of it."""
+    if error.told != error.message:
+        log.error("Request %s: %s", request_id, error.message)
 
 
 def error_headers(error: FarthingError) -> Headers:

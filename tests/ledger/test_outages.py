@@ -203,3 +203,37 @@ def test_budgets_in_memory_wait_for_a_ledger_that_is_away_at_the_start(
             calls.close()
     finally:
         postgres.start()
+
+
+def test_callers_are_not_told_where_a_ledger_is_that_is_away_and_the_log_is(
+    postgres: PostgresServer, tmp_path: Path, policies: dict[str, str]
+) -> None:
+    url = postgres.new_database()
+    database = url.rpartition("/")[2]
+    options = ["--ledger-url", url, "--ledger-on-outage", "closed"]
+    with ServeProcess(tmp_path, policies, *options, environ={"FARTHING_ADMIN_KEY": "fk-admin"}) as process:
+        calls = process.ready()
+        rated = {"request_id": calls.ask(max_tokens=3).headers["x-farthing-request-id"], "score": 1}
+        settled(calls)
+        postgres.stop()
+        try:
+            calls.ask(max_tokens=3)
+            admin = {"authorization": "Bearer fk-admin"}
+            answers = [
+                calls.ask(max_tokens=3),
+                calls.http.post("/v1/feedback", json=rated),
+                *(calls.http.get(f"/admin/{path}", headers=admin) for path in ("requests", "spend")),
+            ]
+        finally:
+            postgres.start()
+        calls.close()
+        process.kill()
+        assert process.child.stderr is not None
+        logged = process.child.stderr.read()
+    for answer in answers:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+        assert "ledger" in answer.json()["error"]["message"]
+        assert database not in answer.text
+        assert "127.0.0.1" not in answer.text
+    assert all(answer.headers["x-farthing-request-id"] in logged for answer in answers[1:])
+    assert database in logged
