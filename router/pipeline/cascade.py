@@ -18,6 +18,7 @@ from msgspec import structs
 
 from router.chat import ChatBody
 from router.errors import FarthingError, ProviderError
+from router.pipeline.failure import every_failed
 from router.pipeline.held_back import HeldBack
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.leg import Leg
@@ -28,7 +29,7 @@ from router.policy.closed_answer import LOOKED_AT_CHARS, By, answers_agree
 from router.policy.decide import Route
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import UNKNOWN, Agree, Judge, Verdict, Verify, failing
-from router.providers.contract import Answer, Call, Provider
+from router.providers.contract import Answer, AnswerEmpty, Call, Provider
 from router.values import Attempt
 
 _ALONE: dict[str, bytes | None] = {"stream": None, "stream_options": None, "n": None}
@@ -51,6 +52,8 @@ class Cascade(Generic[AnswerT]):
         self._verify = verify
         self._call: Callable[[Provider, Call], Awaitable[AnswerT]] = call
         asked = bytes(run.body.fields.get("logprobs", b"")) == b"true"
+        self._empty: AnswerEmpty | None = None
+        """The first answer, where it is a whole one that holds nothing to give."""
         self._added_logprobs = verify.logprob_gte is not None and not asked
         if self._added_logprobs:
             run.body = with_logprobs(run.body)
@@ -75,14 +78,14 @@ class Cascade(Generic[AnswerT]):
         """Get the answer, and what came of a second one where nothing cheaper could spare it and the money allows."""
         run, agree = self._run, self._verify.agree
         if agree is None or not self._verify.agrees_only:
-            answer, leg = await run.first_answer(self._route, self._call)
+            answer, leg = await run.first_answer(self._route, self._first_call)
             return answer, leg, await self._ended(answer, leg), None
         failed: FarthingError | None = None
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             second = group.create_task(self._second(agree))
             try:
-                answer, leg = await run.first_answer(self._route, self._call)
+                answer, leg = await run.first_answer(self._route, self._first_call)
                 ended = await self._ended(answer, leg)
             except FarthingError as error:
                 # Raised inside, it would come out wrapped with whatever else went wrong.
@@ -93,6 +96,16 @@ class Cascade(Generic[AnswerT]):
         busy_s = sum(attempt.duration_s for attempt in run.record.attempts) + run.record.waited_s
         run.record.overlap_s = max(0.0, busy_s - (time.perf_counter() - begun))
         return answer, leg, ended, second.result()
+
+    async def _first_call(self, lane: Provider, call: Call) -> AnswerT:
+        """Ask a candidate; where another model stands by, one that answers without a choice has failed a check."""
+        try:
+            return await self._call(lane, call)
+        except AnswerEmpty as empty:
+            if self._verify.escalate_to is None:
+                raise
+            self._empty = empty
+            return empty.answer  # type: ignore[return-value]  # streams that are held back raise no such error
 
     async def _verdict(self, answer: AnswerT, second: Answer | ProviderError | None) -> Verdict:
         """Make the checks in the order of their cost, up to the first that fails."""
@@ -173,6 +186,8 @@ class Cascade(Generic[AnswerT]):
         if to is not None and to != leg.model.name:
             better = await run.escalate(run.plan.policies.models[to], self._call)
         if better is None:
+            if self._empty is not None:
+                raise every_failed(self._empty, run.record.attempts)
             run.record.verified = "failed"
             run.record.amend(escalated, structs.replace(ended, check=failed))
             return answer, leg

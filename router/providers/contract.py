@@ -11,6 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from router.errors import AnswerBroken
 from router.policy.target import Deadlines, Target
 from router.values import Trace, Usage
 
@@ -36,6 +37,14 @@ class Answer(Struct, frozen=True):
     """All that was generated and can be seen (content, refusal, tool calls' names and arguments), for counting."""
     finish_reason: str | None
     first_byte_s: float
+
+
+class AnswerEmpty(AnswerBroken):
+    """A whole answer without a choice, which a rule's checks may take for one that failed them; it is in `answer`."""
+
+    def __init__(self, message: str, answer: Answer, *, status: int | None = None) -> None:
+        super().__init__(message, status=status)
+        self.answer = answer
 
 
 class Chunk(Struct, frozen=True):

@@ -22,7 +22,7 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
 from router.errors import AnswerBroken, ProviderError, ProviderTimedOut, ProviderUnreachable
 from router.policy.target import Target
-from router.providers.contract import Answer, Call, Chunk
+from router.providers.contract import Answer, AnswerEmpty, Call, Chunk
 from router.providers.litellm_errors import provider_error
 from router.providers.litellm_exchange import Exchange, Transport
 from router.providers.litellm_shapes import Reply, answer_body, chunk_event, usage_event, usage_of
@@ -250,10 +250,8 @@ def api_base(target: Target) -> str | None:
 
 
 def _answer(call: Call, exchange: Exchange, reply: Reply, search_context: str) -> Answer:
-    if not reply.choices:
-        raise AnswerBroken(f"{call.target.name} gave an answer without a choice.", status=exchange.status)
     usage = usage_of(reply, exchange.watch, search_context)
-    return Answer(
+    answer = Answer(
         body=answer_body(reply, usage),
         usage=usage,
         reported_model=exchange.watch.model or reply.model,
@@ -261,6 +259,9 @@ def _answer(call: Call, exchange: Exchange, reply: Reply, search_context: str) -
         finish_reason=reply.finish_reason,
         first_byte_s=exchange.first_byte_s or exchange.elapsed_s,
     )
+    if not reply.choices:
+        raise AnswerEmpty(f"{call.target.name} gave an answer without a choice.", answer, status=exchange.status)
+    return answer
 
 
 def _reply(response: Any) -> Reply:

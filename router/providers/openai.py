@@ -22,7 +22,7 @@ from router.errors import (
     ProviderTimedOut,
 )
 from router.policy.target import Target
-from router.providers.contract import Answer, Call, Chunk
+from router.providers.contract import Answer, AnswerEmpty, Call, Chunk
 from router.providers.http1 import (
     AnswerTooLarge,
     Endpoint,
@@ -81,7 +81,7 @@ class OpenAIWire:
                 response.close()
         body = _completion(raw, call.target)
         said = [choice.message for choice in body.choices if choice.message]
-        return Answer(
+        answer = Answer(
             body=raw,
             usage=usage_from(body.usage, body.service_tier),
             reported_model=body.model,
@@ -89,6 +89,9 @@ class OpenAIWire:
             finish_reason=next((c.finish_reason for c in body.choices), None),
             first_byte_s=first_byte_s,
         )
+        if not body.choices:
+            raise AnswerEmpty("The provider's answer holds no choice.", answer)
+        return answer
 
     async def stream(self, call: Call) -> OpenAIStream:
         started = time.perf_counter()
@@ -298,8 +301,6 @@ def _completion(raw: bytes, target: Target) -> Body:
         raise AnswerBroken("The provider's answer is not a chat completion.") from error
     if _is_set(body.error) and not body.choices:
         raise ProviderFailed(f"The provider answered 200 with an error{told_in(raw, target)}")
-    if not body.choices:
-        raise AnswerBroken("The provider's answer holds no choice.")
     return body
 
 

@@ -84,6 +84,35 @@ def test_an_answer_nested_too_deeply_to_be_read_is_charged_and_asked_for_elsewhe
     assert row["overhead_nusd"] == 12 * IN + 5 * OUT
 
 
+def no_choice() -> bytes:
+    return json.dumps({"object": "chat.completion", "model": "m", "choices": [], "usage": USAGE}).encode()
+
+
+def test_an_answer_without_a_choice_fails_its_check_and_is_charged_as_reported(
+    proxy: Proxy, upstream: Upstream
+) -> None:
+    upstream.whole(no_choice())
+    upstream.whole(completion({"content": "{}"}))
+    answer = proxy.ask(model="task:checked")
+    row = proxy.row_of(answer)
+    assert (answer.status_code, row["outcome"], row["routed_model"]) == (200, "answered", "dear")
+    assert answer.headers["x-farthing-verified"] == "escalated"
+    assert [attempt["reason"] for attempt in row["attempts"]] == ["check_empty", "answered"]
+    assert (row["overhead_nusd"], row["certainty"]) == (12 * IN + 5 * OUT, "reported")
+
+
+@pytest.mark.parametrize("task", ["checked", "default"])
+def test_an_answer_without_a_choice_is_given_to_nobody(proxy: Proxy, upstream: Upstream, task: str) -> None:
+    upstream.whole(no_choice())
+    upstream.whole(no_choice())
+    answer = proxy.ask(model=f"task:{task}")
+    upstream.answers.clear()
+    row = proxy.row_of(answer)
+    assert (answer.status_code, row["outcome"]) == (502, "failed")
+    assert "choice" in answer.json()["error"]["message"]
+    assert row["charged_nusd"] > 0
+
+
 def test_a_tool_call_is_not_asked_for_again_because_it_is_no_json(proxy: Proxy, upstream: Upstream) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "track", "arguments": "{}"}}
     upstream.whole(completion({"content": None, "tool_calls": [call]}))
