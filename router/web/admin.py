@@ -105,7 +105,7 @@ def admin_app(
         """What were the last requests, newest first, and why did each go where it went?"""
         most = _limit(limit)
         found = await read(lambda store: recent(store, most, task=task))
-        return requests_report(found, folder.current())
+        return requests_report(found, folder.rules, folder.current().revision)
 
     @app.get("/admin/budgets")
     async def budget_levels() -> dict[str, Any]:

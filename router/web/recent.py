@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,17 +11,20 @@ from router.ledger.contract import SHADOW_SUFFIX
 from router.ledger.recent import Recent, Tried
 from router.policy.decide import PINNED
 from router.policy.facts import Facts
-from router.policy.policy import PolicySet, Rule
+from router.policy.policy import Rule
 from router.policy.record import PRIVATE
 from router.values import Ending, usd_number
 
-
-def requests_report(found: Sequence[Recent], policies: PolicySet) -> dict[str, Any]:
-    """Return the requests as JSON, in the order given."""
-    return {"requests": [_told(request, policies) for request in found]}
+Rules = Callable[[str, str], tuple[Rule, ...] | None]
+"""Gives the rules that a task has in the revision in force, or had in an earlier one; None where that is not known."""
 
 
-def _told(request: Recent, policies: PolicySet) -> dict[str, Any]:
+def requests_report(found: Sequence[Recent], rules: Rules, revision: str) -> dict[str, Any]:
+    """Return the requests as JSON, in the order given; `revision` is the one in force."""
+    return {"requests": [_told(request, rules, revision) for request in found]}
+
+
+def _told(request: Recent, rules: Rules, revision: str) -> dict[str, Any]:
     return {
         "id": request.id,
         "at": request.at,
@@ -43,7 +46,7 @@ def _told(request: Recent, policies: PolicySet) -> dict[str, Any]:
         "overhead_usd": usd_number(request.overhead_nusd),
         "latency_ms": round(request.latency_ms, 3),
         "attempts": [_attempt(attempt) for attempt in request.attempts],
-        "reason": reason_of(request, policies),
+        "reason": reason_of(request, rules, revision),
     }
 
 
@@ -58,11 +61,11 @@ def _attempt(attempt: Tried) -> dict[str, Any]:
     }
 
 
-def reason_of(request: Recent, policies: PolicySet) -> str:
+def reason_of(request: Recent, rules: Rules, revision: str) -> str:
     """Say in one line why a request went where it did: who chose, what the rule saw, what failed on the way."""
     if request.outcome == Ending.SHADOW:
         return f"a copy of request {request.id.removesuffix(SHADOW_SUFFIX)} for a model on trial; nobody got its answer"
-    said = [_choice(request, policies)]
+    said = [_choice(request, rules, revision)]
     if request.outcome == Ending.REFUSED:
         said.append(f"refused: {request.refusal or 'no reason was recorded'}")
     elif request.outcome == Ending.CUT:
@@ -72,17 +75,23 @@ def reason_of(request: Recent, policies: PolicySet) -> str:
     return "; ".join(part for part in said if part)
 
 
-def _choice(request: Recent, policies: PolicySet) -> str:
+def _choice(request: Recent, rules: Rules, revision: str) -> str:
     if request.rule == PINNED:
         return f"asked for {request.requested_model} by name"
-    if request.policy_revision != policies.revision:
+    then = rules(request.policy_revision, request.task)
+    if then is None:
         return f"rule {request.rule} of policies {request.policy_revision}, since replaced"
-    policy = policies.policies.get(request.task)
-    number = next((n for n, rule in enumerate(policy.rules) if rule.name == request.rule), None) if policy else None
-    if policy is None or number is None:
+    number = next((n for n, rule in enumerate(then) if rule.name == request.rule), None)
+    if number is None:
         return f"rule {request.rule}"
-    rule = policy.rules[number]
-    return f"rule {rule.name}: {_why(rule, request)}{_instead(policy.rules[:number], rule, request)}"
+    rule = then[number]
+    replaced = "" if _stands(rule, rules(revision, request.task)) else f" of policies {request.policy_revision}"
+    return f"rule {rule.name}{replaced}: {_why(rule, request)}{_instead(then[:number], rule, request)}"
+
+
+def _stands(rule: Rule, now: Sequence[Rule] | None) -> bool:
+    """Say whether a rule is among those in force, so that its file says what it said then."""
+    return any((other.name, other.when, other.use) == (rule.name, rule.when, rule.use) for other in now or ())
 
 
 def _why(rule: Rule, request: Recent) -> str:

@@ -15,7 +15,7 @@ from watchfiles import awatch
 
 from router.errors import PolicyFaults
 from router.policy.load import Loaded
-from router.policy.policy import PolicySet
+from router.policy.policy import PolicySet, Rule
 
 DEBOUNCE_MS = 100
 QUIET_S = 0.15
@@ -26,6 +26,9 @@ SETTLED_WITHIN_S = 0.7
 LOOK_EVERY_MS = 1_000
 """Edits that no event tells of are found by looking: those before the watch began, those on some file systems, and
 those behind a symbolic link that was swapped."""
+
+REVISIONS_KEPT = 20
+"""How many replaced revisions the reasons of old requests can be told of; a rule takes about 1 kB."""
 
 State = tuple[tuple[str, int, int, int], ...]
 log = logging.getLogger("farthing.policies")
@@ -49,6 +52,8 @@ class PolicyFolder:
         self._told = told
         self._clock = clock
         self._current: PolicySet | None = None
+        self._replaced: dict[str, dict[str, tuple[Rule, ...]]] = {}
+        """The rules of the last revisions, by revision and task, oldest first."""
         self._since_s = 0.0
         self._seen: State = ()
         self._faults: tuple[str, ...] = ()
@@ -81,6 +86,7 @@ class PolicyFolder:
         self._rejected_s = None
         if self._current is None or self._current.revision != policies.revision:
             self._since_s = self._clock()
+            self._keep(self._current)
         self._current = policies
         self._told(policies.revision)
         return policies
@@ -98,6 +104,26 @@ class PolicyFolder:
             "stay. Put them back, or start the proxy again to have it open"
         )
         raise PolicyFaults((f"{self._path / 'accounts.yaml'}:1:1: {message}",))
+
+    def rules(self, revision: str, task: str) -> tuple[Rule, ...] | None:
+        """Return the rules of a task at a revision, none where there was no such task; None where it is not known.
+
+        The revision in force and the last that this process replaced are known.
+        """
+        current = self.current()
+        if revision == current.revision:
+            policy = current.policies.get(task)
+            return policy.rules if policy else ()
+        replaced = self._replaced.get(revision)
+        return None if replaced is None else replaced.get(task, ())
+
+    def _keep(self, replaced: PolicySet | None) -> None:
+        if replaced is None:
+            return
+        self._replaced.pop(replaced.revision, None)
+        self._replaced[replaced.revision] = {task: policy.rules for task, policy in replaced.policies.items()}
+        if len(self._replaced) > REVISIONS_KEPT:
+            del self._replaced[next(iter(self._replaced))]
 
     async def watch(self, changed: Callable[[PolicySet], None]) -> None:
         """Read the folder again at each change, until cancelled."""

@@ -12,10 +12,11 @@ from proxy import Proxy
 from router.ledger.open import open_store
 from router.ledger.recent import Recent, recent
 from router.providers.simulated import Faults, SimulatedProvider
-from router.web.recent import reason_of
+from router.web.recent import Rules, reason_of
 from tests.console.conftest import ADMIN
 
 LONG = "word " * 500
+LATER = "task: later\nroute: [{{name: short, when: {{input_tokens: {{lt: {}}}}}, use: cheap}}, {{use: cheap}}]\n"
 
 
 def told(proxy: Proxy, answer: Any) -> dict[str, Any]:
@@ -65,11 +66,33 @@ def test_a_cheaper_model_in_the_place_of_a_dear_one_is_told(proxy: Proxy) -> Non
     assert request["reason"] == expected
 
 
-def test_a_decision_of_replaced_policies_names_their_revision(proxy: Proxy) -> None:
-    answer = proxy.ask()
-    before = proxy.row_of(answer)["policy_revision"]
+def test_an_edit_elsewhere_leaves_the_reasons_of_earlier_requests(proxy: Proxy) -> None:
+    answer = proxy.ask(LONG)
+    before = told(proxy, answer)["reason"]
+    assert before.startswith("rule long: input_tokens > 400: yes")
     proxy.rewrite(later="task: later\nroute: [{use: cheap}]\n")
-    assert told(proxy, answer)["reason"] == f"rule routine of policies {before}, since replaced"
+    proxy.rewrite(later="task: later\nroute: [{use: premium}]\n")
+    assert proxy.row_of(proxy.ask())["policy_revision"] != proxy.row_of(answer)["policy_revision"]
+    assert told(proxy, answer)["reason"] == before
+
+
+def test_a_rule_that_was_edited_since_is_told_as_it_was_with_its_revision(proxy: Proxy) -> None:
+    proxy.rewrite(
+        later="task: later\nroute: [{name: short, when: {input_tokens: {lt: 400}}, use: cheap}, {use: cheap}]\n"
+    )
+    answer = proxy.ask(headers={"x-farthing-task": "later"})
+    revision = proxy.row_of(answer)["policy_revision"]
+    proxy.rewrite(
+        later="task: later\nroute: [{name: short, when: {input_tokens: {lt: 300}}, use: cheap}, {use: cheap}]\n"
+    )
+    assert told(proxy, answer)["reason"].startswith(f"rule short of policies {revision}: input_tokens < 400: yes")
+
+
+def test_a_decision_of_policies_long_replaced_names_their_revision(proxy: Proxy) -> None:
+    answer = proxy.ask()
+    (request,) = (found for found in _recent(proxy) if found.id == proxy.row_of(answer)["id"])
+    old = msgspec.structs.replace(request, policy_revision="0123456789ab")
+    assert reason_of(old, *_in_force(proxy)) == "rule routine of policies 0123456789ab, since replaced"
 
 
 def test_requests_are_newest_first_and_as_many_as_asked_for(proxy: Proxy) -> None:
@@ -150,9 +173,13 @@ def test_the_part_in_an_experiment_is_told(proxy: Proxy) -> None:
     (before,) = (found for found in _recent(proxy) if found.id == proxy.row_of(answer)["id"])
     drawn = {"name": "newer", "version": "1", "side": "canary", "model": "other", "point": 0.1}
     canary = msgspec.structs.replace(before, routed_model="other", facts=before.facts | {"experiment": drawn})
-    assert reason_of(canary, proxy.app.folder.current()) == "rule routine: always; canary of experiment newer"
+    assert reason_of(canary, *_in_force(proxy)) == "rule routine: always; canary of experiment newer"
     shadow = msgspec.structs.replace(before, id=f"{before.id}.s", outcome="shadow")
-    assert reason_of(shadow, proxy.app.folder.current()).startswith(f"a copy of request {before.id} for a model")
+    assert reason_of(shadow, *_in_force(proxy)).startswith(f"a copy of request {before.id} for a model")
+
+
+def _in_force(proxy: Proxy) -> tuple[Rules, str]:
+    return proxy.app.folder.rules, proxy.app.folder.current().revision
 
 
 def _recent(proxy: Proxy) -> list[Recent]:
