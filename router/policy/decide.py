@@ -183,7 +183,7 @@ def consider(model: Model, policy: Policy, facts: Facts, purse: Purse | None) ->
     own = model.max_output_tokens
     if (context := model.context_tokens) is not None:
         if input_tokens >= context:
-            reason = f"{input_tokens} input tokens do not fit its context of {context}"
+            reason = f"{input_tokens:,} input tokens do not fit its context of {context:,}"
             return Candidate(model, Misfit.CONTEXT, reason, input_tokens)
         own = min(own, context - input_tokens)
     asked = facts.max_output_tokens
@@ -196,7 +196,7 @@ def consider(model: Model, policy: Policy, facts: Facts, purse: Purse | None) ->
         limit = min(most, *[price.output_tokens_within(purse.nusd, ask) for price in prices])
     if limit < least:
         needs_nusd = max([price.ceiling_nusd(ask, least) for price in prices])
-        reason = f"needs ${usd_text(needs_nusd)} for {input_tokens} input and {least} output tokens"
+        reason = f"needs ${usd_text(needs_nusd)} for {input_tokens:,} input and {least:,} output tokens"
         return Candidate(model, Misfit.MONEY, reason, input_tokens, ceiling_nusd=needs_nusd)
 
     ceiling_nusd = max([price.ceiling_nusd(ask, limit) for price in prices])
@@ -205,7 +205,7 @@ def consider(model: Model, policy: Policy, facts: Facts, purse: Purse | None) ->
     return Candidate(
         model,
         None,
-        f"answers of up to {limit} tokens" + (", clamped to the budget" if limit < most else ""),
+        f"answers of up to {limit:,} tokens" + (", clamped to the budget" if limit < most else ""),
         input_tokens,
         max_output_tokens=limit,
         clamped=kept_unsent is None or limit < kept_unsent,

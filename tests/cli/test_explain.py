@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,9 @@ def test_a_table_that_is_piped_has_each_row_on_a_line_without_padding(
     assert [line.split()[-1] for line in headings] == ["value", "why", "why"]
     (row,) = (line for line in out.splitlines() if line.startswith("cheap "))
     assert "answers of up to" in row
+    longest, reason = re.findall(r"\S+ tokens", row)
+    assert longest == reason, "a number is written in one way"
+    assert "," in longest
 
 
 def test_a_named_model_is_pinned(farthing: Run, folder: Path, tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ function explanation(answer) {
   );
   return [
     element("p", { text: goes, className: answer.model ? "" : "bad" }),
-    element("p", { text: `${budget} ${answer.facts.input_tokens} input tokens.`, className: "hint" }),
+    element("p", { text: `${budget} ${answer.facts.input_tokens.toLocaleString("en")} input tokens.`, className: "hint" }),
     table("Rules, in order", ["Rule", "", "Why"], rules),
     table("Models looked at", ["Model", "", "Estimate", "At most", "Why"], candidates, ["Estimate", "At most"]),
   ];
