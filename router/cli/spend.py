@@ -126,15 +126,22 @@ def _correct(ledger_url: str, request_id: str, usd: str | None, note: str | None
         raise typer.BadParameter(f"'{usd[:40]}' is no amount of dollars", param_hint="--usd")
     store = open_store(ledger_url)
 
-    async def add() -> Row:
+    async def add() -> Row | None:
         with closing(store):
             await store.open()
             row = correction(store, request_id, nusd_cost(cost_usd), note, datetime.now(UTC))
-            if not await store.write([row]):
+            if row is not None and not await store.write([row]):
                 raise InvalidRequest(f"'{request_id}' was corrected at this very moment; look at it again.")
             return row
 
-    row = dict(zip(NAMES, asyncio.run(add()), strict=True))
+    added = asyncio.run(add())
+    if added is None:
+        if as_json:
+            print_json({"id": None, "corrects": request_id, "charged_usd": 0.0, "note": None})
+        else:
+            print(f"Nothing added: {request_id} comes to {dollars(float(cost_usd))} already.")
+        return
+    row = dict(zip(NAMES, added, strict=True))
     difference_usd = usd_number(row["charged_nusd"])
     if as_json:
         print_json({"id": row["id"], "corrects": request_id, "charged_usd": difference_usd, "note": note})

@@ -32,9 +32,10 @@ def is_orphan(entry: Entry, now: datetime) -> bool:
     return until < time_text(now) or (entry.instance is not None and is_gone(entry.instance))
 
 
-def correction(store: Store, request_id: str, right_nusd: int, note: str, now: datetime) -> Row:
+def correction(store: Store, request_id: str, right_nusd: int, note: str, now: datetime) -> Row | None:
     """Return the row that makes a request's charge `right_nusd` in all, whatever earlier corrections made of it.
 
+    None where it is that already; a row that a crash cut off gets one all the same, for it says that somebody looked.
     Its id counts the corrections of that request, so that of two that are made at once only one is written.
 
     Raises:
@@ -48,6 +49,9 @@ def correction(store: Store, request_id: str, right_nusd: int, note: str, now: d
     if entry.outcome == Ending.HELD and not is_orphan(entry, now):
         raise InvalidRequest(f"'{request_id[:80]}' is under way and will be settled; it can be corrected after that.")
     count, added_nusd = store.corrected(request_id)
+    added_now_nusd = right_nusd - entry.charged_nusd - added_nusd
+    if not added_now_nusd and (count or entry.outcome != Ending.HELD):
+        return None
     values = {
         "id": f"{request_id}/{count + 1}",
         "at": entry.at,
@@ -63,7 +67,7 @@ def correction(store: Store, request_id: str, right_nusd: int, note: str, now: d
         "certainty": Certainty.REPORTED.value,
         "estimated_nusd": 0,
         "held_nusd": 0,
-        "charged_nusd": right_nusd - entry.charged_nusd - added_nusd,
+        "charged_nusd": added_now_nusd,
         "baseline_nusd": 0,
         "overhead_nusd": 0,
         "over_budget_nusd": 0,

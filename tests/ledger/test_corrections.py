@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cli.conftest import farthing, process  # noqa: F401  fixtures
-from cli.running import Run
+from cli.running import Ran, Run
 
 from ledger.outcomes import answered, held
 from router.ledger.contract import Store
@@ -110,6 +110,20 @@ def test_a_second_correction_corrects_the_first(filled: Filled, farthing: Run) -
     for usd in ("0.0012", "0.002", "0"):
         assert farthing("spend", "--correct", "a", "--usd", usd, "--note", "so", "--ledger-url", url).status == 0
         assert read(url).spend((), None)[0].charged_nusd == round(float(usd) * 1e9)
+
+
+def test_a_correction_that_changes_nothing_adds_nothing_and_says_so(filled: Filled, farthing: Run) -> None:  # noqa: F811
+    url = filled(held("a", 1_500_000, at=DAY_AGO), answered("b", 7, at=DAY_AGO))
+
+    def correct(request_id: str, usd: str, *options: str) -> Ran:
+        return farthing("spend", "--correct", request_id, "--usd", usd, "--note", "so", *options, "--ledger-url", url)
+
+    assert "Added a/1: $0.00" in correct("a", "0.0015").out, "it is no orphan any more"
+    for request_id, usd in (("a", "0.0015"), ("b", "0.000000007")):
+        again = correct(request_id, usd)
+        assert (again.status, again.out.partition(":")[0]) == (0, "Nothing added")
+        assert correct(request_id, usd, "--json").json["id"] is None
+    assert read(url).ask("SELECT id FROM requests ORDER BY id") == [("a",), ("a/1",), ("b",)]
 
 
 @pytest.mark.parametrize(
