@@ -41,7 +41,7 @@ class Admission:
                 f"there are no accounts, so the proxy is open and may only listen on 127.0.0.1, not on "
                 f"{settings.host}; make one with `farthing keys new --account NAME`"
             )
-            raise PolicyFaults((f"{settings.policies / 'accounts.yaml'}:1:1: {message}",))
+            raise PolicyFaults((f"{settings.policies}: {message}",))
         if self.books is not None:
             self._restore_new(self.books, policies)
         policies = with_keys(policies, os.environ)

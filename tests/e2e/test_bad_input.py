@@ -557,7 +557,7 @@ def test_an_open_proxy_refuses_every_address_but_this_machines(provider: Simulat
             with pytest.raises(RuntimeError) as caught:
                 process.ready()
             assert process.child.wait(10) == 1
-        assert "no accounts" in str(caught.value)
+        assert f"{tmp_path / 'policies'}: there are no accounts" in str(caught.value)
         assert "farthing keys new" in str(caught.value)
 
 
