@@ -139,8 +139,12 @@ def _task(row: dict[str, Any]) -> list[str]:
     ]
 
 
+NO_MODEL = "none"
+"""What metrics call it too: nobody answered, for all were refused."""
+
+
 def _mix(mix: dict[str, float]) -> str:
-    return ", ".join(f"{name} {100 * share:.0f}%" for name, share in mix.items()) or "-"
+    return ", ".join(f"{name} {100 * share:.0f}%" for name, share in mix.items()) or NO_MODEL
 
 
 def _move(move: dict[str, Any]) -> list[str]:

@@ -20,11 +20,11 @@ Grouping = Literal["task", "model", "account", "rule", "kind", "provider", "outc
 
 _COLUMN_OF: dict[Grouping, str] = {
     "task": "task",
-    "model": "coalesce(routed_model, '-')",
-    "account": "coalesce(account, '-')",
+    "model": "coalesce(routed_model, 'none')",
+    "account": "coalesce(account, 'none')",
     "rule": "rule",
-    "kind": "coalesce(kind, '-')",
-    "provider": "coalesce(provider, '-')",
+    "kind": "coalesce(kind, 'none')",
+    "provider": "coalesce(provider, 'none')",
     "outcome": "outcome",
     "day": "substr(at, 1, 10)",
     "hour": "substr(at, 1, 13)",

@@ -119,6 +119,17 @@ def test_spend_sums_by_group_and_over_all(farthing: Run, recorded: str) -> None:
     ]
 
 
+def test_spend_calls_what_a_refusal_lacks_none_as_metrics_do(farthing: Run, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'refused.db'}"
+    answered = _outcome(1, datetime.now(UTC), "support", 0)
+    refused = structs.replace(answered, ending=Ending.REFUSED, routed_model=None, provider=None, kind=None)
+    store = open_store(url)
+    asyncio.run(store.write([row_of(refused)]))
+    store.close()
+    (row,) = farthing("spend", "--by", "model,account,kind,provider", "--json", "--ledger-url", url).json["rows"]
+    assert [row[name] for name in ("model", "account", "kind", "provider")] == ["none"] * 4
+
+
 def test_spend_prints_a_row_a_group_and_a_total(process: Run, recorded: str) -> None:
     ran = process("spend", "--by", "task,model", FARTHING_LEDGER_URL=recorded)
     assert ran.status == 0

@@ -243,3 +243,14 @@ def test_a_ledger_that_is_not_there_is_told_in_one_line(farthing: Run, folder: P
     assert ran.status == 1
     assert ran.err.startswith("farthing: There is no ledger at ")
     assert len(ran.err.splitlines()) == 1
+
+
+def test_a_task_that_nobody_answers_has_no_model_in_its_mix(process: Run, recorded: str, edited: Path) -> None:
+    text = (edited / "support.yaml").read_text()
+    head, _, _ = text.partition("budget:")
+    poor = "budget: {per_request_usd: 0.000000001, on_exceeded: reject}\nroute: [{use: premium}]\n"
+    (edited / "support.yaml").write_text(head.partition("route:")[0] + poor)
+    ran = process("replay", "--ledger-url", recorded, "--policies", edited)
+    assert ran.status == 0, ran.err
+    (row,) = (line for line in ran.out.splitlines() if line.startswith("support "))
+    assert row.split()[-1] == "none"

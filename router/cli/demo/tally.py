@@ -43,7 +43,7 @@ class Tally:
                 self.failed += 1
                 return
         self.answered += 1
-        self.models[result.model or "-"] += 1
+        self.models[result.model or "none"] += 1
         cost_nusd = result.cost_nusd or 0
         self.cost_nusd += cost_nusd
         self.baseline_nusd += cost_nusd if result.baseline_nusd is None else result.baseline_nusd
@@ -52,7 +52,7 @@ class Tally:
     def mix(self) -> str:
         """Say which models answered, most used first: "cheap 62%, premium 38%"."""
         shares = (f"{model} {100 * count / self.answered:.0f}%" for model, count in self.models.most_common())
-        return ", ".join(shares) or "-"
+        return ", ".join(shares) or "none"
 
 
 def tallied(results: Iterable[Result]) -> tuple[dict[str, Tally], Tally]:
