@@ -101,6 +101,8 @@ def spend(
     else:
         _print(report, groups)
         _print_range(report, why)
+        if in_force is not None:
+            _print_without_baseline(report, in_force)
         if cut_off := report["orphans"]:
             what, held = plural(cut_off, "request"), dollars(report["orphaned_usd"])
             say(f"Of the cost, {held} is the ceiling of {what} that a crash cut off; --orphans lists them.")
@@ -171,6 +173,17 @@ def _policies(folder: Path) -> tuple[PolicySet | None, str | None]:
         return None, f"there is no folder of policies at {folder} (--policies) to say which models the baselines are"
     except PolicyFaults as error:
         return None, f"the policies in {folder} are not valid: {error.faults[0]}"
+
+
+def _print_without_baseline(report: dict[str, Any], policies: PolicySet) -> None:
+    """Say which tasks can't save anything by the table: those in it, or all where it does not tell tasks apart."""
+    without = {task for task, policy in policies.policies.items() if policy.baseline is None}
+    named = {row["task"] for row in report["rows"] if "task" in row}
+    if report["requests"] and (tasks := sorted(without & named if named else without)):
+        print(
+            f"No baseline: {', '.join(tasks)}. What they save counts as nothing until their files name, as "
+            "`baseline:`, the model that they would have gone to."
+        )
 
 
 def _print_range(report: dict[str, Any], why: str | None) -> None:

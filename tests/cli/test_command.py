@@ -151,6 +151,21 @@ models:
 """
 
 
+def test_spend_says_which_tasks_name_no_baseline(farthing: Run, recorded: str, tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(MODELS)
+    (tmp_path / "support.yaml").write_text(SUPPORT)
+    for task in ("code", "unused"):
+        (tmp_path / f"{task}.yaml").write_text(SUPPORT.replace("support", task).replace("baseline: premium\n", ""))
+
+    def said(by: str) -> list[str]:
+        out = farthing("spend", "--ledger-url", recorded, "--policies", str(tmp_path), "--by", by).out
+        return re.findall(r"^No baseline: (.*?)\.", out, re.MULTILINE)
+
+    assert (said("task"), said("model")) == (["code"], ["code, unused"])
+    (tmp_path / "code.yaml").write_text(SUPPORT.replace("support", "code"))
+    assert said("task") == []
+
+
 def test_spend_tells_the_baseline_at_the_length_of_its_own_answers(farthing: Run, process: Run, tmp_path: Path) -> None:
     policies, url = tmp_path / "policies", f"sqlite:///{tmp_path / 'compared.db'}"
     policies.mkdir()
