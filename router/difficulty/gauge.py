@@ -152,6 +152,11 @@ class Gauge:
         known = self._known(task)
         known.scorer, known.shared.told = scorer, shared
 
+    def forget(self, task: str) -> None:
+        """Read a task's requests as a process does that has just started: without what was learned, seen or shared."""
+        self._served.pop(task, None)
+        self._tasks.pop(task, None)
+
     def version(self, task: str) -> int:
         """Return the version of what a task's requests are scored with; 0 is what Farthing came with."""
         served = self._served.get(task)

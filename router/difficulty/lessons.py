@@ -136,6 +136,8 @@ class Lessons:
     begin: int = 0
     seq: int = 0
     """The number of the last label that was taken."""
+    reset_at: int = 0
+    """The number of the last reset among them; 0 where there was none."""
     sources: Counter[str] = field(default_factory=Counter)
     _now: Course = field(init=False)
     _next: Course = field(init=False)
@@ -172,6 +174,7 @@ class Lessons:
             self.reach(lesson.seq)
             if lesson.label is None:
                 self._now, self._next = Course(self.weights), Course(self.weights)
+                self.reset_at = lesson.seq
                 self.sources.clear()
                 self._left_out.clear()
                 continue

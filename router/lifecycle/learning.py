@@ -89,6 +89,8 @@ class Learning:
         self._labelled = labelled
         self._waiting: list[LabelRow] = []
         self._lessons: dict[str, _Learned] = {}
+        self._resets: dict[str, int] = {}
+        """By task, the last reset that this process followed."""
         self._wanted = asyncio.Event()
         self._restored = asyncio.Event()
         self._away = False
@@ -197,6 +199,9 @@ class Learning:
                 self._lost(error)
                 return
             self._lessons[task] = _Learned(now, weights, lessons)
+            if lessons.reset_at > self._resets.get(task, 0):
+                self._resets[task] = lessons.reset_at
+                self._gauge.forget(task)
             if lessons.served.version != self._gauge.version(task):
                 log.info("The task %s is scored by what label %d taught.", task, lessons.served.version)
             self._gauge.serve(task, lessons.served, lessons.shared)

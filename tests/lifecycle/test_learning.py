@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -302,3 +304,18 @@ def test_a_proxy_without_learn_writes_no_label(url: str, tmp_path: Path) -> None
         assert (told.status_code, told.json()["learned"]) == (200, False)
         assert labels(proxy) == []
         assert "look" not in proxy.row_of(answer)["facts"]
+
+
+def test_a_reset_makes_a_running_proxy_score_as_one_that_has_just_started(url: str, tmp_path: Path) -> None:
+    template = "You sort the letters of our customers. Answer in one word.\nLetter: {}"
+    unseen = template.format(texts(1, seed=SEED + 1)[0])
+    with running_proxy(tmp_path, files(agree(), url=url)) as proxy:
+        cold = score(proxy, unseen)
+        for text in texts(8, SEED):
+            asked(proxy, template.format(text))
+        eventually(lambda: len(labels(proxy)) == 8, "a label of each")
+        assert score(proxy, unseen) != cold, "what the prompts share is left out"
+        command = ["difficulty", "reset", "--task", "default", "--ledger-url", f"sqlite:///{proxy.ledger}"]
+        ran = subprocess.run([sys.executable, "-m", "router", *command], check=True, capture_output=True, text=True)
+        assert "forgotten" in ran.stdout
+        eventually(lambda: score(proxy, unseen) == cold, "the score of the start")
