@@ -30,7 +30,7 @@ models:
     "support": """
 task: support
 baseline: premium
-budget: {per_hour_usd: 0.02, per_day_usd: 0.25}
+budget: {per_hour_usd: 0.2, per_day_usd: 0.25}
 route:
   - name: hard
     when: {difficulty: {gte: 0.4}}
