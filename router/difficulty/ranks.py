@@ -1,7 +1,7 @@
 """How hard a request is beside its task's recent ones, held so that a threshold takes the share it names.
 
 `rank` changes nothing; `seen` counts a request that was served. A window of recent scores gives the rank, and a
-correction for each twentieth sees to it that, whatever the traffic does, the share above it stays what it says: when
+correction for each of `AIMS` sees to it that, whatever the traffic does, the share above it stays what it says: when
 the source changes, the ranks of the new one are all high or all low until the window has moved on. Scores that are
 equal take the places that they have together by turns, or no threshold could part them.
 """
@@ -16,13 +16,17 @@ from zlib import crc32
 from router.difficulty.look import Look
 
 WINDOW = 300
-STEPS = 20
+AIMS = (0.01, 0.02, *(index / 20 for index in range(1, 20)), 0.98, 0.99)
+"""The thresholds whose shares are held; between two of them a rank is told by its place. They are closer at the ends,
+where a point of the traffic too many is twice what was asked for."""
 RATE = 0.04
 """How much one request moves a correction: while those of several thresholds stay apart, the share above one is at most
 1 / RATE requests from right."""
-SPREAD = 0.1
-"""How far a rank is moved, in all, from one turn to another. Where each request is harder than the last 300, as in a
-file sorted by length, all would have one rank, and the corrections would meet there and leave no share right."""
+SPREAD_BEYOND = 0.1
+"""How far a rank is moved from one turn to another where a request is harder than all of the last 300, or easier. In a
+file sorted by length all are, and had they one rank, the corrections would meet there and leave no share right."""
+SPREAD_WITHIN = 0.04
+"""The same, in all, for any other: each move takes a request for what it is not, so it is no larger than needs be."""
 REFRESHED = 6
 """Old scores that are worked out again for each request after the model changed."""
 FEWEST = 30
@@ -38,7 +42,7 @@ class Ranks:
         self._reference = reference
         self._entries: deque[tuple[float, Look, int]] = deque()
         self._sorted: list[float] = []
-        self._lines = [index / STEPS for index in range(1, STEPS)]
+        self._lines = [*AIMS]
         self._stale = 0
         self._turn = 0
 
@@ -47,19 +51,16 @@ class Ranks:
         plain = self._plain(score)
         if not self._entries:
             return round(plain, 4)
-        lines = sorted(self._lines)
-        above = bisect_right(lines, plain)
-        low, high = (0.0 if above == 0 else lines[above - 1]), (1.0 if above == len(lines) else lines[above])
-        low, high = min(low, plain), max(high, plain)
+        lines, aims = [0.0, *sorted(self._lines), 1.0], (0.0, *AIMS, 1.0)
+        above = bisect_right(lines, plain, 1, len(lines) - 1)
+        low, high = min(lines[above - 1], plain), max(lines[above], plain)
         within = (plain - low) / (high - low) if high > low else 0.0
-        return round((above + within) / STEPS, 4)
+        return round(aims[above - 1] + within * (aims[above] - aims[above - 1]), 4)
 
     def seen(self, look: Look, score: float, version: int, rescore: Callable[[Look], float]) -> None:
         """Count a request that was served; `rescore` gives a look's score by the model as it is now."""
         plain = self._plain(score)
-        for index, line in enumerate(self._lines):
-            aim = (index + 1) / STEPS
-            self._lines[index] = line + RATE * ((plain >= line) - (1 - aim))
+        self._lines = [line + RATE * ((plain >= line) - (1 - aim)) for line, aim in zip(self._lines, AIMS, strict=True)]
         if len(self._entries) == WINDOW:
             self._drop()
         self._turn += 1
@@ -76,7 +77,9 @@ class Ranks:
         if (missing := FEWEST - len(self._sorted)) > 0:
             told = _share_below(self._reference, score, turn)
             own = (own * len(self._sorted) + told * missing) / FEWEST
-        return own + SPREAD * (turn - 0.5)
+        if own in (0, 1):
+            return own + SPREAD_BEYOND * (turn - 1 + own)
+        return own + SPREAD_WITHIN * (turn - 0.5)
 
     def _drop(self) -> None:
         score, _, _ = self._entries.popleft()

@@ -57,6 +57,27 @@ def test_the_share_holds_where_requests_come_sorted(step: float, share: float) -
     assert share_above(1 - share, [at * step for at in range(1_200)]) == pytest.approx(share, abs=0.02)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.98, 0.99])
+@pytest.mark.parametrize("scores", [[1.0], [1.0, 5.0], [at / 1_000 for at in range(-3_000, 3_000)]])
+def test_a_small_share_is_not_half_as_large_again(scores: list[float], share: float) -> None:
+    dice = random.Random(12)
+    stream = [dice.choice(scores) for _ in range(4_000)]
+    assert share_above(1 - share, stream) == pytest.approx(share, abs=0.003)
+
+
+def test_a_small_share_takes_the_hardest() -> None:
+    taken = []
+    for seed in range(4):
+        dice, ranks = random.Random(seed), Ranks(shipped_weights().reference)
+        for _ in range(4_000):
+            is_hard = dice.random() < 0.02
+            score = dice.gauss(3, 0.3) if is_hard else dice.gauss(0, 0.5)
+            if is_hard:
+                taken.append(ranks.rank(score) >= 0.95)
+            ranks.seen(LOOK, score, 0, lambda look: 0.0)
+    assert sum(taken) / len(taken) > 0.85
+
+
 def test_a_mixed_stream_of_prompts_keeps_its_share() -> None:
     dice = random.Random(9)
     gauge = Gauge()
@@ -107,3 +128,13 @@ def test_old_scores_are_worked_out_again_after_labels() -> None:
         gauge.seen("task", reading)
     assert above / 300 == pytest.approx(0.5, abs=0.06)
     assert gauge.read("task", CHAT.format(1, 1), Shape()).score > gauge.read("task", MATHS.format(1, 1), Shape()).score
+
+
+def test_what_is_harder_has_no_lower_rank_at_any_moment() -> None:
+    dice = random.Random(14)
+    ranks = Ranks(shipped_weights().reference)
+    for at in range(700):
+        if at > 300:
+            found = [ranks.rank(score / 10) for score in range(-50, 51)]
+            assert found == sorted(found)
+        ranks.seen(LOOK, dice.gauss(0, 1), 0, lambda look: 0.0)
