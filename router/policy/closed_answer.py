@@ -44,8 +44,12 @@ _TIMES_TEN = re.compile(
 )
 _POWER = re.compile(r"(?<![\w.,^])(\d{1,6})\s{0,3}\^\s{0,3}\{?\s{0,3}(-?\d{1,2})\s{0,3}\}?(?!\d)")
 _GROUPED = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\}|[\u00a0\u2007\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
-_SPACED = re.compile(r"(?<![\w.,/^])(?<!\d[,;/] )(?<!\d )[1-9]\d{0,2}(?: \d{3}){1,12}(?!\d|[.,]\d{3}(?!\d)| ?[\d/])")
-"""12 500; but not 2023 500, nor what stands in a row of numbers (1, 3 400) or before a fraction (2 125/1000)."""
+_SPACED = re.compile(
+    r"(?<![\w.,/^])(?<!(?<!\d)\d[,;/] )(?<!(?<!\d)\d\d[,;/] )(?<!\d )"
+    r"[1-9]\d{0,2}(?: \d{3}){1,12}(?!\d|[.,]\d{3}(?!\d)| ?\d| ?/ ?\d)"
+)
+"""12 500; but not 2023 500, nor what stands in a row of small numbers (1, 3 400) or before a fraction (2 125/1000).
+After a year or another long number (2023, 12 500) it is one."""
 _DECIMAL_COMMA = re.compile(
     r"(?<![\d.,])(?:(\d{1,3}(?:\.\d{3}){1,12}|0),(\d{1,40})|(\d{1,40}),(\d{1,2}|\d{4,40})|(\d{1,3}(?:\.\d{3}){2,12}))"
     r"(?![.,]?\d)"
