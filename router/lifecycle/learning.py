@@ -203,7 +203,8 @@ class Learning:
                 self._resets[task] = lessons.reset_at
                 self._gauge.forget(task)
             if lessons.served.version != self._gauge.version(task):
-                log.info("The task %s is scored by what label %d taught.", task, lessons.served.version)
+                by = f"what label {version} taught" if (version := lessons.served.version) else "no label"
+                log.info("The task %s is scored by %s.", task, by)
             self._gauge.serve(task, lessons.served, lessons.shared)
         self._away = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import subprocess
@@ -38,6 +39,21 @@ MIDNIGHT_S = 1_767_225_600.0
 def url() -> Iterator[str]:
     with running_provider(Simulation(answerer=MIXTURE)) as provider:
         yield provider.base_url
+
+
+def test_what_scores_a_task_is_told_before_and_after_a_reset(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "farthing.learning")
+    with running_proxy(tmp_path, files(agree(), url=url)) as proxy:
+        for text in texts(120, SEED):
+            asked(proxy, text)
+        eventually(lambda: "default is scored by what label" in caplog.text, "what was learned")
+        reset = structs.replace(labels(proxy)[-1], request_id="reset.1", source="reset")
+        with closing(open_store(f"sqlite:///{proxy.ledger}")) as store:
+            asyncio.run(store.reset_labels(reset))
+        eventually(lambda: "default is scored by no label" in caplog.text, "that it was forgotten")
+    assert "label 0" not in caplog.text
 
 
 def test_both_models_are_graded_behind_the_answer(url: str, tmp_path: Path) -> None:
