@@ -64,7 +64,12 @@ def train(
 
 @difficulty.command()
 def show(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Weights; default: the shipped ones.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="Weights; default: those in the folder of policies, else the shipped ones."
+        ),
+    ] = None,
     task: Annotated[str | None, typer.Option(help="Say what this task learned from its traffic instead.")] = None,
     policies: FolderOption = DEFAULT_FOLDER,
     ledger_url: LedgerOption = DEFAULT_LEDGER,
@@ -78,7 +83,7 @@ def show(
         if file is not None:
             raise typer.BadParameter("Name a task or a file of weights, not both.", param_hint="--task")
         return _show_task(task, policies, ledger_url, as_json=as_json)
-    return _show_weights(file, as_json=as_json)
+    return _show_weights(file, policies, as_json=as_json)
 
 
 @difficulty.command()
@@ -139,7 +144,7 @@ def _policy(task: str, policies: PolicySet) -> Policy:
 def _lines(told: Learned) -> list[tuple[str, str]]:
     """Return what was learned as a table's rows."""
     sources = ", ".join(f"{source} {count:,}" for source, count in sorted(told.labels.items())) or "none"
-    served = "as Farthing came" if told.version == 0 else f"label {told.version} of {told.newest}"
+    served = "no label" if told.version == 0 else f"label {told.version} of {told.newest}"
     if told.left_out:
         sources += f"; {told.left_out:,} of other models or of ignored ratings are left out"
     rows = [("labels", sources), ("in service", served if told.learns else f"{served}; this task does not learn")]
@@ -160,11 +165,15 @@ def _lines(told: Learned) -> list[tuple[str, str]]:
     return rows
 
 
-def _show_weights(file: Path | None, *, as_json: bool) -> None:
+def _show_weights(file: Path | None, folder: Path, *, as_json: bool) -> None:
     from router.difficulty.weights import read_weights, shipped_weights
+    from router.policy.load import WEIGHTS
 
+    if file is None and (folder / WEIGHTS).exists():
+        file = folder / WEIGHTS
     weights = shipped_weights() if file is None else read_weights(file)
     told: dict[str, object] = {
+        "file": None if file is None else str(file),
         "format": weights.format,
         "trained_on": weights.trained_on,
         "data_sha256": weights.data_sha256,
@@ -174,6 +183,7 @@ def _show_weights(file: Path | None, *, as_json: bool) -> None:
         print_json(told)
         return
     sources = ", ".join(f"{source} {count:,}" for source, count in weights.trained_on.items())
-    rows = [("format", str(weights.format)), ("prompts", sources), ("SHA-256 of the data", weights.data_sha256)]
+    rows = [("file", "the shipped one" if file is None else str(file)), ("format", str(weights.format))]
+    rows += [("prompts", sources), ("SHA-256 of the data", weights.data_sha256)]
     rows += [(f"score of the {share}% point", f"{weights.reference[share]:.2f}") for share in (10, 25, 50, 75, 90)]
     print_table((Column("weights"), Column("value", prose=True)), rows)

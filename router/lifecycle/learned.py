@@ -55,7 +55,7 @@ class Learned:
     learns: bool
     """Whether its policy says so."""
     version: int
-    """The number of the label that what serves was taken into service with; 0: as Farthing came."""
+    """The number of the label that what serves was taken into service with; 0: no label taught it."""
     newest: int
     labels: Mapping[str, int]
     """How many count now, by source."""

@@ -570,3 +570,14 @@ def test_train_then_show(farthing: Run, labelled: Path, tmp_path: Path) -> None:
     shown = farthing("difficulty", "show", out, "--json").json
     assert shown["trained_on"] == {"labelled": 600}
     assert "mmlupro" in farthing("difficulty", "show").out
+
+
+def test_show_tells_the_weights_that_a_folder_brings(
+    farthing: Run, folder: Path, labelled: Path, tmp_path: Path
+) -> None:
+    assert farthing("difficulty", "show", "--policies", folder, "--json").json["file"] is None
+    own = folder / "difficulty.json"
+    assert farthing("difficulty", "train", labelled, "--out", own).status == 0
+    shown = farthing("difficulty", "show", "--policies", folder, "--json").json
+    assert (shown["file"], shown["trained_on"]) == (str(own), {"labelled": 600})
+    assert str(own) in "".join(farthing("difficulty", "show", "--policies", folder).out.split())
