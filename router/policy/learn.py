@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import fsum
 from typing import TYPE_CHECKING, Literal
 
 from router.policy.closed_answer import By
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 LEARNING = "learning"
 """The rule that the ledger says of second answers; no rule may bear it."""
 TYPICAL_INPUT_TOKENS = 1_000
-STEPS = 20
-"""Difficulties that are tried to tell how likely a model was to be chosen."""
+_ENDS = tuple(((step + 0.5) / 100, 0.01) for step in range(5))
+DRAWS = (*_ENDS, *(((step + 0.5) / 20, 0.05) for step in range(1, 19)), *((1 - at, share) for at, share in _ENDS))
+"""Difficulties that are tried to tell how likely a model was to be chosen, and the share of all that each stands for.
+
+They are closer at the ends: a rule for the hardest 2 % would else seem never to be drawn.
+"""
 LEAST = 0.0001
 """The least likelihood that is told: what happened was not impossible."""
 
@@ -69,7 +74,7 @@ def propensity(
     model = chosen(difficulty, explored_from)
     told = difficulty if explored_from is None else explored_from
     own = float(chosen(told, None) == model)
-    drawn = sum(chosen((step + 0.5) / STEPS, told) == model for step in range(STEPS)) / STEPS if explore else 0.0
+    drawn = fsum(share for at, share in DRAWS if chosen(at, told) == model) if explore else 0.0
     return max(LEAST, (1 - explore) * own + explore * drawn)
 
 
