@@ -79,7 +79,8 @@ def read_examples(files: Iterable[Path]) -> list[Example]:
             examples += _pairs(file, waiting.pop(0))
         else:
             examples += _of_set(file)
-    return sorted(examples, key=lambda example: (example.source, example.id))
+    # What is in two files of one name may share an id; the order in which they are named must not count.
+    return sorted(examples, key=lambda example: (example.source, example.id, example.gains, tuple(example.look.grams)))
 
 
 def read_prompts(file: Path) -> list[Look]:

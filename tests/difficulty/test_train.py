@@ -48,6 +48,16 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert hashlib.sha256(first).hexdigest() == "8aeebe5ac782a95d47cebd3509dfa4f28989b5e3d05d84a9b48302cbc9a40692"
 
 
+def test_files_of_one_name_train_alike_in_any_order(tmp_path: Path) -> None:
+    files = []
+    for name, rows in (("one", lines(200)[:100]), ("other", lines(200)[100:])):
+        (tmp_path / name).mkdir()
+        numbered = [row | {"id": number} for number, row in enumerate(rows)]
+        files.append(write(tmp_path / name / "labelled.jsonl", numbered))
+    forth, back = train(read_examples(files)), train(read_examples(reversed(files)))
+    assert (forth.data_sha256, forth.quantised) == (back.data_sha256, back.quantised)
+
+
 def test_pairs_and_labelled_lines_train_the_same_words(tmp_path: Path) -> None:
     rows = lines(100)
     one = train(read_examples([write(tmp_path / "labelled.jsonl", rows)]))
