@@ -91,10 +91,13 @@ def weights_of(data: bytes, name: str) -> Weights:
     try:
         weights = msgspec.json.decode(data, type=Weights)
         whole = len(base64.b64decode(weights.quantised, validate=True)) == SIZE and len(weights.reference) == 101
+        whole = whole and weights.reference == sorted(weights.reference) and weights.spread > 0
     except (msgspec.DecodeError, ValueError) as error:
         raise UnusableFile(
             f"{name} is not a file of weights ({error}). Make one with farthing difficulty train."
         ) from None
-    if weights.format != FORMAT or not whole:
+    if weights.format != FORMAT:
         raise UnusableFile(f"{name} is of format {weights.format}; this version reads {FORMAT}. Train it again.")
+    if not whole:
+        raise UnusableFile(f"{name} is a damaged file of weights. Train it again.")
     return weights

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import router.difficulty
@@ -108,6 +109,23 @@ def test_a_pair_whose_quality_is_none_is_told_with_its_line(tmp_path: Path, qual
 def test_a_file_that_is_no_weights_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "weights.json").write_bytes(content)
     with pytest.raises(UnusableFile, match=r"weights\.json"):
+        read_weights(tmp_path / "weights.json")
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "said"),
+    [
+        ("format", 2, r"is of format 2; this version reads 1"),
+        ("quantised", "AAAA", r"damaged"),
+        ("reference", [0.0], r"damaged"),
+        ("reference", [float(-at) for at in range(101)], r"damaged"),
+        ("spread", 0, r"damaged"),
+    ],
+)
+def test_what_is_wrong_with_weights_is_told(tmp_path: Path, member: str, value: object, said: str) -> None:
+    weights = msgspec.json.decode(SHIPPED_FILE.read_bytes()) | {member: value}
+    (tmp_path / "weights.json").write_bytes(msgspec.json.encode(weights))
+    with pytest.raises(UnusableFile, match=said):
         read_weights(tmp_path / "weights.json")
 
 
