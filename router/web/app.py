@@ -73,11 +73,14 @@ class App:
         *,
         simulated_url: str | None = None,
         metrics_folder: Path | None = None,
+        stays_shut: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`stays_shut` says that it takes the place of a worker that had accounts, so that it never opens itself."""
         self.settings = settings
         self._simulated_url = simulated_url
         self._metrics_folder = metrics_folder
+        self._stays_shut = stays_shut
         self._clock = clock
         self._inflight = 0
         self._ids = request_ids()
@@ -87,6 +90,8 @@ class App:
         self.folder: PolicyFolder | None = None
         self._traces: Traces | None = None
         self.on_ready: Callable[[], None] = lambda: None
+        self.on_accounts: Callable[[], None] = lambda: None
+        """Called when policies that have accounts are in force, at the start and after each edit."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -183,8 +188,11 @@ class App:
             admission.admit,
             metrics.policies,
             clock,
+            stays_shut=self._stays_shut,
         )
         policies = folder.read()
+        if policies.accounts:
+            self.on_accounts()
         metrics.expect(policies)
         counter = Counter()
         counter.warm(
@@ -252,6 +260,8 @@ class App:
             metrics.expect(policies)
             gauge.use(policies.weights)
             breakers.keep_only(policies)
+            if policies.accounts:
+                self.on_accounts()
 
         async with ledger, asyncio.TaskGroup() as tasks:
             background = keep_up(

@@ -44,13 +44,19 @@ class PolicyFolder:
         admit: Callable[[PolicySet], PolicySet],
         told: Callable[[str | None], None],
         clock: Callable[[], float],
+        *,
+        stays_shut: bool = False,
     ) -> None:
-        """`load` reads the folder; `admit` completes a set or raises PolicyFaults; `told` hears each result."""
+        """`load` reads the folder; `admit` completes a set or raises PolicyFaults; `told` hears each result.
+
+        `stays_shut` says that accounts were in force already, in another worker.
+        """
         self._path = path
         self._load = load
         self._admit = admit
         self._told = told
         self._clock = clock
+        self._stays_shut = stays_shut
         self._current: PolicySet | None = None
         self._replaced: dict[str, dict[str, tuple[Rule, ...]]] = {}
         """The rules of the last revisions, by revision and task, oldest first."""
@@ -95,9 +101,10 @@ class PolicyFolder:
         """Refuse a set that would open a proxy which has accounts: more likely their file was lost than that is meant.
 
         Raises:
-            PolicyFaults: it has no accounts, and what is in force has.
+            PolicyFaults: it has no accounts, and what is or was in force has.
         """
-        if self._current is None or not self._current.accounts or policies.accounts:
+        had_some = self._stays_shut or (self._current is not None and bool(self._current.accounts))
+        if policies.accounts or not had_some:
             return
         message = (
             "error: no accounts are left, so that anyone on this machine could call without a key; those in force "

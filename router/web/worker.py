@@ -1,7 +1,8 @@
 """One of several workers: `python -m router.web.worker FD`, where FD is its end of the supervisor's socket.
 
-That socket brings a `Start` as one line and takes `READY` once requests are answered. It closes when the supervisor
-ends, however that was: then the worker stops as if it had been told to, and none is left behind.
+That socket brings a `Start` as one line, takes `READY` once requests are answered, and `SHUT` once policies that have
+accounts are in force. It closes when the supervisor ends, however that was: then the worker stops as if it had been
+told to, and none is left behind.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import shutil
 import signal
 import socket
 import sys
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 READY = b"r"
+SHUT = b"s"
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -35,6 +39,8 @@ class Start(msgspec.Struct, frozen=True):
     listening_fd: int
     metrics_folder: str
     simulated_url: str | None
+    stays_shut: bool
+    """Whether a worker had accounts, so that a folder without them must not open this one."""
     log_level: str
 
     def line(self) -> bytes:
@@ -73,13 +79,18 @@ def _serve(start: Start, control: socket.socket, listening: socket.socket) -> No
 
     configure(start.log_level)
     folder = Path(start.metrics_folder)
-    app = App(start.settings, simulated_url=start.simulated_url, metrics_folder=folder)
+    app = App(start.settings, simulated_url=start.simulated_url, metrics_folder=folder, stays_shut=start.stays_shut)
     server = server_of(app)
 
     def ready() -> None:
         set_objects_aside()
         control.sendall(READY)
         asyncio.get_running_loop().add_reader(control, orphaned)
+
+    @cache  # it is said once
+    def shut() -> None:
+        with suppress(ConnectionError):
+            control.sendall(SHUT)
 
     def orphaned() -> None:
         asyncio.get_running_loop().remove_reader(control)
@@ -89,6 +100,7 @@ def _serve(start: Start, control: socket.socket, listening: socket.socket) -> No
         shutil.rmtree(folder, ignore_errors=True)
 
     app.on_ready = ready
+    app.on_accounts = shut
     if not serve(server, listening):
         sys.exit(1)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from prometheus_client.multiprocess import mark_process_dead
 
 from router.settings import Settings
-from router.web.worker import Start
+from router.web.worker import READY, SHUT, Start
 
 START_WITHIN_S = 60.0
 """A worker that is not ready by then is ended, and counts as one that failed to start."""
@@ -45,20 +45,31 @@ class Worker:
     process: asyncio.subprocess.Process
     control: socket.socket
     began: float = field(default_factory=time.monotonic)
+    said: bytearray = field(default_factory=bytearray)
+    """What has been read of what it told us."""
 
     async def ready(self) -> bool:
         """Wait until it serves; False where it ended, or had to be ended, instead."""
         try:
             async with asyncio.timeout(START_WITHIN_S):
-                return bool(await asyncio.get_running_loop().sock_recv(self.control, 1))
+                while READY not in self.said:
+                    if not (told := await asyncio.get_running_loop().sock_recv(self.control, 8)):
+                        return False
+                    self.said.extend(told)
+                return True
         except (TimeoutError, ConnectionError):
             self.signal(signal.SIGKILL)
             return False
 
+    def had_accounts(self) -> bool:
+        """Say whether policies that have accounts were in force in it; only once it is ready or has ended."""
+        with suppress(BlockingIOError, ConnectionError):
+            self.said.extend(self.control.recv(8))
+        return SHUT in self.said
+
     async def ended(self) -> str:
         """Wait until it has ended, and say how."""
         status = await self.process.wait()
-        self.control.close()
         return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
     def signal(self, number: int) -> None:
@@ -91,6 +102,8 @@ class Workers:
         """Slots whose last worker ended before it served."""
         self._untried = set(range(settings.workers))
         self._failed = False
+        self._stays_shut = False
+        """Whether a worker that ended had accounts: without them one that comes later would let anyone call."""
 
     async def run(self) -> bool:
         """Supervise until SIGTERM, SIGINT or SIGHUP; False where no worker can be started, which has said why."""
@@ -113,6 +126,8 @@ class Workers:
             worker = await self._start(slot)
             self._note_start(slot, ready=await worker.ready())
             how = await worker.ended()
+            self._stays_shut = self._stays_shut or worker.had_accounts()
+            worker.control.close()
             del self._alive[slot]
             self._serving.discard(slot)
             mark_process_dead(slot, str(self._metrics_folder))  # type: ignore[no-untyped-call]
@@ -139,6 +154,7 @@ class Workers:
             listening_fd=listening_fd,
             metrics_folder=str(self._metrics_folder),
             simulated_url=self._simulated_url,
+            stays_shut=self._stays_shut or any(self._alive[each].had_accounts() for each in self._serving),
             log_level=logging.getLevelName(logging.getLogger("farthing").getEffectiveLevel()),
         )
         with suppress(ConnectionError):

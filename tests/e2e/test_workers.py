@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -206,6 +208,33 @@ def test_a_reload_reaches_every_worker(running: Served, provider: SimulatedProvi
     text = running.calls.http.get("/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     assert sum(sample.name == "farthing_policy_info" for sample in samples) == 1
+
+
+def test_a_worker_that_takes_a_dead_ones_place_does_not_open_a_proxy_that_had_accounts(
+    provider: SimulatedProvider, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with served(provider, redis_server, tmp_path) as running:
+        assert running.process.child.stderr is not None
+        said: list[str] = []
+        threading.Thread(target=said.extend, args=(running.process.child.stderr,), daemon=True).start()
+        accounts = f'accounts:\n  team: {{keys: ["sha256:{hashlib.sha256(b"fk-team").hexdigest()}"]}}\n'
+
+        def refused() -> list[str]:
+            return [line for line in said if "no accounts are left" in line and "rejected" not in line]
+
+        reloads = running.policy_reloads()
+        write_policies(running.folder / "policies", {"accounts": accounts})
+        eventually(lambda: running.policy_reloads() == reloads + WORKERS, "accounts at every worker")
+        (running.folder / "policies" / "accounts.yaml").unlink()
+        before = running.workers()
+        for worker in before[1:]:
+            os.kill(worker, signal.SIGKILL)
+        for count in (1, 2):
+            eventually(lambda count=count: len(refused()) >= count, "a worker that does not start", START_S)
+            assert {running.ask().status_code for _ in range(20)} == {401}
+        write_policies(running.folder / "policies", {"accounts": accounts})
+        eventually(lambda: len(running.workers()) == WORKERS, "workers again", START_S)
+        assert running.ask().status_code == 401
 
 
 def test_an_edit_between_the_first_read_and_the_watch_is_found(tmp_path: Path) -> None:
