@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 GLOBAL = "global"
 _OPENAI_ENDING = ".api.openai.com"
 _VERTEX = "vertex_ai"
-_LOCATIONS = ("VERTEXAI_LOCATION", "VERTEX_LOCATION")
-"""Where litellm, which calls Vertex, reads the location from, the first one first."""
+_LOCATION = "VERTEXAI_LOCATION"
+_USUAL_LOCATION = "us-central1"
+"""Where litellm, which calls Vertex, sends a chat if that variable names no place (1.106.2, November 2026). It reads
+VERTEX_LOCATION too, but for embeddings and images alone."""
 
 
 def region_of(provider: str, base_url: str | None, environ: Mapping[str, str]) -> str:
@@ -18,5 +20,5 @@ def region_of(provider: str, base_url: str | None, environ: Mapping[str, str]) -
         host = urlsplit(base_url).hostname or ""
         return host.removesuffix(_OPENAI_ENDING) if host.endswith(_OPENAI_ENDING) else GLOBAL
     if provider.startswith(_VERTEX) and not base_url:
-        return next((environ[name].lower() for name in _LOCATIONS if environ.get(name)), GLOBAL)
+        return (environ.get(_LOCATION) or _USUAL_LOCATION).lower()
     return GLOBAL

@@ -189,9 +189,11 @@ def test_a_url_of_one_s_own_is_not_sent_the_provider_s_key(catalogue: Catalogue)
         ("openai/gpt-5.4", ', base_url: "https://${PLACE}.api.openai.com/v1/"', {"PLACE": "US"}, 110),
         ("openai/gpt-5.4", ', base_url: "https://eu.api.openai.com.example.org/v1"', {}, 100),
         ("openai/gpt-4o", ', base_url: "https://eu.api.openai.com/v1"', {}, 100),
-        ("vertex_ai/claude-sonnet-4-5", "", {}, 100),
+        ("vertex_ai/claude-sonnet-4-5", "", {}, 110),
+        ("vertex_ai/claude-sonnet-4-5", "", {"VERTEXAI_LOCATION": ""}, 110),
+        ("vertex_ai/claude-sonnet-4-5", "", {"VERTEXAI_LOCATION": "global"}, 100),
         ("vertex_ai/claude-sonnet-4-5", "", {"VERTEXAI_LOCATION": "us-east5"}, 110),
-        ("vertex_ai/claude-sonnet-4-5", "", {"VERTEX_LOCATION": "Global"}, 100),
+        ("vertex_ai/claude-sonnet-4-5", "", {"VERTEX_LOCATION": "global"}, 110),
     ],
 )
 def test_a_region_that_costs_more_is_priced_so(
