@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 from router.difficulty.gauge import Gauge
 from router.difficulty.lessons import EPOCH, Lessons, first_of
@@ -157,12 +158,19 @@ class Learning:
                 pass
             is_wanted = self._wanted.is_set()
             self._wanted.clear()
-            await self.flush()
+            await self._flush()
             if is_wanted or loop.time() >= due_s:
                 await self._learn()
                 due_s = loop.time() + READ_EVERY_S
 
-    async def flush(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Write what is left, once `work` and all that takes labels have ended: what they had under way is back."""
+        await self._flush()
+
+    async def _flush(self) -> None:
         """Write what was taken; where the ledger is away, it waits."""
         if not self._waiting:
             return

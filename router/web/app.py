@@ -263,7 +263,7 @@ class App:
             if policies.accounts:
                 self.on_accounts()
 
-        async with ledger, asyncio.TaskGroup() as tasks:
+        async with ledger, learning, asyncio.TaskGroup() as tasks:
             background = keep_up(
                 tasks,
                 (
@@ -286,7 +286,6 @@ class App:
             finally:
                 for task in background:
                     task.cancel()
-                await learning.flush()
         await lanes.aclose()
         if traces:
             await asyncio.to_thread(traces.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 from e2e.test_workers import children
 from ledger.server import PostgresServer
@@ -100,6 +102,36 @@ def test_replicas_on_one_postgresql_learn_alike_and_again_after_a_kill(
             teach(three, two, SEED + 2)
             eventually(lambda: scores(three) == scores(two) != before, "the same on both, with what is new")
     assert {row.source for row in labels_in(ledger)} == {source}
+
+
+@pytest.mark.anyio
+async def test_labels_on_their_way_when_a_proxy_is_told_to_stop_are_kept(
+    provider_url: str, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    ledger = postgres.new_database()
+    verify = "{agree: {with: premium, by: number}, escalate_to: premium, buffer: true}"
+    route = f"  - {{name: all, use: cheap, verify: {verify}}}\n"
+    policies = files("{explore: 0}", route=route, url=provider_url)
+    options = ("--ledger-url", ledger, "--spool", str(tmp_path / "spool"))
+    with ServeProcess(tmp_path, policies, *options, environ=ENVIRON) as process:
+        proxy = await asyncio.to_thread(process.ready)
+        connection = await asyncpg.connect(ledger)
+
+        async def writing() -> set[int]:
+            return {row[0] for row in await connection.fetch("SELECT pid FROM pg_locks WHERE NOT granted")}
+
+        async with asyncio.timeout(START_S), connection.transaction():
+            await connection.execute("LOCK TABLE labels IN SHARE MODE")
+            for text in prompts(5, SEED):
+                await asyncio.to_thread(asked, proxy, text)
+            while not (first := await writing()):
+                await asyncio.sleep(0.02)
+            process.child.terminate()
+            while first & await writing():
+                await asyncio.sleep(0.02)
+        await connection.close()
+        await asyncio.to_thread(process.child.wait, START_S)
+    assert len(await asyncio.to_thread(labels_in, ledger)) == 5
 
 
 @pytest.mark.parametrize("request_id", ["", "\0", "0123\0", "' OR 1 = 1 --", "\u00e9" * 99])
