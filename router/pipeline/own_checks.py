@@ -30,7 +30,7 @@ Hung = Literal["late", "skipped"]
 
 
 class _Raised(Exception):
-    """A check raised this instead of an answer; the message names the kind alone, for it may hold text."""
+    """A check did not answer; where it raised, the message names the kind alone, for more may hold text."""
 
 
 @dataclass(slots=True)
@@ -120,7 +120,10 @@ async def _asked(threads: _Threads, request: dict[str, Any], answer: dict[str, A
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(asking,), name=f"check {_name(threads.check)}", daemon=True)
     threads.began[call] = loop.time()
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # the system has none left
+        ended(None, str(error))
     return await said
 
 

@@ -87,6 +87,20 @@ async def test_a_caller_who_hangs_up_leaves_the_thread_to_the_check_until_it_end
     assert hanging.began == 2
 
 
+@pytest.mark.anyio
+async def test_a_check_that_gets_no_thread_of_the_system_has_failed_and_is_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    checks = OwnChecks(within_s=WITHIN_S, most_threads=1)
+    before = threading.stack_size(1 << 46)  # more than there is
+    try:
+        assert not await checks.passes(fine, {}, {})
+    finally:
+        threading.stack_size(before)
+    assert "can't start new thread" in caplog.text
+    assert await checks.passes(fine, {}, {})
+
+
 def test_hung_checks_leave_the_proxy_its_threads_and_are_counted(tmp_path: Path) -> None:
     with (
         running_provider(Simulation()) as provider,
