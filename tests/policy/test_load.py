@@ -8,11 +8,14 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from broken_folder import BROKEN, WHOLE, cases, folder_with, stated
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from router.difficulty.weights import shipped_weights
 from router.errors import PolicyFaults
 from router.policy.document import LARGEST_FILE_BYTES
 from router.policy.expectation import Bounds
@@ -384,6 +387,18 @@ def test_a_file_of_weights_that_can_not_be_used_is_a_fault(catalogue: Catalogue,
     assert lines(load(catalogue, {"difficulty.json": data})) == [
         f"difficulty.json:1:1: error: this is not a file of weights ({said}). Make one with farthing difficulty train"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("step", 1e6), ("step", -1.0), ("spread", 0.0), ("spread", -1.0), ("reference", [1.0, *[0.0] * 100])],
+)
+def test_weights_that_no_training_gives_are_a_fault(
+    catalogue: Catalogue, name: str, value: float | list[float]
+) -> None:
+    weights = replace(shipped_weights(), **{name: value})
+    (told,) = lines(load(catalogue, {"difficulty.json": msgspec.json.encode(weights)}))
+    assert told.startswith("difficulty.json:1:1: error: this is a damaged file of weights")
 
 
 def test_a_folder_that_is_missing_or_empty_is_a_fault(catalogue: Catalogue, tmp_path: Path) -> None:
