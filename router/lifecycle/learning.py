@@ -206,6 +206,10 @@ class Learning:
             except StoreUnavailable as error:
                 self._lost(error)
                 return
+            if (self._policies().weights or shipped_weights()) is not weights:
+                # They came meanwhile, and the gauge has begun anew with them.
+                self._wanted.set()
+                return
             self._lessons[task] = _Learned(now, weights, lessons)
             if lessons.reset_at > self._resets.get(task, 0):
                 self._resets[task] = lessons.reset_at

@@ -14,19 +14,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 from proxy import Calls, ServeProcess, eventually, running_provider, running_proxy
 
 from lifecycle.mixture import CHEAP, MIXTURE, PREMIUM, agree, asked, files, labels, rate, recovered, score, texts
 from router.difficulty.cues import Shape
+from router.difficulty.gauge import Gauge
 from router.difficulty.lessons import EPOCH
 from router.difficulty.look import look_at
 from router.difficulty.weights import shipped_weights
 from router.ledger.labels import MOST_RATINGS_OF_EPOCH, LabelRow
 from router.ledger.open import open_store
-from router.lifecycle.learning import lessons_in
+from router.lifecycle.learning import Learning, lessons_in
 from router.policy.learn import Compared
+from router.policy.load import WEIGHTS, load_files
+from router.policy.policy import PolicySet
+from router.pricing import Catalogue
 from router.providers.simulated import Simulation
 
 REQUESTS = int(os.environ.get("FARTHING_LEARN_REQUESTS", "2000"))
@@ -309,6 +314,37 @@ def test_a_rule_by_value_is_explored_as_well(url: str, tmp_path: Path) -> None:
     first = next(difficulty for difficulty, model in explored if model == "premium")
     assert explored[0][1] == "cheap"
     assert all(model == "premium" for difficulty, model in explored if difficulty > first + 0.1)
+
+
+@pytest.mark.anyio
+async def test_weights_that_come_while_labels_are_read_are_those_that_serve(url: str, tmp_path: Path) -> None:
+    own = structs.replace(shipped_weights(), reference=[0.0] * 101, spread=1.0)
+    written = {f"{name}.yaml": f"version: 1\n{text}".encode() for name, text in files(agree(), url=url).items()}
+    before, after = (
+        load_files(each, Catalogue(), {}, tmp_path).checked()
+        for each in (written, written | {WEIGHTS: msgspec.json.encode(own)})
+    )
+    gauge, now = Gauge(before.weights), [before]
+
+    def reload() -> None:
+        now[0] = after
+        gauge.use(after.weights)
+
+    def policies() -> PolicySet:
+        asyncio.get_running_loop().call_soon(reload)
+        return now[0]
+
+    def scored(by: Gauge) -> float:
+        return by.read("default", texts(1, SEED)[0], Shape()).score
+
+    with closing(open_store(f"sqlite:///{tmp_path / 'ledger.db'}")) as store:
+        await store.open()
+        learning = Learning(policies, store, gauge, lambda: MIDNIGHT_S)
+        work = asyncio.create_task(learning.work())
+        await learning.restored()
+        assert scored(gauge) == scored(Gauge(after.weights)) != scored(Gauge(before.weights))
+        work.cancel()
+        await asyncio.wait([work])
 
 
 def test_a_proxy_without_learn_writes_no_label(url: str, tmp_path: Path) -> None:
