@@ -77,17 +77,20 @@ class PolicyFolder:
         Raises:
             PolicyFaults: it is not valid; what was in force stays so.
         """
-        self._seen = _state(self._path)
+        # Not noted before it is known what it holds: an edit whose reading fails halfway is read again.
+        seen = _state(self._path)
         loaded = self._load(self._path)
         try:
             checked = loaded.checked()
             self._stay_shut(checked)
             policies = self._admit(checked)
         except PolicyFaults as error:
+            self._seen = seen
             self._faults = error.faults
             self._rejected_s = self._clock()
             self._told(None)
             raise
+        self._seen = seen
         self._faults = tuple(map(str, loaded.faults))
         self._rejected_s = None
         if self._current is None or self._current.revision != policies.revision:

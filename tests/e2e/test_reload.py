@@ -5,6 +5,7 @@ FARTHING_RELOAD_S=60 makes the load last a minute; it is 4 s otherwise.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
@@ -13,12 +14,17 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from proxy import Calls, Proxy, eventually, running_provider, running_proxy, write_policies
+from proxy import WITHIN_S, Calls, Proxy, eventually, running_provider, running_proxy, write_policies
 
-from router.policy.load import read_files, revision_of
+from router.policy.load import load_folder, read_files, revision_of
+from router.policy.policy import PolicySet
+from router.pricing import Catalogue
+from router.web.background import keep_up
+from router.web.reload import PolicyFolder
 
 LASTS_S = float(os.environ.get("FARTHING_RELOAD_S", "4"))
 MORE_S = 30.0
@@ -224,6 +230,30 @@ def test_an_edit_without_accounts_does_not_open_a_proxy_that_has_some(
         assert (
             proxy.http.get("/admin/policies", headers={"authorization": "Bearer an-admin-key"}).json()["faults"] == []
         )
+
+
+@pytest.mark.anyio
+async def test_an_edit_whose_reading_failed_is_read_again(tmp_path: Path) -> None:
+    write_policies(tmp_path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
+    write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
+    failures = [TimeoutError("budgets that did not answer in time")]
+
+    def admit(policies: PolicySet) -> PolicySet:
+        if policies.policies["default"].rules[0].name == "next" and failures:
+            raise failures.pop()
+        return policies
+
+    load = partial(load_folder, catalogue=Catalogue(), environ={})
+    folder = PolicyFolder(tmp_path, load, admit, lambda revision: None, time.time)
+    folder.read()
+    changed = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        (watching,) = keep_up(tasks, [partial(folder.watch, lambda policies: changed.set())])
+        write_policies(tmp_path, {"default": "task: default\nroute: [{name: next, use: m}]\n"})
+        async with asyncio.timeout(WITHIN_S):
+            await changed.wait()
+        watching.cancel()
+    assert (failures, folder.current().policies["default"].rules[0].name) == ([], "next")
 
 
 def test_an_open_proxy_may_be_given_accounts(proxy: Proxy) -> None:
