@@ -56,7 +56,7 @@ class Pipeline:
         if not isinstance(plan.decision, Route):
             return plan
         levels = await parts.budgets.peek(plan.scopes)
-        return plan.foreseen(levels, partial(amount_held_nusd, parts), parts.clock())
+        return plan.foreseen(levels, partial(amount_held_nusd, parts), parts.clock(), parts.breakers.well_first)
 
     async def _plan(self, arrival: Arrival, *, explores: bool) -> Plan:
         parts = self._parts

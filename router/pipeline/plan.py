@@ -86,15 +86,24 @@ class Plan(Struct, frozen=True):
         decision = decide(self.policies, self.policy, self.facts, purse=purse, pinned=self.pinned)
         return structs.replace(self, purse=purse, decision=decision)
 
-    def foreseen(self, levels: tuple[Level, ...], amount_nusd: AmountNusd, now_s: float) -> Plan:
-        """Return what a call comes to that finds the budgets this full, and holds what `amount_nusd` says."""
+    def foreseen(
+        self,
+        levels: tuple[Level, ...],
+        amount_nusd: AmountNusd,
+        now_s: float,
+        well_first: Callable[[Route], Route] = lambda route: route,
+    ) -> Plan:
+        """Return what a call comes to that finds the budgets this full, and holds what `amount_nusd` says.
+
+        `well_first` puts the candidates last that are passed over now.
+        """
         if not isinstance(self.decision, Route):
             return self
-        short = short_of(levels, amount_nusd(self.policy, self.decision.candidates[0], self.facts))
+        short = short_of(levels, amount_nusd(self.policy, well_first(self.decision).candidates[0], self.facts))
         plan = self.within(short, now_s) if short else self
         if not isinstance(plan.decision, Route):
             return plan
-        decision = plan._without_room(plan.decision, levels, amount_nusd)
+        decision = plan._without_room(well_first(plan.decision), levels, amount_nusd)
         hard = [level for level in levels if not level.scope.is_soft]
         if hard and self.policy.budget.hold == "ceiling":
             tightest = min(hard, key=lambda level: level.left_nusd)

@@ -172,3 +172,26 @@ def test_a_store_that_is_away_is_told_as_the_call_meets_it(
             assert told.json()["ceiling_usd"] == pytest.approx(held_usd)
         else:
             assert told.json()["error"] == answer.json()["error"]
+
+
+def test_a_model_that_is_passed_over_is_not_told_as_the_next_calls(provider: SimulatedProvider, tmp_path: Path) -> None:
+    with running_provider() as broken:
+        broken.faults.always("status=500")
+        given = files(provider.base_url)
+        given["models"] = f"""
+models:
+  cheap: {{target: openai/gpt-4o-mini, base_url: "{broken.base_url}", retries: 0}}
+  premium: {{target: openai/gpt-4o, base_url: "{provider.base_url}"}}
+"""
+        with running_proxy(tmp_path, given, settings={"admin_key": "admin", "breaker_failures": 1}) as proxy:
+            assert foretold(proxy, "fallback")["model"] == "cheap"
+
+            def opens() -> bool:
+                ask(proxy, "fallback", model="cheap", max_tokens=1)
+                return proxy.metric("farthing_breaker_open", model="cheap") == 1
+
+            eventually(opens, "a model that is passed over", within_s=20)
+            told, row = foretold(proxy, "fallback"), proxy.row_of(ask(proxy, "fallback"))
+            assert told["model"] == "premium" == row["routed_model"]
+            assert [attempt["model"] for attempt in row["attempts"]] == ["premium"]
+            assert told["ceiling_usd"] * 1e9 == pytest.approx(row["held_nusd"])
