@@ -211,10 +211,11 @@ class Learning:
                 self._wanted.set()
                 return
             self._lessons[task] = _Learned(now, weights, lessons)
+            before = self._gauge.version(task)
             if lessons.reset_at > self._resets.get(task, 0):
                 self._resets[task] = lessons.reset_at
                 self._gauge.forget(task)
-            if lessons.served.version != self._gauge.version(task):
+            if lessons.served.version != before:
                 by = f"what label {version} taught" if (version := lessons.served.version) else "no label"
                 log.info("The task %s is scored by %s.", task, by)
             self._gauge.serve(task, lessons.served, lessons.shared)
