@@ -278,7 +278,7 @@ def test_hostile_text_is_counted_soon_and_others_are_served_meanwhile(
 def test_a_text_longer_than_every_model_is_refused_as_too_long(proxy: Proxy, provider: SimulatedProvider) -> None:
     error = error_of(proxy.ask("word " * 200_000), 400, "context_length_exceeded")
     assert error["param"] == "messages"
-    assert "128000" in error["message"]
+    assert "128,000" in error["message"]
     assert not provider.calls
 
 
