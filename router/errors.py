@@ -267,6 +267,10 @@ class PolicyFaults(FarthingError):
         self.faults = faults
 
 
+class NotAdmitted(PolicyFaults):
+    """The policy folder is valid, but what it needs to come into force is away; it may be tried again as it is."""
+
+
 class UnpricedModel(FarthingError):
     """No price is known for this model, so nothing that uses it can be bounded."""
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 
-from router.errors import PolicyFaults, StoreUnavailable
+from router.errors import NotAdmitted, PolicyFaults, StoreUnavailable
 from router.policy.policy import PolicySet
 from router.providers.lanes import simulated, with_keys, without_keys
 from router.settings import Settings
@@ -32,8 +32,8 @@ class Admission:
         """Complete a set that was read: keys from the environment, simulated providers where they stand in.
 
         Raises:
-            PolicyFaults: it has no accounts although others than this machine can reach the proxy, or its new budgets
-                can't be started.
+            NotAdmitted: its new budgets can't be started now.
+            PolicyFaults: it has no accounts although others than this machine can reach the proxy.
         """
         settings = self._settings
         if not policies.accounts and not settings.loopback_only:
@@ -55,11 +55,11 @@ class Admission:
         """Start the budgets that an edit adds from what the ledger says was spent.
 
         Raises:
-            PolicyFaults: the ledger can't be read now, so that the new budgets would start from nothing.
+            NotAdmitted: the ledger or the store of budgets is away, so that the new ones would start from nothing.
         """
         try:
             if added := books.spending.added_by(policies):
                 asyncio.run_coroutine_threadsafe(books.budgets.restore(added), self._loop).result(RESTORED_WITHIN_S)
         except StoreUnavailable as error:
             folder = self._settings.policies
-            raise PolicyFaults((f"{folder}: new budgets can't be started: {error.message}",)) from error
+            raise NotAdmitted((f"{folder}: new budgets can't be started: {error.message}",)) from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from watchfiles import awatch
 
-from router.errors import PolicyFaults
+from router.errors import NotAdmitted, PolicyFaults
 from router.policy.load import Loaded
 from router.policy.policy import PolicySet, Rule
 
@@ -62,6 +62,8 @@ class PolicyFolder:
         """The rules of the last revisions, by revision and task, oldest first."""
         self._since_s = 0.0
         self._seen: State = ()
+        self._put_off: State = ()
+        """The edit that waits for something that is away, and is tried again."""
         self._faults: tuple[str, ...] = ()
         self._rejected_s: float | None = None
         """When the last edit was rejected; None where it is in force."""
@@ -85,12 +87,9 @@ class PolicyFolder:
             self._stay_shut(checked)
             policies = self._admit(checked)
         except PolicyFaults as error:
-            self._seen = seen
-            self._faults = error.faults
-            self._rejected_s = self._clock()
-            self._told(None)
+            self._reject(error, seen)
             raise
-        self._seen = seen
+        self._seen, self._put_off = seen, ()
         self._faults = tuple(map(str, loaded.faults))
         self._rejected_s = None
         if self._current is None or self._current.revision != policies.revision:
@@ -99,6 +98,18 @@ class PolicyFolder:
         self._current = policies
         self._told(policies.revision)
         return policies
+
+    def _reject(self, error: PolicyFaults, seen: State) -> None:
+        """Note that an edit is not in force. One that is only put off is not noted as seen, and is told once."""
+        if isinstance(error, NotAdmitted):
+            if seen == self._put_off:
+                return
+            self._put_off = seen
+        else:
+            self._seen = seen
+        self._faults = error.faults
+        self._rejected_s = self._clock()
+        self._told(None)
 
     def _stay_shut(self, policies: PolicySet) -> None:
         """Refuse a set that would open a proxy which has accounts: more likely their file was lost than that is meant.
@@ -148,11 +159,12 @@ class PolicyFolder:
             if not changes and self._seen == await asyncio.to_thread(_state, self._path):
                 continue
             await self._settled()
-            before = self.current().revision if self._rejected_s is None else None
+            rejected_s = self._rejected_s
+            before = self.current().revision if rejected_s is None else None
             try:
                 policies = await asyncio.to_thread(self.read)
             except PolicyFaults as error:
-                for fault in error.faults:
+                for fault in error.faults if self._rejected_s != rejected_s else ():
                     log.error("Policy edit rejected: %s", fault)
                 continue
             if policies.revision != before:

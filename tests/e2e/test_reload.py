@@ -16,9 +16,11 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from proxy import WITHIN_S, Calls, Proxy, eventually, running_provider, running_proxy, write_policies
+from redis_server import running_redis
 
 from router.policy.load import load_folder, read_files, revision_of
 from router.policy.policy import PolicySet
@@ -254,6 +256,38 @@ async def test_an_edit_whose_reading_failed_is_read_again(tmp_path: Path) -> Non
             await changed.wait()
         watching.cancel()
     assert (failures, folder.current().policies["default"].rules[0].name) == ([], "next")
+
+
+def test_an_edit_that_waits_for_redis_comes_into_force_when_it_is_back(tmp_path: Path) -> None:
+    files = {
+        "models": "models:\n  m: {target: openai/gpt-4.1-nano}\n",
+        "default": "task: default\nroute: [{use: m}]\n",
+    }
+    with (
+        running_redis() as redis,
+        running_provider() as provider,
+        running_proxy(
+            tmp_path,
+            files,
+            settings={"admin_key": "an-admin-key", "budgets_url": redis.url},
+            simulated_url=provider.root_url,
+        ) as proxy,
+    ):
+        redis.kill()
+        proxy.rewrite(limited="task: limited\nbudget: {per_day_usd: 1}\nroute: [{use: m}]\n")
+        (fault,) = policies_of(proxy)["faults"]
+        assert "new budgets can't be started" in fault
+        redis.start()
+        eventually(lambda: "limited" in policies_of(proxy)["tasks"], "the edit in force, untouched")
+        assert policies_of(proxy)["faults"] == []
+        # It was tried again and again meanwhile, and told once.
+        assert proxy.metric("farthing_policy_reloads_total", result="rejected") == 1
+
+
+def policies_of(proxy: Calls) -> dict[str, Any]:
+    found = proxy.http.get("/admin/policies", headers={"authorization": "Bearer an-admin-key"})
+    assert found.status_code == 200, found.text
+    return dict(found.json())
 
 
 def test_an_open_proxy_may_be_given_accounts(proxy: Proxy) -> None:
