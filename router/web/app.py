@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -263,7 +263,15 @@ class App:
             if policies.accounts:
                 self.on_accounts()
 
-        async with ledger, learning, asyncio.TaskGroup() as tasks:
+        closing = AsyncExitStack()
+        closing.callback(store.close)
+        closing.push_async_callback(budgets.aclose)
+        closing.push_async_callback(results.aclose)
+        if traces:
+            closing.push_async_callback(asyncio.to_thread, traces.close)
+        closing.push_async_callback(lanes.aclose)
+        # The last first; one that fails to close keeps no other open.
+        async with closing, ledger, learning, asyncio.TaskGroup() as tasks:
             background = keep_up(
                 tasks,
                 (
@@ -286,12 +294,6 @@ class App:
             finally:
                 for task in background:
                     task.cancel()
-        await lanes.aclose()
-        if traces:
-            await asyncio.to_thread(traces.close)
-        await results.aclose()
-        await budgets.aclose()
-        store.close()
 
 
 def _admin(
