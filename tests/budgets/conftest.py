@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import redis
-from proxy import WITHIN_S
+from proxy import WITHIN_S, running_provider
 from redis_server import PROGRAMS, RedisServer, running_redis
 
 from router.budgets.contract import Budgets
 from router.budgets.open import open_budgets
+from router.providers.simulated import SimulatedProvider
 
 NOON_S = 1_795_262_400.0
 """2026-11-21 12:00 UTC."""
@@ -74,6 +75,22 @@ def place(request: pytest.FixtureRequest) -> Place:
     server: RedisServer = request.getfixturevalue("redis_servers")[version]
     flush(server)
     return Place(server.url)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def budgets_url(request: pytest.FixtureRequest) -> str:
+    """Where a proxy keeps its budgets: in memory, and in a Redis that is empty."""
+    if request.param == "memory":
+        return "memory://"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    flush(server)
+    return server.url
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[SimulatedProvider]:
+    with running_provider() as running:
+        yield running
 
 
 async def until(found: Callable[[], bool], what: str, within_s: float = 10.0) -> None:

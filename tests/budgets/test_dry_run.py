@@ -8,9 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import flush
 from proxy import Proxy, eventually, running_provider, running_proxy
-from redis_server import RedisServer, running_redis
+from redis_server import running_redis
 from test_proxy_budgets import digest
 
 from router.providers.simulated import SimulatedProvider
@@ -42,19 +41,9 @@ accounts:
     }
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[SimulatedProvider]:
-    with running_provider() as running:
-        yield running
-
-
-@pytest.fixture(params=["memory", "redis"])
-def proxy(request: pytest.FixtureRequest, provider: SimulatedProvider, tmp_path: Path) -> Iterator[Proxy]:
-    given = {"admin_key": "admin"}
-    if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("redis_server")
-        flush(server)
-        given["budgets_url"] = server.url
+@pytest.fixture
+def proxy(budgets_url: str, provider: SimulatedProvider, tmp_path: Path) -> Iterator[Proxy]:
+    given = {"admin_key": "admin", "budgets_url": budgets_url}
     with running_proxy(tmp_path, files(provider.base_url), settings=given) as running:
         yield running
 

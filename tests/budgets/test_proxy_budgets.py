@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import flush
-from proxy import Proxy, eventually, running_provider, running_proxy
+from proxy import Proxy, eventually, running_proxy
 from redis_server import RedisServer, running_redis
 
 from router.providers.simulated import SimulatedProvider
@@ -46,20 +46,9 @@ accounts:
     }
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[SimulatedProvider]:
-    with running_provider() as running:
-        yield running
-
-
-@pytest.fixture(params=["memory", "redis"])
-def proxy(request: pytest.FixtureRequest, provider: SimulatedProvider, tmp_path: Path) -> Iterator[Proxy]:
-    given = {}
-    if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("redis_server")
-        flush(server)
-        given["budgets_url"] = server.url
-    with running_proxy(tmp_path, files(provider.base_url), settings=given) as running:
+@pytest.fixture
+def proxy(budgets_url: str, provider: SimulatedProvider, tmp_path: Path) -> Iterator[Proxy]:
+    with running_proxy(tmp_path, files(provider.base_url), settings={"budgets_url": budgets_url}) as running:
         yield running
 
 
