@@ -112,13 +112,14 @@ async def test_the_log_stays_small_where_another_process_writes_meanwhile(store:
 
     async with asyncio.TaskGroup() as tasks:
         beside = tasks.create_task(write_beside())
-        for first in range(0, 8 * CHECKPOINT_ROWS, 50):
+        for first in range(0, 16 * CHECKPOINT_ROWS, 50):
             await store.write(rows(*range(first, first + 50)))
         beside.cancel()
     other.close()
     assert written > 1_000
-    # Each of the two brings the log into the file after so many rows of its own.
-    assert log.stat().st_size < 2 * 20_000_000
+    # Each of the two begins the log anew after so many rows of its own, 16 MB, but where the other is in its way; were
+    # it never begun anew, it would have 120 MB and more.
+    assert log.stat().st_size < 100_000_000
 
 
 async def test_labels_alone_do_not_let_the_log_grow(store: SqliteStore, path: Path) -> None:
