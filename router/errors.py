@@ -17,6 +17,7 @@ FarthingError
 │   ├── RequestBudgetExceeded    request_budget_exceeded
 │   └── BudgetExceeded           budget_exceeded
 ├── StoreUnavailable             store_unavailable
+│   ├── BudgetsUnavailable
 │   └── LedgerUnavailable
 ├── ProviderError                one attempt failed
 │   ├── ProviderRefused          it will not take this request, now or later
@@ -156,6 +157,14 @@ class LedgerUnavailable(StoreUnavailable):
     @property
     def told(self) -> str:
         return "The ledger can't be reached now; the proxy's log says why."
+
+
+class BudgetsUnavailable(StoreUnavailable):
+    """The store of budgets is not asked, or does not answer; the message may say where it is."""
+
+    @property
+    def told(self) -> str:
+        return "The store of budgets can't be reached now; the proxy's log says why."
 
 
 class ProviderError(FarthingError):

@@ -13,7 +13,7 @@ from typing import Any
 
 from router.budgets.contract import Timed, Verb
 from router.budgets.wire import Command, Wire
-from router.errors import StoreUnavailable
+from router.errors import BudgetsUnavailable, StoreUnavailable
 
 PATIENCE_S = 1.0
 """How long a hold waits while counters are being rebuilt."""
@@ -30,7 +30,7 @@ class State(Enum):
     AWAY = "away"
 
 
-class NotAsked(StoreUnavailable):
+class NotAsked(BudgetsUnavailable):
     """Redis was not asked at all, so that there is nothing to take back."""
 
 

@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from router.budgets.contract import Timed, Verb
-from router.errors import StoreUnavailable
+from router.errors import BudgetsUnavailable, StoreUnavailable
 
 KEYS = ("{farthing}:epoch", "{farthing}:holds", "{farthing}:times")
 SENTINEL_PORT = 26379
@@ -71,7 +71,7 @@ class Wire:
         except TimeoutError:
             away = StoreUnavailable(f"The store of budgets did not answer within {self._within_s:g} s.")
         except AWAY as error:
-            away = StoreUnavailable(f"The store of budgets is away: {_said(error)}")
+            away = BudgetsUnavailable(f"The store of budgets is away: {_said(error)}")
         finally:
             taken_s = time.perf_counter() - started
             for verb in {command.verb for command in commands}:
@@ -94,7 +94,7 @@ class Wire:
                 told = await self._client.execute_command("INFO", "server", **await self._there())
                 epoch = await self._client.get(KEYS[0])
         except (*AWAY, TimeoutError) as error:
-            raise StoreUnavailable(f"The store of budgets is away: {_said(error)}") from error
+            raise BudgetsUnavailable(f"The store of budgets is away: {_said(error)}") from error
         return str(told["run_id"]), epoch.decode() if epoch else ""
 
     async def aclose(self) -> None:

@@ -188,6 +188,7 @@ def test_while_redis_is_away_a_budget_is_refused_and_by_itself_served_again(outa
     refused = ask(proxy, "hourly")
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "store_unavailable"
+    assert refused.json()["error"]["message"] == "The store of budgets can't be reached now; the proxy's log says why."
     assert refused.elapsed.total_seconds() < 2.0
     assert ask(proxy, "default").status_code == 200, "nothing limits this one, so it needs no store"
     server.start()

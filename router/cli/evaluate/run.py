@@ -22,7 +22,7 @@ from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.verify import Verify
 from router.tokens import Counter
-from router.values import nusd_cost, usd
+from router.values import nusd_cost, usd_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _grade_usd(verify: Verify, policies: PolicySet, facts: Facts, answer_tokens:
     """Return what a judge's grade of an answer costs, by the price of its model; 0 where the rule has no judge."""
     if verify.judge is None:
         return 0.0
-    return float(usd(grade_nusd(verify.judge, policies.models[verify.judge.model], facts, answer_tokens)))
+    return usd_number(grade_nusd(verify.judge, policies.models[verify.judge.model], facts, answer_tokens))
 
 
 def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair, grade_usd: float) -> Choice:
