@@ -79,10 +79,11 @@ def _said(choice: _Choice) -> Said:
     if message.function_call is not None:
         calls.append(message.function_call)
     elsewhere = bool(message.tool_calls or calls or bytes(message.audio) not in (b"", b"null"))
-    text = message.content
+    # Where OpenAI says null, other servers say "".
+    text, refusal = message.content or None, message.refusal or None
     return Said(
-        text="" if text is None and message.refusal is None and not elsewhere else text,
-        refusal=message.refusal,
+        text="" if text is None and refusal is None and not elsewhere else text,
+        refusal=refusal,
         calls=tuple(calls),
         finish_reason=choice.finish_reason,
         mean_logprob=_mean([token.logprob for token in (choice.logprobs and choice.logprobs.content) or ()]),

@@ -172,3 +172,12 @@ def test_a_stream_s_events_say_what_a_whole_answer_does() -> None:
     for broken in (b"[]", b'{"choices": 1}', b"{"):
         with pytest.raises(Unreadable):
             said_in(broken)
+
+
+@pytest.mark.parametrize("content", ["null", '""'])
+@pytest.mark.parametrize("refusal", ["null", '""'])
+def test_a_call_of_a_tool_is_no_text_however_a_server_leaves_the_text_out(content: str, refusal: str) -> None:
+    call = '{"function": {"name": "f", "arguments": "{}"}}'
+    message = f'{{"content": {content}, "refusal": {refusal}, "tool_calls": [{call}]}}'
+    (said,) = said_in(f'{{"choices": [{{"message": {message}}}]}}'.encode())
+    assert check(Verify(json=True, min_chars=5, not_refusal=True), said) is None
