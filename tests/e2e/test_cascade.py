@@ -413,6 +413,29 @@ def test_a_judge_grades_the_answer(
     assert row["overhead_nusd"] == judged + (row["attempts"][0]["charged_nusd"] if verified == "escalated" else 0)
 
 
+def test_a_judge_is_shown_the_tools_and_their_calls(proxy: Proxy, provider: SimulatedProvider, script: Script) -> None:
+    script.says = {CHEAP: (ToolUse("track", '{"id": 7}'),), OTHER: "1", DEAR: "better"}
+    called = {"id": "call_1", "type": "function", "function": {"name": "track", "arguments": '{"id": 6}'}}
+    messages = [
+        {"role": "user", "content": "Where are parcels 6 and 7?"},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "At the door."},
+    ]
+    described = {**TOOL, "function": {**TOOL["function"], "description": "Tells where a parcel is."}}
+    answer = ask(proxy, "judge", messages=messages, tools=[described])
+    assert answer.headers["x-farthing-verified"] == "passed"
+    asked = provider.calls[1].body["messages"][-1]["content"]
+    assert json.loads(asked.partition("\n\n")[2]) == {
+        "conversation": [
+            {"role": "user", "text": "Where are parcels 6 and 7?"},
+            {"role": "assistant", "text": "", "calls": [{"name": "track", "arguments": '{"id": 6}'}]},
+            {"role": "tool", "text": "At the door."},
+        ],
+        "tools": [{"name": "track", "description": "Tells where a parcel is."}],
+        "answer": [{"name": "track", "arguments": '{"id": 7}'}],
+    }
+
+
 @pytest.mark.parametrize("task", ["raises", "exits"])
 def test_an_own_check_that_raises_has_not_passed(proxy: Proxy, script: Script, task: str) -> None:
     script.says = {CHEAP: "fine", DEAR: "better"}
