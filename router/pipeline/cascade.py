@@ -25,7 +25,7 @@ from router.pipeline.leg import Leg
 from router.pipeline.logprobs import AnswerT, with_logprobs, without_logprobs
 from router.pipeline.parts import Parts
 from router.pipeline.run import Run
-from router.policy.closed_answer import LOOKED_AT_CHARS, By, answers_agree
+from router.policy.closed_answer import LOOKED_AT_CHARS, say_the_same
 from router.policy.decide import Route
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import UNKNOWN, Agree, Judge, Verdict, Verify, failing
@@ -155,7 +155,7 @@ class Cascade(Generic[AnswerT]):
         other = said[0] if said else Said()
 
         def all_the_same() -> bool:
-            return all(_say_the_same(choice, other, agree.by) for choice in choices)
+            return all(say_the_same(choice, other, agree.by) for choice in choices)
 
         is_long = sum(len(each.text or "") for each in (other, *choices)) > 2 * LOOKED_AT_CHARS
         return None if (await anyio.to_thread.run_sync(all_the_same) if is_long else all_the_same()) else "agree"
@@ -200,16 +200,6 @@ class Cascade(Generic[AnswerT]):
         self._run.first_token(leg, answer.first_byte_s)
         reason = "cut" if isinstance(answer, HeldBack) and answer.cut else "answered"
         return await self._run.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
-
-
-def _say_the_same(first: Said, second: Said, by: By) -> bool:
-    """Compare two answers; where one of them calls tools, by the calls, for there is no text to find an answer in."""
-    if not (first.calls or second.calls):
-        return answers_agree(first.text or "", second.text or "", by)
-    return len(first.calls) == len(second.calls) and all(
-        one.name == other.name and answers_agree(one.arguments or "{}", other.arguments or "{}", "json")
-        for one, other in zip(first.calls, second.calls, strict=True)
-    )
 
 
 def _plain(answer: Answer | HeldBack, choices: tuple[Said, ...]) -> dict[str, object]:

@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from router.policy.said import Said
+
 By = Literal["exact", "number", "choice", "json"]
 
 LOOKED_AT_CHARS = 16_384
@@ -84,6 +86,21 @@ def answers_agree(first: str, second: str, by: By) -> bool:
     """Say whether two texts give the same answer."""
     found = closed_answer(first, by)
     return found is not None and found == closed_answer(second, by)
+
+
+def say_the_same(first: Said, second: Said, by: By) -> bool:
+    """Compare two answers; where one of them calls tools, by the calls, for there is no text to find an answer in."""
+    if first.calls or second.calls:
+        return call_the_same(first, second)
+    return answers_agree(first.text or "", second.text or "", by)
+
+
+def call_the_same(first: Said, second: Said) -> bool:
+    """Say whether two answers call the same tools in the same order with the same arguments."""
+    return len(first.calls) == len(second.calls) and all(
+        one.name == other.name and answers_agree(one.arguments or "{}", other.arguments or "{}", "json")
+        for one, other in zip(first.calls, second.calls, strict=True)
+    )
 
 
 def closed_answer(text: str, by: By) -> object | None:
