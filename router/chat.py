@@ -130,6 +130,10 @@ class Chat(Struct, frozen=True):
         return min(given, default=None)
 
     @property
+    def offers_tools(self) -> bool:
+        return bool(self.tools or self.functions)
+
+    @property
     def wants_usage(self) -> bool:
         """Whether the caller asked for the usage chunk at the end of a stream."""
         return bool(self.stream_options and self.stream_options.include_usage)

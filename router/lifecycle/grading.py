@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -23,7 +24,7 @@ from router.pipeline import Answered, Parts
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.relay import SETTLE_WITHIN_S
 from router.pipeline.run import Run
-from router.policy.closed_answer import answers_agree, closed_answer
+from router.policy.closed_answer import By, answers_agree, call_the_same, closed_answer
 from router.policy.experiment import point_of
 from router.policy.learn import LEARNING, LearnShadow, by_price, counterpart
 from router.policy.policy import Policy, Rule
@@ -63,8 +64,7 @@ class _Answer:
     """One of the two, as it is graded."""
 
     model: str
-    text: str
-    said: tuple[Said, ...]
+    said: Said
     nusd: int
 
 
@@ -90,9 +90,9 @@ class Grader:
             return
         if shadow.grade == "verify" and not _grades_by(plan.decision.rule.verify):
             return
-        chat = answered.arrival.body.chat
-        if chat.tools or chat.functions or plan.facts.n > 1 or not answered.text:
-            # A call of a tool is no text to be graded, and `text` does not tell the one from the other, nor choices.
+        unheard = answered.said is None if answered.arrival.body.chat.offers_tools else not answered.text
+        if unheard or plan.facts.n > 1:
+            # One text stands for all choices.
             self._dropped(_name(plan.policy), "ungraded")
             return
         if not self._behind.take(answered):
@@ -123,14 +123,17 @@ class Grader:
         if plan is None:
             self._dropped(_name(policy), "unfit")
             return
+        heard = await _heard(answered)
+        if heard is None:
+            self._dropped(_name(policy), "ungraded")
+            return
         run = Run(self._parts, mirrored(answered.arrival, self._parts.clock(), SECOND_SUFFIX), plan)
         try:
             answer, leg = await run.first_answer(await run.hold_first(), whole)
             attempt = await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
-            said = _said(answer.body)
-            second = _Answer(other, (said[0].text or "") if said else "", said, attempt.charge_nusd)
+            second = _Answer(other, _told(partial(said_in, answer.body)) or Said(), attempt.charge_nusd)
             first_nusd = answered.outcome.charged_nusd - answered.outcome.overhead_nusd
-            first = _Answer(routed, answered.text, (Said(text=answered.text, finish_reason="stop"),), first_nusd)
+            first = _Answer(routed, heard, first_nusd)
             order = by_price(policies, policy, routed, other)
             cheap, premium = sorted((first, second), key=lambda each: order.index(each.model))
             grades = await self._grades(run, answered, shadow, cheap, premium)
@@ -155,16 +158,12 @@ class Grader:
     async def _grades(
         self, run: Run, answered: Answered, shadow: LearnShadow, cheap: _Answer, premium: _Answer
     ) -> tuple[float, float] | None:
-        """Return both grades; None where one of them can't be told, as of a call of a tool beside a text."""
-        if not (cheap.text and premium.text):
+        """Return both grades; None where one of them can't be told."""
+        if not (_says_anything(cheap.said) and _says_anything(premium.said)):
             return None
         if shadow.grade == "agree":
-            if shadow.by is None:
-                return await compared(cheap.text, premium.text), 1.0
-            if closed_answer(premium.text, shadow.by) is None:
-                # What is taken for right says nothing of that kind, so that no answer could be right.
-                return None
-            return float(await asyncio.to_thread(answers_agree, cheap.text, premium.text, shadow.by)), 1.0
+            agreement = await _agreement(cheap.said, premium.said, shadow.by)
+            return None if agreement is None else (agreement, 1.0)
         grades = [await self._grade(run, answered, shadow, answer) for answer in (cheap, premium)]
         return (grades[0], grades[1]) if grades[0] is not None and grades[1] is not None else None
 
@@ -173,12 +172,12 @@ class Grader:
         if shadow.grade == "verify":
             verify = answered.plan.decision.rule.verify
             assert verify is not None, "it was offered with checks"
-            verdict = await asyncio.to_thread(failing, _looking(verify), answer.said, chat)
+            verdict = await asyncio.to_thread(failing, _looking(verify), (answer.said,), chat)
             return 0.0 if isinstance(verdict, str) else 1.0 if verdict is None else None
         assert shadow.judge is not None, "a judge grades"
         model = run.plan.policies.models[shadow.judge]
         judge = Judge(shadow.judge, shadow.question, 0.0)
-        body, facts = await judging(judge, chat, answer.said, model, self._parts.counter)
+        body, facts = await judging(judge, chat, (answer.said,), model, self._parts.counter)
         said = await run.aside(model, facts, body, "judge")
         return grade_of(said.body) if isinstance(said, Answer) else None
 
@@ -198,12 +197,42 @@ def _looking(verify: Verify) -> Verify:
     return replace(verify, **NOT_LOOKING)
 
 
-def _said(body: bytes) -> tuple[Said, ...]:
+async def _heard(answered: Answered) -> Said | None:
+    """Return what a caller was given; None where it can't be graded."""
+    if not answered.arrival.body.chat.offers_tools:
+        return Said(text=answered.text, finish_reason="stop")
+    assert answered.said is not None, "it was offered to be read"
+    said = await asyncio.to_thread(_told, answered.said)
+    return said if said and _says_anything(said) else None
+
+
+def _told(read: Callable[[], tuple[Said, ...]]) -> Said | None:
     try:
-        # The first answer's end is not kept, and a second one must not be held to more.
-        return tuple(structs.replace(said, finish_reason="stop") for said in said_in(body)[:1])
+        # A caller's answer may be a text whose end was not kept, and no other must be held to more.
+        return next((structs.replace(said, finish_reason="stop") for said in read()), None)
     except Unreadable:
-        return ()
+        return None
+
+
+def _says_anything(said: Said) -> bool:
+    """Say whether there is a text, or calls that are all of named functions."""
+    return bool(said.text or said.calls) and all(call.name for call in said.calls)
+
+
+async def _agreement(cheap: Said, premium: Said, by: By | None) -> float | None:
+    """Return how far the cheap answer says what the premium one does; None where that one says nothing of the kind.
+
+    Then no answer could be right.
+    """
+    if cheap.calls or premium.calls:
+        closed = premium.calls or by is None or closed_answer(premium.text or "", by) is not None
+        return float(await asyncio.to_thread(call_the_same, cheap, premium)) if closed else None
+    one, other = cheap.text or "", premium.text or ""
+    if by is None:
+        return await compared(one, other)
+    if closed_answer(other, by) is None:
+        return None
+    return float(await asyncio.to_thread(answers_agree, one, other, by))
 
 
 def _name(policy: Policy) -> str:

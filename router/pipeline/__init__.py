@@ -21,6 +21,7 @@ from router.pipeline.plan import Arrival, Plan, plan_for
 from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
 from router.pipeline.run import Run
 from router.policy.decide import Route
+from router.policy.said import said_in
 from router.policy.verify import Verify
 from router.providers.contract import Answer, Call, Provider
 from router.values import Ending, Outcome
@@ -87,7 +88,7 @@ class Pipeline:
                 answer, leg = await run.first_answer(route, _whole)
                 run.first_token(leg, answer.first_byte_s)
                 await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
-            outcome = await run.close(Ending.ANSWERED, leg=leg)
+            outcome = await run.close(Ending.ANSWERED, leg=leg, said=partial(said_in, answer.body))
             await run.committed()
         except BaseException as error:
             await _close(run, error)
@@ -132,7 +133,7 @@ class Pipeline:
     async def _held_back(self, run: Run, route: Route, verify: Verify) -> CheckedStream:
         call = partial(read_all, run, self._parts.counter)
         answer, leg = await Cascade(self._parts, run, route, verify, call).answer()
-        outcome = await run.close(Ending.CUT if answer.cut else Ending.ANSWERED, leg=leg)
+        outcome = await run.close(Ending.CUT if answer.cut else Ending.ANSWERED, leg=leg, said=answer.said)
         await run.committed()
         return CheckedStream(run, leg, answer, outcome)
 

@@ -5,16 +5,15 @@ It is bounded as any answer is: a provider that writes past its limit is cut off
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from msgspec import Struct, structs
 
 from router.pipeline.leg import Leg
-from router.pipeline.relay import DONE, Tally, comment, cut_event, most_tokens, usage_event
+from router.pipeline.relay import DONE, Tally, comment, cut_event, most_tokens, said_in_events, usage_event
 from router.pipeline.run import Run
-from router.policy.said import Said, said_by
+from router.policy.said import Said
 from router.providers.contract import Call, Chunk, Provider
-from router.providers.sse import EventCutter, payload
 from router.tokens import Counter
 from router.values import Outcome, Usage
 
@@ -43,13 +42,7 @@ class HeldBack(Struct, frozen=True):
         Raises:
             Unreadable: an event is no chunk of a chat completion.
         """
-        return said_by(self._payloads())
-
-    def _payloads(self) -> Iterator[bytes]:
-        cutter = EventCutter()
-        for event in (*cutter.feed(self.raw), cutter.finish()):
-            if (data := payload(event)) not in (b"", b"[DONE]"):
-                yield data
+        return said_in_events(self.raw)
 
 
 async def read_all(run: Run, counter: Counter, lane: Provider, call: Call) -> HeldBack:

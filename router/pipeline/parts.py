@@ -12,6 +12,7 @@ from router.difficulty.pacing import Pacing
 from router.pipeline.own_checks import OwnChecks
 from router.pipeline.plan import Arrival, Plan, WarmAt, cold
 from router.policy.policy import PolicySet
+from router.policy.said import Said
 from router.policy.target import Target
 from router.providers.breaker import Breakers
 from router.providers.contract import Provider
@@ -43,6 +44,8 @@ class Answered:
     outcome: Outcome
     text: str
     """All that was generated and can be seen."""
+    said: Callable[[], tuple[Said, ...]] | None
+    """Reads what each choice says, calls of tools included, or raises Unreadable; None where that was not kept."""
     committed: Commit | None
     """Set when nothing holds the answer's last byte back any more; None where nothing does."""
 

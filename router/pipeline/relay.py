@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import anyio
 import msgspec
@@ -11,7 +12,9 @@ import msgspec
 from router.errors import FarthingError, ProviderError, ProviderTimedOut, UpstreamError, UpstreamTimeout
 from router.pipeline.leg import Leg
 from router.pipeline.run import Run
+from router.policy.said import Said, said_by
 from router.providers.contract import AnswerStream, Chunk
+from router.providers.sse import EventCutter, payload
 from router.tokens import Counter, TokenRules
 from router.values import Ending, Outcome, Usage, usd_text
 
@@ -73,6 +76,7 @@ class StreamedAnswer:
         self._usage_event = b""
         self._last = Chunk(b"")
         self._reported_model: str | None = None
+        self._kept: list[bytes] | None = [] if run.calls_are_graded else None
         run.first_token(leg, stream.first_byte_s)
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -87,6 +91,8 @@ class StreamedAnswer:
                 if not self._took(chunk):
                     ending = Ending.CUT
                     break
+                if self._kept is not None:
+                    self._kept.append(chunk.raw)
                 if chunk.raw:
                     yield chunk.raw
         except ProviderError as error:
@@ -97,7 +103,8 @@ class StreamedAnswer:
         attempt = await self.run.ended(
             self.leg, ending.value, self._usage, self._tally.text(), reported_model=self._reported_model
         )
-        outcome = await self.run.close(ending, leg=self.leg)
+        said = None if self._kept is None else partial(said_in_events, b"".join(self._kept))
+        outcome = await self.run.close(ending, leg=self.leg, said=said)
         await self.run.committed()
         wanted = self.run.arrival.body.chat.wants_usage
         if wanted and not self._usage_event and attempt.usage:
@@ -143,6 +150,22 @@ class StreamedAnswer:
         )
         await self.run.close(Ending.FAILED, error=failure)
         return failure
+
+
+def said_in_events(raw: bytes) -> tuple[Said, ...]:
+    """Return what each choice of a stream says, from all of its events.
+
+    Raises:
+        Unreadable: an event is no chunk of a chat completion.
+    """
+    return said_by(_payloads(raw))
+
+
+def _payloads(raw: bytes) -> Iterator[bytes]:
+    cutter = EventCutter()
+    for event in (*cutter.feed(raw), cutter.finish()):
+        if (data := payload(event)) not in (b"", b"[DONE]"):
+            yield data
 
 
 def cut_event(run: Run, leg: Leg, last: Chunk) -> bytes:

@@ -33,6 +33,7 @@ from router.pipeline.plan import Arrival, Plan
 from router.pipeline.record import Record
 from router.policy.decide import Candidate, Refusal, Route, ask_of, consider
 from router.policy.facts import Facts
+from router.policy.said import Said
 from router.policy.target import Deadlines, Model, Target
 from router.providers.contract import Answer, Call, Provider
 from router.values import EXACT_NUSD, Attempt, Certainty, Ending, Outcome, Usage
@@ -74,6 +75,12 @@ class Run:
     @property
     def plan(self) -> Plan:
         return self.record.plan
+
+    @property
+    def calls_are_graded(self) -> bool:
+        """Whether what the answer says beside its text may be looked at behind it."""
+        learn = self.plan.policy.learn
+        return learn is not None and learn.shadow is not None and self.arrival.body.chat.offers_tools
 
     # -- before the first byte -------------------------------------------------------------------------------------
 
@@ -354,10 +361,17 @@ class Run:
 
     # -- how the request ends ----------------------------------------------------------------------------------------
 
-    async def close(self, ending: Ending, *, leg: Leg | None = None, error: FarthingError | None = None) -> Outcome:
+    async def close(
+        self,
+        ending: Ending,
+        *,
+        leg: Leg | None = None,
+        said: Callable[[], tuple[Said, ...]] | None = None,
+        error: FarthingError | None = None,
+    ) -> Outcome:
         """End the request: settle what is open, write the outcome down, tell the observers. A second call does nothing.
 
-        `leg` is the one that gave the answer; what the others cost bought none.
+        `leg` is the one that gave the answer, which `said` reads; what the others cost bought none.
         """
         if self.outcome is not None:
             return self.outcome
@@ -371,7 +385,7 @@ class Run:
         self._parts.observe(outcome)
         if ending is Ending.ANSWERED and leg is not None:
             text = self._texts.get(leg.hold_id, "")
-            self._parts.answered(Answered(self.arrival, self.plan, outcome, text, self._committed))
+            self._parts.answered(Answered(self.arrival, self.plan, outcome, text, said, self._committed))
         if error is not None:
             error.recorded = True
         return outcome

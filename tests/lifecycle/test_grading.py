@@ -16,6 +16,7 @@ from router.providers.simulated import SimulatedProvider, Simulation, ToolUse
 SEED = 47
 JUDGED = 'grade: judge, judge: {model: judge, question: "Is the number right?"}'
 CHECKED = "grade: verify"
+Answered = str | tuple[ToolUse, ...]
 FORMED = r"^The answer is \d+\.$"
 
 
@@ -105,27 +106,74 @@ def test_what_can_not_be_compared_is_no_label(tmp_path: Path, grade: str, choice
         assert labels(proxy) == []
 
 
-@pytest.mark.parametrize("grade", ["grade: agree", "grade: agree, agree: {by: exact}", JUDGED])
-@pytest.mark.parametrize("caller", [CHEAP, PREMIUM])
-def test_where_tools_may_be_called_nothing_is_graded(tmp_path: Path, grade: str, caller: str) -> None:
-    def calling(chat: Chat, model: str) -> str | tuple[ToolUse, ...] | None:
-        return (ToolUse("look_up", "{}"),) if model == caller and chat.tools else MIXTURE(chat, model)
+CALL, OTHER_CALL, BROKEN = (
+    (ToolUse("look_up", arguments),) for arguments in ('{"case": 1, "deep": true}', '{"case": 2}', '{"case": "1"}')
+)
+SAME_CALL = (ToolUse("look_up", '{"deep": true, "case": 1}'),)
+PARAMETERS = {"type": "object", "properties": {"case": {"type": "integer"}}}
+TOOLS = [{"type": "function", "function": {"name": "look_up", "description": "Reads.", "parameters": PARAMETERS}}]
+SAID = "It is 1."
+VALID = "  - {use: cheap, verify: {tool_calls_valid: true, buffer: true}}\n"
 
-    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
-    route = "  - use: cheap\n"
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("grade", "cheap", "premium", "gain"),
+    [
+        ("grade: agree", CALL, SAME_CALL, 0),
+        ("grade: agree", CALL, OTHER_CALL, 1),
+        ("grade: agree", SAID, CALL, 1),
+        ("grade: agree", SAID, SAID, 0),
+        (NUMBER, CALL, SAME_CALL, 0),
+        (NUMBER, CALL, CALL + OTHER_CALL, 1),
+        (NUMBER, CALL, SAID, 1),
+        (CHECKED, BROKEN, CALL, 1),
+        (CHECKED, CALL, OTHER_CALL, 0),
+        (JUDGED, BROKEN, CALL, 1),
+        (JUDGED, OTHER_CALL, SAID, 0),
+    ],
+)
+def test_calls_of_tools_are_graded(
+    tmp_path: Path, grade: str, cheap: Answered, premium: Answered, gain: float, *, stream: bool
+) -> None:
+    def answers(chat: Chat, model: str) -> Answered:
+        if model == JUDGE:
+            # Of calls it likes the one of case 1, and no text.
+            return "1" if '{\\"case\\": 1,' in chat.last_user_text() else "0"
+        return cheap if model == CHEAP else premium
+
+    route = VALID if grade == CHECKED else "  - use: cheap\n"
     with (
-        running_provider(Simulation(answerer=calling)) as provider,
+        running_provider(Simulation(answerer=answers)) as provider,
         running_proxy(tmp_path, files(shadow(grade), route=route, url=provider.base_url)) as proxy,
     ):
-        for text in texts(5, SEED):
-            assert proxy.ask(text, max_tokens=16, tools=tools).status_code == 200
+        assert proxy.ask("Which case is it?", max_tokens=40, tools=TOOLS, stream=stream).status_code == 200
+        (label,) = eventually(lambda: labels(proxy), "a label")
+        assert label.gain == gain
+
+
+@pytest.mark.parametrize(
+    ("grade", "cheap", "premium", "asked_twice"),
+    [(NUMBER, CALL, "It depends.", True), ("grade: agree", (ToolUse("", "{}"),), CALL, False)],
+)
+def test_calls_that_can_not_be_compared_are_no_label(
+    tmp_path: Path, grade: str, cheap: Answered, premium: Answered, *, asked_twice: bool
+) -> None:
+    def answers(chat: Chat, model: str) -> Answered:
+        return cheap if model == CHEAP else premium
+
+    with (
+        running_provider(Simulation(answerer=answers)) as provider,
+        running_proxy(tmp_path, files(shadow(grade), route="  - use: cheap\n", url=provider.base_url)) as proxy,
+    ):
+        assert proxy.ask("Which case is it?", max_tokens=40, tools=TOOLS).status_code == 200
 
         def dropped() -> float:
             return proxy.metric("farthing_experiment_shadows_dropped_total", rule="learning", reason="ungraded")
 
-        eventually(lambda: dropped() == 5, "five that were not graded")
+        eventually(lambda: dropped() == 1, "one that was not graded")
         assert labels(proxy) == []
-        assert {row["outcome"] for row in proxy.rows()} == {"answered"}
+        assert len(provider.calls) == 1 + asked_twice
 
 
 def test_the_rules_checks_grade_both_answers(careless: SimulatedProvider, tmp_path: Path) -> None:
