@@ -184,6 +184,13 @@ def _said(report: dict[str, Any], before: str) -> list[str]:
             f"Not known: {plural(unknown, 'request')} met a rule that looks at text or facts that were not recorded, "
             f"which is taken not to hold: {rules}."
         )
+    if spread := report["spread"]["requests"]:
+        rules = ", ".join(f"{rule} ({number:,})" for rule, number in report["spread"]["rules"].items())
+        lines.append(
+            f"Assumed: the difficulty of {plural(spread, 'request')} was not recorded, for no rule of the task asked "
+            "for it then; it is taken as evenly spread, so shares hold, and which requests are the hard ones is not "
+            f"known: {rules}."
+        )
     if recounted := report["recounted"]:
         lines.append(f"Estimated: the input of {plural(recounted, 'request')}, which the new model never counted.")
     if unreadable := report["unreadable"]:

@@ -2,12 +2,14 @@
 
 Each request is decided alone, with the money and the state of its budgets that it met. What it would cost rests on what
 it used: a decision that stays as it was keeps every attempt, priced at the policies' prices; another model is taken to
-answer at once and at the same length, as far as the budget allows. What the ledger can't tell is counted, not guessed.
+answer at once and at the same length, as far as the budget allows. What the ledger can't tell is counted, not guessed;
+only a difficulty that was not worked out is taken as evenly spread, for a rank is that among the requests of its task.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -19,7 +21,7 @@ from router.policy.claim import Claim, claim
 from router.policy.decide import Purse, Refusal, Route, decide
 from router.policy.facts import Facts
 from router.policy.features import FACT_RULES
-from router.policy.playable import playable_of
+from router.policy.playable import Playable, playable_of
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import LEFT_OF_A_BUDGET, RecordedFacts
@@ -28,6 +30,8 @@ from router.values import BESIDE, Ending, Usage
 
 MOST_CLAIMS = 10_000
 """Distinct requests to claim that are remembered; then it is begun anew."""
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Steps of it round a circle cover any arc in its share, after few of them as well."""
 
 
 class RecordedAttempt(Struct, frozen=True):
@@ -103,6 +107,8 @@ class Played(Struct, frozen=True):
     nusd: int
     unknown_rules: tuple[str, ...] = ()
     """The rules of which it can't be told whether they held; they are taken not to."""
+    spread_rules: tuple[str, ...] = ()
+    """The rules that hang on a difficulty that was not recorded, and is taken as evenly spread."""
     recounted: bool = False
     """Whether the input was never counted as the model counts it, so that its tokens are an estimate."""
 
@@ -153,6 +159,7 @@ class Player:
         self._sets: dict[tuple[frozenset[str], frozenset[str]], PolicySet] = {}
         self._claims: dict[tuple[str, str, bool, str | None], Claim | None] = {}
         self._purses: dict[tuple[str, str | None, int | None], Purse | None] = {}
+        self._spread: Counter[str] = Counter()
 
     def play(self, request: Request) -> Played:
         """Decide a request again and say what it would have cost."""
@@ -163,6 +170,7 @@ class Player:
         policy = claimed.policy
         playable = self._playable.get(policy.task) or playable_of(policy)
         facts, recounted = self._counted(facts, playable.policy)
+        recorded, facts = facts, self._with_difficulty(record.task, facts, playable)
         unknown = playable.unknown(facts) if playable.asks else False
         decision = decide(
             self._as_present(facts),
@@ -173,8 +181,27 @@ class Player:
         )
         doubted = playable.doubted(facts, decision.rule.name) if unknown and claimed.pinned is None else ()
         if isinstance(decision, Refusal):
-            return self._refused(request, decision, doubted)
-        return self._routed(request, decision, facts, doubted, recounted=recounted)
+            played = self._refused(request, decision)
+        else:
+            played = self._routed(request, decision, facts, recounted=recounted)
+        spread: tuple[str, ...] = ()
+        if facts is not recorded and claimed.pinned is None:
+            hang = playable.doubted(recorded, decision.rule.name)
+            spread = tuple(rule for rule in hang if rule not in doubted)
+        return structs.replace(played, unknown_rules=doubted, spread_rules=spread)
+
+    def _with_difficulty(self, task: str, facts: RecordedFacts, playable: Playable) -> RecordedFacts:
+        """Give a request whose difficulty was not worked out one of evenly spread places, where the policy asks for it.
+
+        Its place is the same under any policies, so that two folders are compared on the same traffic.
+        """
+        if facts.difficulty is not None or "difficulty" in facts.looked_at:
+            return facts
+        place = self._spread[task] * GOLDEN % 1
+        self._spread[task] += 1
+        if "difficulty" not in playable.lazy:
+            return facts
+        return structs.replace(facts, difficulty=place, looked_at=facts.looked_at | {"difficulty"})
 
     def _claim(self, record: Record, facts: RecordedFacts) -> Claim | None:
         key = (record.requested_model, record.task, facts.named_task, record.account)
@@ -232,13 +259,11 @@ class Player:
             facts = structs.replace(facts, expected_output_tokens=policy.expected_output_tokens)
         return facts, bool(missing)
 
-    def _refused(self, request: Request, decision: Refusal, doubted: tuple[str, ...]) -> Played:
+    def _refused(self, request: Request, decision: Refusal) -> Played:
         kept_nusd = request.record.charged_nusd if request.first_model is None else 0
-        return Played(decision.rule.name, None, None, None, kept_nusd, doubted)
+        return Played(decision.rule.name, None, None, None, kept_nusd)
 
-    def _routed(
-        self, request: Request, route: Route, facts: Facts, doubted: tuple[str, ...], *, recounted: bool
-    ) -> Played:
+    def _routed(self, request: Request, route: Route, facts: Facts, *, recounted: bool) -> Played:
         candidate = route.candidates[0]
         name = candidate.model.name
         if name == request.first_model:
@@ -246,9 +271,9 @@ class Player:
             answered_by = record.routed_model
             kept = self._policies.models.get(answered_by) if answered_by else None
             kind = kept.kind if kept else record.kind
-            return Played(route.rule.name, name, answered_by, kind, self._again_nusd(request), doubted)
+            return Played(route.rule.name, name, answered_by, kind, self._again_nusd(request))
         nusd = _anew_nusd(request, route, facts)
-        return Played(route.rule.name, name, name, candidate.model.kind, nusd, doubted, recounted)
+        return Played(route.rule.name, name, name, candidate.model.kind, nusd, recounted=recounted)
 
     def _again_nusd(self, request: Request) -> int:
         """Price the recorded attempts at these policies' prices; what was only held stays at its ceiling."""

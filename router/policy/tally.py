@@ -81,6 +81,8 @@ class Tally:
     moved_down: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
     unknown_requests: int = 0
+    spread: Counter[str] = field(default_factory=Counter)
+    spread_requests: int = 0
     recounted: int = 0
     unreadable: int = 0
     corrected_nusd: int = 0
@@ -100,6 +102,9 @@ class Tally:
         if after.unknown_rules:
             self.unknown_requests += 1
             self.unknown.update(f"{record.task}/{rule}" for rule in after.unknown_rules)
+        if after.spread_rules:
+            self.spread_requests += 1
+            self.spread.update(f"{record.task}/{rule}" for rule in after.spread_rules)
         self.recounted += after.recounted
         if before.first_model != after.first_model or difference_nusd:
             self._moved(record, before, after, difference_nusd)
@@ -154,6 +159,7 @@ class Tally:
             "tasks": [_task(name, part) for name, part in sorted(self.tasks.items())],
             "largest": [move for _, _, move in sorted(self._largest, key=lambda entry: (-entry[0], entry[1]))],
             "unknown": {"requests": self.unknown_requests, "rules": dict(self.unknown.most_common())},
+            "spread": {"requests": self.spread_requests, "rules": dict(self.spread.most_common())},
             "recounted": self.recounted,
             "unreadable": self.unreadable,
         }

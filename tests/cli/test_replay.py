@@ -115,14 +115,41 @@ def test_a_new_condition_on_text_is_told_as_not_known(process: Run, recorded: st
 
 def test_a_fact_that_was_not_worked_out_is_not_known(process: Run, recorded: str, edited: Path) -> None:
     text = (edited / "extract.yaml").read_text()
-    rule = "route:\n  - name: hard\n    when: {difficulty: {gte: 0.5}, input_tokens: {gte: 1}}\n    use: premium\n"
+    rule = "route:\n  - name: german\n    when: {language: de, input_tokens: {gte: 1}}\n    use: premium\n"
     (edited / "extract.yaml").write_text(text.replace("route:\n", rule))
     report = replayed(process, recorded, "--policies", edited)
-    assert set(report["unknown"]["rules"]) == {"extract/hard"}
+    assert set(report["unknown"]["rules"]) == {"extract/german"}
     text = text.replace("route:\n", rule.replace("gte: 1}", "gte: 500000}"))
     (edited / "extract.yaml").write_text(text)
     report = replayed(process, recorded, "--policies", edited)
-    assert report["unknown"]["requests"] == 0, "what holds whatever the difficulty was is known"
+    assert report["unknown"]["requests"] == 0, "what holds whatever the language was is known"
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "  - name: hard\n    when: {difficulty: {gte: 0.7}}\n    use: premium\n  - {name: easy, use: cheap}\n",
+        "  - {name: hard, use: [cheap, premium], premium_share: 0.3}\n",
+    ],
+)
+def test_a_difficulty_that_was_not_worked_out_is_evenly_spread(
+    process: Run, recorded: str, edited: Path, rules: str
+) -> None:
+    head, _, _ = (edited / "extract.yaml").read_text().partition("route:")
+    (edited / "extract.yaml").write_text(f"{head}route:\n{rules}")
+    report = replayed(process, recorded, "--policies", edited)
+    extract = next(row for row in report["tasks"] if row["task"] == "extract")
+    routed = extract["requests"] - extract["refused"]
+    assert extract["mix"]["premium"] == pytest.approx(0.3, abs=1.5 / routed)
+    assert set(report["spread"]["rules"]) == {"extract/hard"}
+    assert report["unknown"]["requests"] == 0
+    ran = process("replay", "--ledger-url", recorded, "--policies", edited)
+    assert f"Assumed: the difficulty of {report['spread']['requests']} requests was not recorded" in ran.out
+    again = replayed(process, recorded, "--policies", edited, "--against", edited)
+    assert (again["changed_decisions"], again["difference_usd"]) == (0, 0), "a request has one place under both"
+    head, _, _ = (edited / "extract.yaml").read_text().partition("route:")
+    (edited / "extract.yaml").write_text(f"{head}route:\n  - use: cheap\n")
+    assert replayed(process, recorded, "--policies", edited)["spread"] == {"requests": 0, "rules": {}}
 
 
 def test_against_compares_two_folders(process: Run, recorded: str, edited: Path) -> None:
