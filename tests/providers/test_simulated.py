@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.chat import Chat
+from router.pipeline.judging import INSTRUCTION, grade_in
 from router.providers.simulated import Pace, SimulatedProvider, Simulation, ToolUse
 from router.providers.simulated.anthropic import Anthropic
 from router.providers.simulated.compose import Composer
@@ -636,3 +637,20 @@ async def test_gemini_counts_thoughts_against_the_limit(session, provider) -> No
     _, thought = await whole(session, url, body)
     assert thought["usageMetadata"]["thoughtsTokenCount"] == 20
     assert thought["usageMetadata"]["candidatesTokenCount"] == 0
+
+
+async def test_a_judge_among_them_gives_grades_good_and_bad(
+    provider: SimulatedProvider, session: aiohttp.ClientSession
+) -> None:
+    grades = []
+    for number in range(60):
+        asked = {"role": "user", "content": f'Is it polite?\n\n{{"answer":"Number {number}."}}'}
+        messages = [{"role": "system", "content": INSTRUCTION}, asked]
+        url = f"{provider.base_url}/chat/completions"
+        status, body = await whole(session, url, {"model": "gpt-4.1", "messages": messages})
+        assert status == 200
+        grade = grade_in(body["choices"][0]["message"]["content"])
+        assert grade is not None
+        grades.append(grade)
+    assert 0.6 < sum(grade >= 0.8 for grade in grades) / 60 < 0.9
+    assert min(grades) < 0.5

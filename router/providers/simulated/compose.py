@@ -45,6 +45,11 @@ TOOL_CALL_TOKENS = 4
 REASONING_STEP_TOKENS = 64
 """OpenAI reports reasoning in multiples of 64 tokens (seen in its published examples, 2025-06)."""
 
+ASKED_TO_GRADE = "one number from 0"
+"""Instructions that hold this are a judge's; sentences would be no grade."""
+GENEROSITY = 6
+"""One grade in nine is below 0.5 and one in four below 0.8, so that checks now and then fail."""
+
 
 class Composer:
     """Answers questions, and remembers which prompts it has seen."""
@@ -135,8 +140,15 @@ class Composer:
             return tuple(ToolUse(tool.name, _json(fill(tool.parameters or {}, random))) for tool in tools)
         if question.schema is not None:
             return _json(fill(question.schema, random) if question.schema else _any_object(random))
+        if _grades(question):
+            return f"{1 - random.random() ** GENEROSITY:.2f}"
         mean = simulation.mean_output_tokens_by_model.get(question.model, simulation.mean_output_tokens)
         return prose(max(draw_length(mean, random), question.at_least), random)
+
+
+def _grades(question: Question) -> bool:
+    first = question.chat.messages[0]
+    return first.role == "system" and ASKED_TO_GRADE in first.text()
 
 
 def _rules(model: str) -> TokenRules:
