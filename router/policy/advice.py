@@ -138,11 +138,13 @@ def _told(cascade: _Cascade) -> dict[str, Any]:
 def _advice(cascade: _Cascade, n: int, saved: Mean | None) -> str:
     if cascade.escalate_to is None:
         return "it escalates to nobody, so that failing answers are given all the same"
-    compared = _compared(cascade.escalate_to, len(cascade.cost_usd), saved)
-    if not cascade.given:
-        return compared
-    why = f"no money was left for {cascade.escalate_to}, or it failed"
-    return f"{compared}; {cascade.given} of {n} answers failed and were given all the same: {why}"
+    said = [_compared(cascade.escalate_to, len(cascade.cost_usd), saved)]
+    if cascade.unchecked:
+        said.append(f"{cascade.unchecked} more went out unchecked: say, the judge gave no grade, or it was a stream")
+    if cascade.given:
+        why = f"no money was left for {cascade.escalate_to}, or it failed"
+        said.append(f"{cascade.given} of {n} answers failed and were given all the same: {why}")
+    return "; ".join(said)
 
 
 def _compared(escalate_to: str, n: int, saved: Mean | None) -> str:

@@ -29,6 +29,8 @@ FILES = {
     "few": "task: few\n" + AGREE.format(use="cheap", by="second"),
     "poor": "task: poor\nbaseline: dear\nbudget: {per_request_usd: 0.0001}\n"
     "route: [{use: cheap, verify: {regex: '^never$', escalate_to: dear, buffer: false}}]\n",
+    "mute": "task: mute\nroute: [{use: cheap, verify: {judge: {model: dear, question: 'Is it right?'}, "
+    "escalate_to: dear, buffer: false}}]\n",
     "default": "task: default\nroute: [{use: dear}]\n",
 }
 KNOWS = Knows({"gpt-4.1-nano": 0.9, "gpt-4o-mini": 0.9, "gpt-4.1": 0.95})
@@ -53,9 +55,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
             ("bad", LEAST_REQUESTS),
             ("few", LEAST_REQUESTS - 1),
             ("poor", 40),
+            ("mute", 3),
             ("default", 40),
         ):
-            for number in range(times):
+            for number in range(1, times + 1):
                 text = f"What is {number * 37} + {number * 11}?"
                 answer = proxy.ask(text, headers={"x-farthing-task": task}, max_tokens=60)
                 assert answer.status_code == 200
@@ -92,6 +95,12 @@ def test_a_cascade_without_the_money_to_escalate_is_not_said_to_pay(advised: Any
     assert (row["requests"], row["given_all_the_same"], row["saved_usd"]) == (40, 40, None)
     assert "40 of 40 answers failed and were given all the same" in row["advice"]
     assert "it pays" not in row["advice"]
+
+
+def test_answers_that_went_out_unchecked_are_told(advised: Any) -> None:
+    (row,) = advised("--task", "mute")["cascades"]
+    assert (row["requests"], row["unchecked"]) == (0, 3)
+    assert row["advice"].startswith("not enough traffic: 0 of 30 requests; 3 more went out unchecked")
 
 
 def test_one_request_too_few_is_not_enough(advised: Any) -> None:
