@@ -133,7 +133,7 @@ def _listen(settings: Settings) -> socket.socket:
         # Python adds the address to the reason, which says it twice.
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise AddressInUse(
-            f"Can't listen on {settings.host}:{settings.port}: {reason}. Choose another --port."
+            f"Can't listen on {settings.host}:{settings.port}: {reason}. Choose another --port (or FARTHING_PORT)."
         ) from error
 
 

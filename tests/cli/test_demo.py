@@ -98,6 +98,14 @@ def test_the_table_shows_where_each_task_went(proxy: str, process: Run) -> None:
     assert ran.err == "", "no progress bar where it is no terminal"
 
 
+def test_the_port_that_a_proxy_was_given_is_the_demos_too(proxy: str, process: Run) -> None:
+    port = proxy.rsplit(":", 1)[1]
+    ran = process("demo", "--requests", "1", "--json", FARTHING_PORT=port)
+    assert (ran.status, ran.json["answered"] + ran.json["refused"]) == (0, 1), ran.err
+    ran = process("demo", "--requests", "1", "--json", "--port", port, FARTHING_PORT="1")
+    assert ran.status == 0, ran.err
+
+
 def test_no_proxy_is_told_with_what_to_start(process: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -31,7 +31,12 @@ _COLUMNS = (
 
 
 def demo(
-    url: Annotated[str, typer.Option(envvar="FARTHING_URL", help="Where the proxy runs.")] = "http://127.0.0.1:4100",
+    url: Annotated[
+        str | None, typer.Option(envvar="FARTHING_URL", help="Where the proxy runs. Default: --port on this machine.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(envvar="FARTHING_PORT", min=1, max=65535, help="Its port on this machine, without --url.")
+    ] = 4100,
     requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many to send.")] = 240,
     key: Annotated[str | None, typer.Option(envvar="FARTHING_KEY", help="The key, where the proxy wants one.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed sends the same day.")] = 1,
@@ -50,6 +55,7 @@ def demo(
 
     from router.cli.demo.tally import tallied
 
+    url = url or f"http://127.0.0.1:{port}"
     started = time.perf_counter()
     results = asyncio.run(_day(url, key, requests, seed, concurrency))
     by_task, total = tallied(results)

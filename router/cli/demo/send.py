@@ -87,7 +87,7 @@ class Customer:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
                 raise NoProxy(f"{self.url} is not the URL of a proxy; write http://HOST:PORT.") from None
-            raise NoProxy(f"No proxy answers at {self.url}. {start}") from None
+            raise NoProxy(f"No proxy answers at {self.url}. {start} Elsewhere: --port or --url.") from None
         names = _names(listed)
         tasks = tuple(name.removeprefix(TASK_PREFIX) for name in names if name.startswith(TASK_PREFIX))
         if not tasks:
