@@ -50,6 +50,7 @@ class _Line(Struct, frozen=True):
     response_format: Any = None
 
 
+SHOULD_BE = 'a line is {"prompt": "…", "outcomes": {"MODEL": {"quality": 0 to 1}, …}}'
 _LINE = msgspec.json.Decoder(_Line)
 
 
@@ -88,7 +89,7 @@ def _labelled(text: bytes, number: int, file: Path) -> Labelled:
     try:
         line = _LINE.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise fault(file, number, str(error)) from None
+        raise fault(file, number, f"{str(error).removesuffix('.')}; {SHOULD_BE}") from None
     except RecursionError:
         raise fault(file, number, "it is nested too deeply to be read") from None
     if (line.messages is None) == (line.prompt is None):

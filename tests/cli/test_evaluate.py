@@ -268,6 +268,9 @@ def test_names_of_vendors_are_compared_by_their_cost(farthing: Run, folder: Path
         }
     found = evaluated(farthing, write(tmp_path / "vendors.jsonl", rows), folder)
     assert (found["cheap"], found["premium"]) == ("acme/small", "acme/large")
+    assert found["not_in_models"] == ["acme/small", "acme/large"]
+    said = farthing("evaluate", tmp_path / "vendors.jsonl", "--policies", folder, "--task", "support").out
+    assert "models.yaml has no 'acme/small' or 'acme/large'" in " ".join(said.split())
     assert 0 < found["policy"]["premium_share"] < 1
 
 
@@ -396,6 +399,8 @@ def test_a_check_without_an_answer_to_hold_it_against_is_told(farthing: Run, fol
     row = {"prompt": "Give JSON", "outcomes": {"cheap": {"quality": 0.0}, "premium": {"quality": 1.0}}}
     found = evaluated(farthing, write(tmp_path / "set.jsonl", [row]), folder, task="checked")
     assert (found["checks"]["passed"], found["checks"]["not_judged"]) == (1, ["json"])
+    ran = farthing("evaluate", tmp_path / "set.jsonl", "--policies", folder, "--task", "checked")
+    assert "With an `answer` in each outcome it can tell: json." in " ".join(ran.out.split())
 
 
 def test_the_schema_that_a_line_asks_for_is_what_its_answer_is_held_against(
@@ -425,7 +430,7 @@ def test_the_schema_that_a_line_asks_for_is_what_its_answer_is_held_against(
         ({"messages": [], "outcomes": {"m": {"quality": 1}}}, "`messages` is empty"),
         ({"prompt": "a", "outcomes": {}}, "`outcomes` is empty"),
         ({"prompt": "a"}, "missing required field `outcomes`"),
-        ("text", "Expected `object`, got `str`"),
+        ("text", "Expected `object`, got `str`; a line is {"),
     ],
 )
 def test_a_bad_line_is_told_with_its_number(
@@ -494,6 +499,7 @@ def test_bad_usage_ends_with_2(farthing: Run, folder: Path, labelled: Path, opti
 
 def test_the_table_and_the_picture_show_the_same(farthing: Run, folder: Path, labelled: Path, tmp_path: Path) -> None:
     ran = farthing("evaluate", labelled, "--policies", folder, "--task", "support", "--plot", tmp_path / "plot.svg")
+    assert "by the policy of the task 'support': cheap or premium." in " ".join(ran.out.split())
     assert "always premium" in ran.out
     assert "random, same spend" in ran.out
     drawn = ET.parse(tmp_path / "plot.svg").getroot()

@@ -58,6 +58,8 @@ def evaluate(
         rows = read_labelled(file)
         evaluated = evaluate_set(rows, loaded, policy, learn, work)
         found = report(evaluated, task, work)
+    pair = evaluated.pair
+    found["not_in_models"] = [name for name in (pair.cheap, pair.premium) if name not in loaded.models]
     if (again := _told_twice(rows)) is not None:
         print(f"farthing: {file}: {again}.", file=sys.stderr)
     if scores is not None:

@@ -19,6 +19,8 @@ _ROWS = {
     "task_prior_same_spend": "by task, same spend",
     "oracle": "hindsight (oracle)",
 }
+TOLD_BY_THE_TEXT = frozenset({"json", "json_schema", "regex", "min_chars", "not_refusal"})
+"""Checks that an `answer` in the set is enough for."""
 _WITHIN = "  95 %"
 """What stands before a row of intervals."""
 
@@ -30,7 +32,10 @@ def show(found: dict[str, Any]) -> None:
     _show_apgr(found)
     learned = f", after {found['learned']:,} labels" if found["learned"] else ""
     policy, premium = found["policy"], found["always_premium"]
-    say(f"{plural(found['n'], 'prompt')}{learned}: {found['cheap']} or {found['premium']}.")
+    say(
+        f"{plural(found['n'], 'prompt')}{learned}, by the policy of the task '{found['task']}': {found['cheap']} or "
+        f"{found['premium']}."
+    )
     if premium["cost_usd"] and premium["quality"]:
         say(
             f"The policy costs {policy['cost_usd'] / premium['cost_usd']:.1%} of always premium, and keeps "
@@ -99,6 +104,12 @@ def _show_apgr(found: dict[str, Any]) -> None:
 def _asides(found: dict[str, Any]) -> list[str]:
     """Return what to mind about the set and the checks, a sentence or two each."""
     said = []
+    if strange := found["not_in_models"]:
+        said.append(
+            f"models.yaml has no {' or '.join(map(repr, strange))}, as names of vendors and misspelt ones are. Of the "
+            f"policy's models that the set does not name, {found['premium']} stands for the baseline and the dearest, "
+            f"{found['cheap']} for the others."
+        )
     if found["near_duplicates"] >= MANY_ALIKE * found["n"]:
         said.append(
             f"Warning: {found['near_duplicates']:,} of them nearly repeat a line before them, as filled-in templates "
@@ -112,6 +123,8 @@ def _asides(found: dict[str, Any]) -> list[str]:
                 f" Taken as passed on {checks['lines_not_judged']:,} of them, for the set can't tell: "
                 f"{', '.join(checks['not_judged'])}."
             )
+            if by_text := [name for name in checks["not_judged"] if name in TOLD_BY_THE_TEXT]:
+                line += f" With an `answer` in each outcome it can tell: {', '.join(by_text)}."
         if checks["judge_calls"]:
             line += (
                 f" The cost has {plural(checks['judge_calls'], 'grade')} of a judge, {dollars(checks['judge_usd'])}."
