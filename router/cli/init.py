@@ -12,6 +12,12 @@ from router.cli.folder import DEFAULT_FOLDER
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+STARTER = frozenset(
+    {"accounts.yaml.example", "models.yaml", "schema.json"}
+    | {f"{task}.yaml" for task in ("code", "default", "extract", "legal-drafting", "summarise", "support")}
+)
+"""Its files. In a checkout they lie among those that whoever runs it has added, his accounts perhaps."""
+
 
 def init(
     folder: Annotated[
@@ -71,4 +77,4 @@ def _starter() -> list[Traversable]:
     package = files("router")
     shipped = package / "starter"
     folder = shipped if shipped.is_dir() else Path(str(package)).parent / "policies"
-    return sorted((file for file in folder.iterdir() if file.is_file()), key=lambda file: file.name)
+    return sorted((file for file in folder.iterdir() if file.name in STARTER), key=lambda file: file.name)

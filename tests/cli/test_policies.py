@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -324,6 +326,18 @@ def test_init_writes_a_folder_that_passes_check_and_test(process: Run, farthing:
     assert {path.name for path in made.iterdir()} == {path.name for path in (ROOT / "policies").iterdir()}
     assert farthing("check", made).status == 0
     assert farthing("test", made).status == 0
+
+
+def test_init_leaves_out_what_was_added_to_the_checkout(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "router", tmp_path / "router", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "policies", tmp_path / "policies")
+    (tmp_path / "policies" / "accounts.yaml").write_text("version: 1\n")
+    (tmp_path / "policies" / "mails.yaml").write_text(DEFAULT.replace("task: default", "task: mails"))
+    command = [sys.executable, "-m", "router", "init", "made"]
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run(command, cwd=tmp_path, env=environ, check=True, capture_output=True, timeout=60)
+    shipped = {path.name for path in (ROOT / "policies").iterdir()}
+    assert {path.name for path in (tmp_path / "made").iterdir()} == shipped
 
 
 def test_init_never_touches_a_folder_that_holds_policies(farthing: Run, folder: Path) -> None:
