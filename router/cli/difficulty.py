@@ -13,7 +13,7 @@ import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
 from router.cli.ledger import DEFAULT_LEDGER, LedgerOption
-from router.cli.table import Column, plural, print_json, print_table
+from router.cli.table import Column, dollars, plural, print_json, print_table
 
 if TYPE_CHECKING:
     from router.lifecycle.learned import Learned
@@ -148,6 +148,10 @@ def _lines(told: Learned) -> list[tuple[str, str]]:
     if told.left_out:
         sources += f"; {told.left_out:,} of other models or of ignored ratings are left out"
     rows = [("labels", sources), ("in service", served if told.learns else f"{served}; this task does not learn")]
+    if told.seconds.asked:
+        seconds = told.seconds
+        graded = f"{seconds.graded:,} graded of the latest {seconds.asked:,}, for {dollars(seconds.cost_usd)}"
+        rows.append(("second answers", graded if seconds.graded else f"{graded}: nothing is learned from them"))
     for name, quality in (("now", told.served), ("without labels", told.cold)):
         if quality is None:
             continue

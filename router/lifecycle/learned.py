@@ -16,12 +16,13 @@ from router.ledger.labels import LabelRow
 from router.lifecycle.labels import lesson_of
 from router.lifecycle.learning import lessons_in
 from router.policy.condition import Comparison
-from router.policy.learn import Compared, compared
+from router.policy.learn import LEARNING, Compared, compared
 from router.policy.policy import Policy, PolicySet
 from router.policy.record import leaves_of
+from router.values import usd_number
 
 RECENT = 1_000
-"""Requests that the shares are counted over."""
+"""Requests that the shares are counted over, and second answers."""
 OWN = ("shadow", "check")
 FEWEST = 20
 """Labels under which nothing is said of drift."""
@@ -48,6 +49,15 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class Seconds:
+    """The latest second answers that were asked for, and how many of them were graded: the others taught nothing."""
+
+    asked: int
+    graded: int
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """One task's learning."""
 
@@ -66,6 +76,7 @@ class Learned:
     """What the score would be worth without any label, on the same held-back ones."""
     shares: Sequence[Share]
     drift: Drift | None
+    seconds: Seconds
 
     def described(self) -> dict[str, Any]:
         """Return it as JSON's values."""
@@ -79,6 +90,7 @@ class Learned:
             },
             "shares": [asdict(share) for share in self.shares],
             "drift": asdict(self.drift) if self.drift else None,
+            "second_answers": asdict(self.seconds),
         }
 
 
@@ -103,6 +115,7 @@ def learned(store: Store, policies: PolicySet, policy: Policy) -> Learned:
         cold=quality_of(lessons.cold, judging),
         shares=[*_shares(store, policy)],
         drift=_drift(_labels(rows, own), lessons.cold),
+        seconds=_seconds(store, policy.task),
     )
 
 
@@ -129,6 +142,15 @@ def _shares(store: Store, policy: Policy) -> Iterable[Share]:
     for threshold in thresholds(policy) if rows else ():
         above = sum(difficulty >= threshold for (difficulty,) in rows)
         yield Share(threshold, 1 - threshold, above / len(rows), len(rows))
+
+
+def _seconds(store: Store, task: str) -> Seconds:
+    rows = store.ask(
+        "SELECT charged_nusd, facts LIKE $1 FROM requests WHERE task = $2 AND rule = $3 AND id LIKE $4 "
+        "AND outcome <> 'held' ORDER BY at DESC LIMIT $5",
+        ['%"grades":%', task, LEARNING, f"%{SHADOW_SUFFIX}", RECENT],
+    )
+    return Seconds(len(rows), sum(bool(graded) for _, graded in rows), usd_number(sum(nusd for nusd, _ in rows)))
 
 
 def _labels(rows: Iterable[LabelRow], own: Compared) -> list[Label]:

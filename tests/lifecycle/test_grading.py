@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from proxy import eventually, running_provider, running_proxy
+from proxy import Proxy, eventually, running_provider, running_proxy
 
 from lifecycle.mixture import CHEAP, JUDGE, MIXTURE, PREMIUM, asked, files, labels, recovered, shadow, texts
 from router.chat import Chat
@@ -41,6 +45,15 @@ def careless() -> Iterator[SimulatedProvider]:
         yield provider
 
 
+def shown_seconds(proxy: Proxy) -> Any:
+    """Return what `farthing difficulty show` says of second answers, of rows that are written."""
+    proxy.rows()
+    named = ("--task", "default", "--policies", str(proxy.policies), "--ledger-url", f"sqlite:///{proxy.ledger}")
+    command = [sys.executable, "-m", "router", "difficulty", "show", *named, "--json"]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    return json.loads(ran.stdout)["second_answers"]
+
+
 def checking(check: str) -> str:
     rule = f"{{name: rest, use: cheap, verify: {{{check}, buffer: true}}}}"
     return f"  - {{name: hard, when: {{difficulty: {{gte: 0.6}}}}, use: premium}}\n  - {rule}\n"
@@ -64,6 +77,8 @@ def test_a_judge_grades_both_answers(provider: SimulatedProvider, tmp_path: Path
             assert row["facts"]["grades"]["premium"] - row["facts"]["grades"]["cheap"] == MIXTURE.gain(
                 sent[row["id"].removesuffix(".l.s")]
             )
+        told = shown_seconds(proxy)
+        assert (told["asked"], told["graded"]) == (len(sent), len(sent))
 
 
 def test_what_a_judge_does_not_grade_is_no_label(tmp_path: Path) -> None:
@@ -82,6 +97,9 @@ def test_what_a_judge_does_not_grade_is_no_label(tmp_path: Path) -> None:
 
         eventually(lambda: dropped() == 5, "five that were not graded")
         assert labels(proxy) == []
+        told = shown_seconds(proxy)
+        assert (told["asked"], told["graded"]) == (5, 0)
+        assert told["cost_usd"] > 0
 
 
 NUMBER = "grade: agree, agree: {by: number}"
