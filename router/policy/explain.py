@@ -37,7 +37,7 @@ def explained(decision: Decision, facts: Facts, policy: Policy) -> dict[str, Any
             {"name": rule.name, "held": rule.when.holds(facts), "why": rule.when.explain(facts)}
             for rule in policy.rules
         ],
-        "candidates": [_candidate(candidate) for candidate in decision.considered],
+        "candidates": [_candidate(candidate) for candidate in _as_tried(decision)],
         **told(decision),
     }
 
@@ -73,6 +73,16 @@ def _stay(stay: Stay) -> dict[str, Any]:
         "stays": stay.stays,
         "reason": str(stay),
     }
+
+
+def _as_tried(decision: Decision) -> list[Candidate]:
+    """Return what was looked at, with those that would be tried in that order, for a rule may order them anew."""
+    if not isinstance(decision, Route):
+        return list(decision.considered)
+    looked_at = {candidate.model.name: candidate for candidate in decision.considered}
+    tried = [candidate.model.name for candidate in decision.candidates]
+    in_order = iter(tried)
+    return [looked_at[next(in_order) if name in tried else name] for name in looked_at]
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

@@ -121,6 +121,14 @@ def test_where_only_the_tasks_difficulty_is_known_it_ranks() -> None:
     assert first(SHARE, Facts(500)) == "cheap"
 
 
+@pytest.mark.parametrize(("rank", "tried"), [(0.9, ["premium", "cheap"]), (0.1, ["cheap", "premium"])])
+def test_explain_lists_models_in_the_order_in_which_they_are_tried(rank: float, tried: list[str]) -> None:
+    policies, policy = policies_of(SHARE)
+    facts = Facts(500, ranks={"some": rank})
+    said = explained(decide(policies, policy, facts, purse=None), facts, policy)
+    assert [candidate["model"] for candidate in said["candidates"]] == tried
+
+
 def test_explain_tells_the_rank_and_the_threshold() -> None:
     policies, policy = policies_of(SHARE)
     facts = Facts(500, ranks={"some": 0.93})
