@@ -174,7 +174,8 @@ def _read_once(folder: Path) -> tuple[Mapping[str, bytes], tuple[Fault, ...]]:
     try:
         paths = sorted(path for path in folder.iterdir() if _is_policy(path))
     except OSError as error:
-        return {}, (Fault(str(folder), *START, f"the folder can't be read: {error.strerror}"),)
+        make = "; name another, or make one with `farthing init`" if isinstance(error, FileNotFoundError) else ""
+        return {}, (Fault(str(folder), *START, f"the folder can't be read: {error.strerror}{make}"),)
     for path in paths:
         try:
             if path.is_symlink() and not path.exists():

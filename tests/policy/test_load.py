@@ -403,7 +403,9 @@ def test_weights_that_no_training_gives_are_a_fault(
 
 def test_a_folder_that_is_missing_or_empty_is_a_fault(catalogue: Catalogue, tmp_path: Path) -> None:
     missing = load_folder(tmp_path / "none", catalogue, {})
-    assert lines(missing) == [f"{tmp_path / 'none'}:1:1: error: the folder can't be read: No such file or directory"]
+    (fault,) = lines(missing)
+    assert fault.startswith(f"{tmp_path / 'none'}:1:1: error: the folder can't be read: No such file or directory")
+    assert fault.endswith("make one with `farthing init`")
     empty = load_folder(tmp_path, catalogue, {})
     assert empty.set is None
     assert any("models.yaml is missing" in fault.message for fault in empty.faults)
