@@ -221,6 +221,7 @@ def test_callers_are_not_told_where_a_ledger_is_that_is_away_and_the_log_is(
             admin = {"authorization": "Bearer fk-admin"}
             answers = [
                 calls.ask(max_tokens=3),
+                calls.ask(max_tokens=3, headers={"x-farthing-dry-run": "true"}),
                 calls.http.post("/v1/feedback", json=rated),
                 *(calls.http.get(f"/admin/{path}", headers=admin) for path in ("requests", "spend")),
             ]
