@@ -233,6 +233,18 @@ def test_hindsight_takes_the_dearer_model_where_it_was_as_good_for_less(
     assert found["oracle"] == {"quality": 1, "cost_usd": pytest.approx(0.1), "premium_share": 1}
 
 
+def test_models_that_are_equally_good_are_measured(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    def row(number: int) -> dict[str, Any]:
+        quality = 0.07 + number % 4 / 10  # sums of these, times 100 and by 100, are not always what they were
+        outcomes = {name: {"quality": quality, "cost_usd": usd} for name, usd in (("cheap", 0.001), ("premium", 0.01))}
+        return {"prompt": f"What is {number}?", "outcomes": outcomes}
+
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", [row(number) for number in range(40)]), folder)
+    cheap_usd = found["always_cheap"]["cost_usd"]
+    assert found["random_usd_at_quality"] == dict.fromkeys(("95", "98", "100"), cheap_usd)
+    assert found["interval_95"]["random_usd_at_quality"]["100"] == pytest.approx([cheap_usd] * 2)
+
+
 def test_scores_are_written_for_learned_lines_as_well(
     farthing: Run, labelled: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -128,8 +128,9 @@ def _random(ends: Ends, spend_usd: float) -> dict[str, float]:
 
 
 def _random_usd(ends: Ends, percent: int) -> float:
-    aim = ends.premium * percent / 100
-    share = 0.0 if aim <= ends.cheap else (aim - ends.cheap) / (ends.premium - ends.cheap)
+    gap = ends.premium - ends.cheap
+    # Of two that are equally good, what is aimed at may be above both by a rounding error.
+    share = max(0.0, (ends.premium * percent / 100 - ends.cheap) / gap) if gap > 0 else 0.0
     return ends.cheap_usd + share * ends.extra_usd
 
 
