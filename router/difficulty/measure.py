@@ -165,7 +165,7 @@ class Drawn:
                 quality += gain
                 spent += extra_usd
                 calls += often
-            elif often > 1 and (bought := int((most_usd - spent) * often / extra_usd)) > 0:
+            elif often > 1 and extra_usd > 0 and (bought := int((most_usd - spent) * often / extra_usd)) > 0:
                 quality += gain * bought / often
                 spent += extra_usd * bought / often
                 calls += bought

@@ -245,6 +245,31 @@ def test_models_that_are_equally_good_are_measured(farthing: Run, folder: Path, 
     assert found["interval_95"]["random_usd_at_quality"]["100"] == pytest.approx([cheap_usd] * 2)
 
 
+@pytest.mark.parametrize("premium_usd", [0.001, 0.0005])
+def test_a_policy_that_spends_less_than_always_cheap_is_measured(
+    farthing: Run, folder: Path, tmp_path: Path, premium_usd: float
+) -> None:
+    poor = "version: 1\ntask: poor\nbudget: {per_request_usd: 0.002, on_exceeded: reject}\nroute: [{use: cheap}]\n"
+    (folder / "poor.yaml").write_text(poor)
+
+    def row(number: int) -> dict[str, Any]:
+        # Every third is too long for its budget, so that it is refused and costs nothing.
+        text = f"What is {number}? " + "word " * (3_000 if number % 3 == 0 else 1)
+        cheap = {"quality": number % 2, "cost_usd": 0.001}
+        premium = {"quality": 1, "cost_usd": 0.01 if number % 5 else premium_usd}
+        return {"prompt": text, "outcomes": {"cheap": cheap, "premium": premium}}
+
+    file = write(tmp_path / "set.jsonl", [row(number) for number in range(40)])
+    found = evaluated(farthing, file, folder, task="poor")
+    assert found["refused"] == 14
+    assert found["policy"]["cost_usd"] < found["always_cheap"]["cost_usd"]
+    within = found["interval_95"]
+    for way in ("score_same_spend", "longest_same_spend", "task_prior_same_spend"):
+        assert within[way]["premium_share"] == [0, 0], "no money is left for the dearer model"
+        assert within[way]["cost_usd"] == pytest.approx(within["always_cheap"]["cost_usd"])
+        assert 0 < within[way]["quality"][0] < found["always_cheap"]["quality"] < within[way]["quality"][1] < 1
+
+
 def test_scores_are_written_for_learned_lines_as_well(
     farthing: Run, labelled: Path, folder: Path, tmp_path: Path
 ) -> None:
