@@ -35,7 +35,7 @@ from router.policy.decide import Candidate, Refusal, Route, ask_of, consider
 from router.policy.facts import Facts
 from router.policy.said import Said
 from router.policy.target import Deadlines, Model, Target
-from router.providers.contract import Answer, Call, Provider
+from router.providers.contract import Answer, AnswerEmpty, Call, Provider
 from router.values import EXACT_NUSD, Attempt, Certainty, Ending, Outcome, Usage
 
 LONGEST_WAIT_S = 10.0
@@ -320,7 +320,9 @@ class Run:
         )
 
     async def failed(self, leg: Leg, error: ProviderError, usage: Usage | None = None, text: str = "") -> None:
-        """Close a leg that failed: charged for what we can count where the provider may bill it, else not at all."""
+        """Close a leg that failed: charged where the provider may bill it, for what it told or we can count."""
+        if isinstance(error, AnswerEmpty):
+            usage = error.answer.usage
         if error.billable:
             await self.ended(leg, error.reason, usage, text)
             return

@@ -28,6 +28,8 @@ KEY = "sk-odd-0123456789"
 USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
 IN, OUT = 150, 600
 """nUSD a token of gpt-4o-mini."""
+DEAR_IN, DEAR_OUT = 2_500, 10_000
+"""Of gpt-4o."""
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +103,12 @@ def test_an_answer_without_a_choice_fails_its_check_and_is_charged_as_reported(
     assert (row["overhead_nusd"], row["certainty"]) == (12 * IN + 5 * OUT, "reported")
 
 
-@pytest.mark.parametrize("task", ["checked", "default"])
-def test_an_answer_without_a_choice_is_given_to_nobody(proxy: Proxy, upstream: Upstream, task: str) -> None:
+@pytest.mark.parametrize(
+    ("task", "paid_nusd"), [("checked", 12 * (IN + DEAR_IN) + 5 * (OUT + DEAR_OUT)), ("default", 12 * IN + 5 * OUT)]
+)
+def test_an_answer_without_a_choice_is_given_to_nobody_and_charged_as_reported(
+    proxy: Proxy, upstream: Upstream, task: str, paid_nusd: int
+) -> None:
     upstream.whole(no_choice())
     upstream.whole(no_choice())
     answer = proxy.ask(model=f"task:{task}")
@@ -110,7 +116,7 @@ def test_an_answer_without_a_choice_is_given_to_nobody(proxy: Proxy, upstream: U
     row = proxy.row_of(answer)
     assert (answer.status_code, row["outcome"]) == (502, "failed")
     assert "choice" in answer.json()["error"]["message"]
-    assert row["charged_nusd"] > 0
+    assert (row["charged_nusd"], row["overhead_nusd"], row["certainty"]) == (paid_nusd, paid_nusd, "reported")
 
 
 def test_a_tool_call_is_not_asked_for_again_because_it_is_no_json(proxy: Proxy, upstream: Upstream) -> None:
