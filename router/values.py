@@ -8,6 +8,7 @@ of the time (0.4 us against 3.9 for `Facts`).
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -286,6 +287,12 @@ class Level:
 
     def __str__(self) -> str:
         return f"{self.scope} is at {100.0 * self.spent_nusd / self.scope.limit_nusd:.1f} %"
+
+
+def short_of(levels: Sequence[Level], amount_nusd: int) -> Level | None:
+    """Return the fullest of the hard scopes that have no room for this amount; None where all have."""
+    full = [level for level in levels if level.left_nusd < amount_nusd and not level.scope.is_soft]
+    return min(full, key=lambda level: level.left_nusd, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,12 +161,6 @@ def rate_key(rate: Rate) -> str:
     return f"{rate.kind}:{rate.name}:{rate.unit}"
 
 
-def short_of(levels: Sequence[Level], amount_nusd: int) -> Level | None:
-    """Return the fullest of the hard scopes that have no room for this amount; None where all have."""
-    full = [level for level in levels if level.left_nusd < amount_nusd and not level.scope.is_soft]
-    return min(full, key=lambda level: level.left_nusd, default=None)
-
-
 def over_of(levels: Sequence[Level]) -> Held:
     """Return a hold's answer, with the soft scopes whose limits are spent."""
     over = tuple(level for level in levels if level.scope.is_soft and level.is_used_up)

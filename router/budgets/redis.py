@@ -21,14 +21,13 @@ from router.budgets.contract import (
     Spending,
     Timed,
     over_of,
-    short_of,
 )
 from router.budgets.holdings import Holdings, Live, Settlement
 from router.budgets.link import Link, NotAsked, State
 from router.budgets.recovery import BeingFilled, Recovery
 from router.budgets.share import Share
 from router.errors import StoreUnavailable
-from router.values import EXACT_NUSD, Level, Scope
+from router.values import EXACT_NUSD, Level, Scope, short_of
 
 RETRY_S = 0.1
 

@@ -120,13 +120,13 @@ def _foreseen(arrival: Arrival, policies: PolicySet) -> Plan:
     import asyncio
 
     from router.budgets.memory import MemoryBudgets
-    from router.pipeline.plan import ceiling_nusd, plan_for
+    from router.pipeline.plan import plan_for
     from router.tokens import Counter
 
     async def foreseen() -> Plan:
         budgets = MemoryBudgets(lambda: arrival.at_s)
         plan = await plan_for(arrival, policies, Counter(), budgets)
-        return plan.foreseen(await budgets.peek(plan.scopes), ceiling_nusd, arrival.at_s)
+        return plan.foreseen(await budgets.peek(plan.scopes), lambda each: each.ceiling_nusd, arrival.at_s)
 
     return asyncio.run(foreseen())
 

@@ -20,7 +20,7 @@ from router.pipeline.parts import Answered, Parts
 from router.pipeline.plan import Arrival, Plan, plan_for
 from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
 from router.pipeline.run import Run
-from router.policy.decide import Route
+from router.policy.decide import Candidate, Route
 from router.policy.said import said_in
 from router.policy.verify import Verify
 from router.providers.contract import Answer, Call, Provider
@@ -57,7 +57,11 @@ class Pipeline:
         if not isinstance(plan.decision, Route):
             return plan
         levels = await parts.budgets.peek(plan.scopes)
-        return plan.foreseen(levels, partial(amount_held_nusd, parts), parts.clock(), parts.breakers.well_first)
+
+        def amount_nusd(candidate: Candidate) -> int:
+            return amount_held_nusd(parts, plan.policy, candidate, plan.facts)
+
+        return plan.foreseen(levels, amount_nusd, parts.clock(), parts.breakers.well_first)
 
     async def _plan(self, arrival: Arrival, *, explores: bool) -> Plan:
         parts = self._parts

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
 import anyio.to_thread
 from msgspec import Struct, structs
 
-from router.budgets.contract import Budgets, short_of
+from router.budgets.contract import Budgets
 from router.chat import Chat, ChatBody
 from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
 from router.policy.claim import claim
-from router.policy.decide import Candidate, Decision, Misfit, Purse, Route, decide
+from router.policy.decide import Candidate, Decision, Purse, Route, decide
 from router.policy.experiment import point_of
 from router.policy.explain import explained
 from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
 from router.policy.learn import is_explored
-from router.policy.policy import Account, Budget, Policy, PolicySet
+from router.policy.policy import Account, Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import recorded_circumstances, recorded_decision, recorded_facts
+from router.policy.room import AmountNusd, foreseen, scopes_of, tighter
 from router.policy.target import Model
 from router.policy.warm import Warm
 from router.tokens import Counter
-from router.values import NUSD_PER_USD, Kind, Level, Rate, Scope, Trace, usd_text
+from router.values import NUSD_PER_USD, Level, Rate, Scope, Trace
 
 
 class Arrival(Struct, frozen=True):
@@ -82,7 +82,7 @@ class Plan(Struct, frozen=True):
 
     def within(self, level: Level, now_s: float) -> Plan:
         """Decide again with no more than a budget has left, after others took what this request was to hold."""
-        purse = self._tighter(level, now_s)
+        purse = tighter(self.purse, level, now_s)
         decision = decide(self.policies, self.policy, self.facts, purse=purse, pinned=self.pinned)
         return structs.replace(self, purse=purse, decision=decision)
 
@@ -93,58 +93,15 @@ class Plan(Struct, frozen=True):
         now_s: float,
         well_first: Callable[[Route], Route] = lambda route: route,
     ) -> Plan:
-        """Return what a call comes to that finds the budgets this full, and holds what `amount_nusd` says.
-
-        `well_first` puts the candidates last that are passed over now.
-        """
-        if not isinstance(self.decision, Route):
-            return self
-        short = short_of(levels, amount_nusd(self.policy, well_first(self.decision).candidates[0], self.facts))
-        plan = self.within(short, now_s) if short else self
-        if not isinstance(plan.decision, Route):
-            return plan
-        decision = plan._without_room(well_first(plan.decision), levels, amount_nusd)
+        """Return what a call comes to that finds the budgets this full; see `router.policy.room.foreseen`."""
+        decision = foreseen(
+            self.decision, levels, amount_nusd, lambda level: self.within(level, now_s).decision, well_first
+        )
         hard = [level for level in levels if not level.scope.is_soft]
-        if hard and self.policy.budget.hold == "ceiling":
+        if isinstance(decision, Route) and hard and self.policy.budget.hold == "ceiling":
             tightest = min(hard, key=lambda level: level.left_nusd)
-            decision = structs.replace(decision, purse=self._tighter(tightest, now_s))
-        return structs.replace(plan, decision=decision)
-
-    def _without_room(self, route: Route, levels: tuple[Level, ...], amount_nusd: AmountNusd) -> Route:
-        """Take out the candidates behind the first that are not tried, as their own holds would find no room."""
-        out = {}
-        for each in route.candidates[1:]:
-            if short := short_of(levels, amount_nusd(self.policy, each, self.facts)):
-                left = f"{short.scope} leaves ${usd_text(short.left_nusd)}"
-                reason = f"is not tried after others: it needs up to ${usd_text(each.ceiling_nusd)}, and {left}"
-                out[each.model.name] = structs.replace(each, misfit=Misfit.MONEY, reason=reason, max_output_tokens=0)
-        return structs.replace(
-            route,
-            candidates=tuple(each for each in route.candidates if each.model.name not in out),
-            considered=tuple(out.get(each.model.name, each) for each in route.considered),
-        )
-
-    def _tighter(self, level: Level, now_s: float) -> Purse:
-        """Return this request's purse, or what a budget has left where that is less."""
-        if self.purse and self.purse.nusd < level.left_nusd:
-            return self.purse
-        anew = datetime.fromtimestamp(level.scope.ends_s(now_s), UTC)
-        return Purse(
-            level.left_nusd,
-            str(level.scope),
-            code="budget_exceeded",
-            may_downgrade=level.scope.on_exceeded != "reject",
-            anew_at=f"{anew:%Y-%m-%d %H:%M} UTC",
-        )
-
-
-AmountNusd = Callable[[Policy, Candidate, Facts], int]
-"""Tells what a call of a candidate sets aside."""
-
-
-def ceiling_nusd(policy: Policy, candidate: Candidate, facts: Facts) -> int:
-    """Set aside the most that it may cost."""
-    return candidate.ceiling_nusd
+            decision = structs.replace(decision, purse=tighter(self.purse, tightest, now_s))
+        return structs.replace(self, decision=decision)
 
 
 WarmAt = Callable[[Chat, Policy], Warm | None]
@@ -203,25 +160,6 @@ async def plan_for(
     purse = purse_of(policies, policy, account, arrival.budget_nusd)
     decision = decide(policies, policy, facts, purse=purse, pinned=claimed.pinned)
     return Plan(policies, policy, facts, purse, claimed.pinned, scopes, decision, claimed.named)
-
-
-@functools.lru_cache(maxsize=4096)
-def scopes_of(policies: PolicySet, policy: Policy, account: Account | None) -> tuple[Scope, ...]:
-    """Return every windowed budget that a request of this task and account draws on; may be empty.
-
-    Remembered, for it depends on the policies alone, which are equal only to themselves.
-    """
-    owners: list[tuple[Kind, str, Budget]] = [
-        ("task", policy.task, policy.budget),
-        ("global", "all", policies.budget),
-    ]
-    if account:
-        owners.append(("account", account.name, account.budget))
-    return tuple(
-        Scope(kind, name, window, limit, budget.on_exceeded)
-        for kind, name, budget in owners
-        for window, limit in budget.windows()
-    )
 
 
 @functools.lru_cache(maxsize=4096)
