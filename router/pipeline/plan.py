@@ -24,11 +24,11 @@ from router.policy.learn import is_explored
 from router.policy.policy import Account, Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import recorded_circumstances, recorded_decision, recorded_facts
-from router.policy.room import AmountNusd, foreseen, scopes_of, tighter
+from router.policy.room import AmountNusd, foreseen, left_usd, scopes_of, tighter
 from router.policy.target import Model
 from router.policy.warm import Warm
 from router.tokens import Counter
-from router.values import NUSD_PER_USD, Level, Rate, Scope, Trace
+from router.values import Level, Rate, Scope, Trace
 
 
 class Arrival(Struct, frozen=True):
@@ -191,5 +191,5 @@ def with_levels(around: Circumstances, levels: tuple[Level, ...]) -> Circumstanc
     return structs.replace(
         around,
         budget_used_pct=max(level.used_pct for level in levels),
-        budget_remaining_usd=min(level.left_nusd for level in levels) / NUSD_PER_USD,
+        budget_remaining_usd=left_usd(levels),
     )

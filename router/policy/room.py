@@ -10,7 +10,7 @@ from msgspec import structs
 
 from router.policy.decide import Candidate, Decision, Misfit, Purse, Route
 from router.policy.policy import Account, Budget, Policy, PolicySet
-from router.values import Kind, Level, Scope, short_of, usd_text
+from router.values import NUSD_PER_USD, Kind, Level, Scope, short_of, usd_text
 
 Levels = tuple[Level, ...]
 AmountNusd = Callable[[Candidate], int]
@@ -34,6 +34,16 @@ def scopes_of(policies: PolicySet, policy: Policy, account: Account | None) -> t
         for kind, name, budget in owners
         for window, limit in budget.windows()
     )
+
+
+def unused(policies: PolicySet, policy: Policy, account: Account | None) -> Levels:
+    """Return the budgets of a request as they are while nobody has drawn on them."""
+    return tuple(Level(scope, spent_nusd=0, held_nusd=0) for scope in scopes_of(policies, policy, account))
+
+
+def left_usd(levels: Levels) -> float | None:
+    """Return what the tightest of some budgets has left; None where there is none."""
+    return min(level.left_nusd for level in levels) / NUSD_PER_USD if levels else None
 
 
 def foreseen(

@@ -1,7 +1,7 @@
 """Runs the `tests:` of policy files: the facts, the decision they come to, and what differs from the expected.
 
 No clock, no network, no environment; all that is read is the files of requests that tests name. A test that was not
-told what budget is left has all of it.
+told what budget is left has all of it, which bounds a request as it does in a proxy.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+
+from msgspec import structs
 
 from router.chat import ChatBody
 from router.errors import FarthingError, InvalidRequest
@@ -21,6 +23,7 @@ from router.policy.features import Circumstances, facts_of
 from router.policy.policy import Account, Policy, PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd, purse_of
 from router.policy.request import request_body
+from router.policy.room import foreseen, left_usd, tighter, unused
 from router.tokens import Counter
 from router.values import nusd_limit, usd, usd_text
 
@@ -76,7 +79,7 @@ def _decided(policies: PolicySet, test: PolicyTest, body: ChatBody | None, count
     Raises:
         FarthingError: it is refused before any rule is looked at.
     """
-    given = test.given
+    given, known = test.given, policies
     policies = replace(policies, models=given.models(policies.models))
     account = policies.accounts[given.account] if given.account else None
     chat = body.chat if body else None
@@ -94,8 +97,17 @@ def _decided(policies: PolicySet, test: PolicyTest, body: ChatBody | None, count
     else:
         facts = test.facts or Facts(input_tokens=0)
     facts = given.over(facts)
+    levels = unused(known, claimed.policy, account) if given.budget_remaining_usd is None else ()
+    if levels:
+        facts = structs.replace(facts, budget_remaining_usd=left_usd(levels))
     purse = _purse(policies, claimed.policy, account, test)
-    decision = decide(policies, claimed.policy, facts, purse=purse, pinned=claimed.pinned)
+
+    def decided(purse: Purse | None) -> Decision:
+        return decide(policies, claimed.policy, facts, purse=purse, pinned=claimed.pinned)
+
+    decision = foreseen(
+        decided(purse), levels, lambda each: each.ceiling_nusd, lambda level: decided(tighter(purse, level))
+    )
     return Decided(claimed.policy, facts, decision)
 
 

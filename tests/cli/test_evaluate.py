@@ -284,6 +284,21 @@ def test_a_policy_that_is_always_cheap_costs_what_always_cheap_costs(
     assert found["policy"] == found["always_cheap"]
 
 
+@pytest.mark.parametrize(
+    ("per_day_usd", "when", "way"),
+    [(0.0002, "{input_tokens: {gt: 0}}", "always_cheap"), (1, "{budget_remaining_usd: {gte: 1}}", "always_premium")],
+)
+def test_an_unused_day_is_what_the_policy_sees_and_may_spend(
+    farthing: Run, labelled: Path, folder: Path, per_day_usd: float, when: str, way: str
+) -> None:
+    (folder / "daily.yaml").write_text(
+        f"version: 1\ntask: daily\nbudget: {{per_day_usd: {per_day_usd}}}\n"
+        f"route: [{{when: {when}, use: premium}}, {{use: cheap}}]\n"
+    )
+    found = evaluated(farthing, labelled, folder, task="daily")
+    assert found["policy"] == found[way]
+
+
 def test_ten_right_answers_do_not_promise_that_all_will_be(farthing: Run, folder: Path, tmp_path: Path) -> None:
     outcomes = {"cheap": {"quality": 1, "cost_usd": 0.1}, "premium": {"quality": 1, "cost_usd": 1}}
     rows = [{"prompt": f"What is {number}?", "outcomes": outcomes} for number in range(10)]

@@ -149,3 +149,33 @@ def test_under_reject_money_refuses_instead_of_going_lower(verdict_of) -> None:
     test = "facts: {input_tokens: 30000, difficulty: 0.9}\nexpect: {use: local}"
     assert verdict_of(test).passed
     assert "request_budget_exceeded" in verdict_of(test, on_exceeded="reject").message
+
+
+@pytest.mark.parametrize(
+    ("budget", "given", "expect"),
+    [
+        ("{per_day_usd: 0.01}", "{}", "{rule: otherwise, use: cheap}"),
+        ("{per_day_usd: 0.01, per_request_usd: 0.02}", "{}", "{rule: otherwise, use: cheap}"),
+        ("{per_hour_usd: 0.01, on_exceeded: reject}", "{}", "{refused: budget_exceeded}"),
+        ("{per_month_usd: 0.01, on_exceeded: warn}", "{}", "{rule: long, use: premium}"),
+        ("{per_day_usd: 0.05}", "{}", "{rule: long, use: [premium]}"),
+        ("{per_day_usd: 0.01}", "{budget_remaining_usd: 0.05}", "{rule: long, use: premium}"),
+    ],
+)
+def test_an_unused_day_bounds_a_request_as_the_proxy_has_it(
+    counter: Counter, catalogue: Catalogue, budget: str, given: str, expect: str
+) -> None:
+    # 20,000 tokens cost $0.04 at premium; behind it `also` would cost the rest of the day, and is not tried.
+    task = f"""version: 1
+task: default
+budget: {budget}
+route:
+  - {{name: long, when: {{input_tokens: {{gt: 10000}}, budget_remaining_usd: {{gt: 0.004}}}}, use: [premium, also]}}
+  - use: cheap
+tests:
+  - {{name: it, facts: {{input_tokens: 20000, max_output_tokens: 1000}}, given: {given}, expect: {expect}}}
+"""
+    also = b"  also: {target: openai/gpt-4-turbo}\n"
+    loaded = load_files({"models.yaml": MODELS + also, "default.yaml": task.encode()}, catalogue, {}, Path("policies"))
+    (verdict,) = run_tests(loaded.checked(), loaded.tests, counter)
+    assert verdict.message == ""

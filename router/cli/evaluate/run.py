@@ -20,6 +20,7 @@ from router.policy.features import Circumstances, facts_of
 from router.policy.forecast import Known, course_of, unforeseen
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
+from router.policy.room import foreseen, left_usd, tighter, unused
 from router.policy.verify import Verify
 from router.tokens import Counter
 from router.values import nusd_cost, usd_number
@@ -130,12 +131,18 @@ def _choice(
 
     An answer that failed its checks stays where what is left of the request's budget does not buy another.
     """
-    around = Circumstances(gauge=gauge, label=row.task)
+    levels = unused(policies, policy, None)
+    around = Circumstances(gauge=gauge, label=row.task, budget_remaining_usd=left_usd(levels))
     facts = facts_of(row.chat, policies, policy, counter, around)
     if facts.reading:
         gauge.seen(policy.task, facts.reading)
     purse = purse_of(policies, policy, None, None)
-    decision = decide(policies, policy, facts, purse=purse)
+    decision = foreseen(
+        decide(policies, policy, facts, purse=purse),
+        levels,
+        lambda each: each.ceiling_nusd,
+        lambda level: decide(policies, policy, facts, purse=tighter(purse, level)),
+    )
     if facts.reading and decision.rule.premium_share is not None:
         gauge.seen_in(policy.task, decision.rule.name, facts.reading, policy.unsure)
     if isinstance(decision, Refusal):
