@@ -141,7 +141,7 @@ def _correct(ledger_url: str, request_id: str, usd: str | None, note: str | None
         if as_json:
             print_json({"id": None, "corrects": request_id, "charged_usd": 0.0, "note": None})
         else:
-            print(f"Nothing added: {request_id} comes to {dollars(float(cost_usd))} already.")
+            say(f"Nothing added: {request_id} comes to {dollars(float(cost_usd))} already.")
         return
     row = dict(zip(NAMES, added, strict=True))
     difference_usd = usd_number(row["charged_nusd"])
@@ -156,7 +156,7 @@ def _print_orphans(report: dict[str, Any]) -> None:
         say("No request was cut off.")
         return
     rows = [
-        [row["id"], row["at"], row["task"], row["model"] or "-", dollars(row["held_usd"]), row["instance"] or "-"]
+        [row["id"], row["at"], row["task"], row["model"] or "none", dollars(row["held_usd"]), row["instance"] or "-"]
         for row in report["orphans"]
     ]
     print_table(_ORPHANS, rows, total=["total", "", "", "", dollars(report["held_usd"]), ""])
@@ -180,7 +180,7 @@ def _print_without_baseline(report: dict[str, Any], policies: PolicySet) -> None
     without = {task for task, policy in policies.policies.items() if policy.baseline is None}
     named = {row["task"] for row in report["rows"] if "task" in row}
     if report["requests"] and (tasks := sorted(without & named if named else without)):
-        print(
+        say(
             f"No baseline: {', '.join(tasks)}. What they save counts as nothing until their files name, as "
             "`baseline:`, the model that they would have gone to."
         )

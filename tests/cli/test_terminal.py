@@ -34,7 +34,13 @@ def test_the_demo_fits(day: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("spend",), ("spend", "--by", "task,model,account,day"), ("replay", "--policies", "{premium}")]
+    "arguments",
+    [
+        ("spend",),
+        ("spend", "--policies", "{premium}"),
+        ("spend", "--by", "task,model,account,day"),
+        ("replay", "--policies", "{premium}"),
+    ],
 )
 def test_reports_fit(day: tuple[str, str], tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "models.yaml").write_text("version: 1\nmodels: {premium: {target: anthropic/claude-sonnet-4-5}}\n")
