@@ -64,6 +64,8 @@ class PolicyFolder:
         self._seen: State = ()
         self._put_off: State = ()
         """The edit that waits for something that is away, and is tried again."""
+        self._rejections = 0
+        """How many edits were rejected or put off so far; one that is put off again and again counts once."""
         self._faults: tuple[str, ...] = ()
         self._rejected_s: float | None = None
         """When the last edit was rejected; None where it is in force."""
@@ -107,6 +109,7 @@ class PolicyFolder:
             self._put_off = seen
         else:
             self._seen = seen
+        self._rejections += 1
         self._faults = error.faults
         self._rejected_s = self._clock()
         self._told(None)
@@ -159,13 +162,14 @@ class PolicyFolder:
             if not changes and self._seen == await asyncio.to_thread(_state, self._path):
                 continue
             await self._settled()
-            rejected_s = self._rejected_s
-            before = self.current().revision if rejected_s is None else None
+            rejections = self._rejections
+            before = self.current().revision if self._rejected_s is None else None
             try:
                 policies = await asyncio.to_thread(self.read)
             except PolicyFaults as error:
-                for fault in error.faults if self._rejected_s != rejected_s else ():
-                    log.error("Policy edit rejected: %s", fault)
+                if self._rejections > rejections:
+                    for fault in error.faults:
+                        log.error("Policy edit rejected: %s", fault)
                 continue
             if policies.revision != before:
                 # Told at the default level: what decides is another from here on, or is whole again.

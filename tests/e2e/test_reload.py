@@ -258,6 +258,34 @@ async def test_an_edit_whose_reading_failed_is_read_again(tmp_path: Path) -> Non
     assert (failures, folder.current().policies["default"].rules[0].name) == ([], "next")
 
 
+@pytest.mark.anyio
+async def test_each_rejected_edit_is_logged_however_soon_it_follows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_policies(tmp_path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
+    write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
+    load = partial(load_folder, catalogue=Catalogue(), environ={})
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(revision: str | None) -> None:
+        loop.call_soon_threadsafe(told.put_nowait, revision)
+
+    folder = PolicyFolder(tmp_path, load, lambda policies: policies, tell, lambda: 1_795_262_400.0)
+    revision = folder.read().revision
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(WITHIN_S):
+        watching = tasks.create_task(folder.watch(lambda policies: None))
+        assert await told.get() == revision
+        for model in ("first", "second"):
+            write_policies(tmp_path, {"default": f"task: default\nroute: [{{use: {model}}}]\n"})
+            assert await told.get() is None
+        write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
+        assert await told.get() == revision
+        watching.cancel()
+    rejected = [message for message in caplog.messages if message.startswith("Policy edit rejected")]
+    assert [re.findall("first|second", message) for message in rejected] == [["first"], ["second"]]
+
+
 def test_an_edit_that_waits_for_redis_comes_into_force_when_it_is_back(tmp_path: Path) -> None:
     files = {
         "models": "models:\n  m: {target: openai/gpt-4.1-nano}\n",
