@@ -21,8 +21,9 @@ _WORD_OF = {
     "<": "lt",
 }
 _SYMBOL = "|".join(map(re.escape, _WORD_OF))
-_PART = rf"(?:({_SYMBOL})\s*|\b(eq|ne|gte?|lte?)[\s:]\s*)([\w.-]+)"
-_WHOLE = re.compile(rf"{_PART}(?:\s*(?:,|&&?|\band\b)?\s*{_PART})*")
+# What was taken is never given back (`+` behind a repeat): blanks could else be shared out in ever more ways.
+_PART = rf"(?:({_SYMBOL})\s*+|\b(eq|ne|gte?|lte?)[\s:]\s*+)([\w.-]++)"
+_WHOLE = re.compile(rf"{_PART}(?:\s*+(?:,|&&?|\band\b)?+\s*+{_PART})*+")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 LONGEST = 100
 """Of a text that may be one, in characters."""

@@ -389,6 +389,15 @@ def test_a_file_of_weights_that_can_not_be_used_is_a_fault(catalogue: Catalogue,
     ]
 
 
+def test_a_text_that_is_almost_a_comparison_holds_nothing_up(catalogue: Catalogue) -> None:
+    almost = "= 1   " * 11 + "!"  # each comparison more took four times as long
+    rules = f"route: [{{when: {{language: '{almost}'}}, use: cheap}}, {{use: cheap}}]\n"
+    started = time.perf_counter()
+    (told,) = lines(load(catalogue, {"support.yaml": task(rules)}))
+    assert time.perf_counter() - started < 0.5
+    assert "`language` is two or three small letters" in told
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("step", 1e6), ("step", -1.0), ("spread", 0.0), ("spread", -1.0), ("reference", [1.0, *[0.0] * 100])],
