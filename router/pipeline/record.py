@@ -99,7 +99,7 @@ class Record:
         charged_nusd = self.spent_nusd
         answer = self._ended.get(leg.hold_id) if leg else None
         last = leg or self.last
-        told = answer or (attempts[-1] if attempts else None)
+        told = answer or (self._ended.get(last.hold_id) if last else None)
         latency_s = time.perf_counter() - arrival.started
         upstream_s = sum(attempt.duration_s for attempt in attempts) + self.waited_s - self.overlap_s
         return Outcome(

@@ -33,6 +33,8 @@ def more_files(shared_provider: SimulatedProvider) -> dict[str, str]:
         "models": (MODELS + SLOW).format(url=shared_provider.base_url),
         "checked": "task: checked\nbudget: {per_day_usd: 100}\n"
         "route: [{use: slow, verify: {agree: {with: dear}, buffer: true, escalate_to: dear}}]\n",
+        "graded": "task: graded\nbudget: {per_day_usd: 100}\n"
+        "route: [{use: slow, verify: {judge: {model: dear, question: Good?}, buffer: true, escalate_to: dear}}]\n",
         "watched": "task: watched\nbudget: {per_day_usd: 100}\nroute: [{use: [slow, dear]}]\n",
     }
 
@@ -119,6 +121,23 @@ def test_a_caller_gone_while_two_answers_are_under_way_is_charged_for_both(
     assert row["charged_nusd"] == sum(charged.values())
     assert charged["slow"] == row["facts"]["input_tokens"] * IN + tokens["slow"] * OUT
     assert held_nusd(proxy) == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_caller_gone_while_the_answer_is_graded_leaves_the_tokens_of_the_model_that_answered(
+    proxy: Proxy, provider: SimulatedProvider, *, stream: bool
+) -> None:
+    provider.faults.always("silence", model="gpt-4o")
+    before = ids(proxy)
+    with caller(proxy, task="graded", stream=stream, max_tokens=20):
+        eventually(lambda: len(provider.calls) == 2, "both calls")
+    row = only_row(proxy, before)
+    answer, grade = row["attempts"]
+    assert (row["outcome"], row["routed_model"]) == ("cancelled", "slow")
+    assert [attempt["model"] for attempt in row["attempts"]] == ["slow", "dear"]
+    assert [row["input_tokens"], row["output_tokens"]] == [answer["input_tokens"], answer["output_tokens"]]
+    assert row["charged_nusd"] == row["overhead_nusd"] == answer["charged_nusd"] + grade["charged_nusd"]
+    assert answer["output_tokens"] > 0
 
 
 def test_a_caller_gone_in_mid_stream_is_charged_for_the_input_and_what_had_arrived(
