@@ -7,6 +7,7 @@ what is found here. None where nothing is found: that agrees with nothing, not e
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import deque
 from fractions import Fraction
 from typing import Literal
@@ -38,13 +39,24 @@ _LATEX_FRACTION = re.compile(
 )
 _SHORT_FRACTION = re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)")
 _MIXED = re.compile(
-    r"(?<![\w.,/])(\d{1,4})\s{0,3}(?:\s(\d{1,4})/(\d{1,4})(?![\d./])"
+    r"(?<![\w.,/])(\d{1,4})\s{0,3}(?:\s(\d{1,4})/(\d{1,4})(?![\d/]|\.\d)"
     r"|\\[dt]?frac\s{0,3}\{\s{0,3}(\d{1,4})\s{0,3}\}\s{0,3}\{\s{0,3}(\d{1,4})\s{0,3}\})"
 )
 _TIMES_TEN = re.compile(
     r"(?<=\d)\s{0,3}(?:\\times|\\cdot|\u00d7|\*)\s{0,3}10\s{0,3}\^\s{0,3}\{?\s{0,3}([-+\u2212]?\d{1,2})\}?"
 )
-_POWER = re.compile(r"(?<![\w.,^])(\d{1,6})\s{0,3}\^\s{0,3}\{?\s{0,3}(-?\d{1,2})\s{0,3}\}?(?!\d)")
+_POWER = re.compile(
+    r"(?<![\w.,^])(\d{1,6})(?:\s{0,3}\^\s{0,3}\{?\s{0,3}(-?\d{1,2})\s{0,3}\}?(?!\d)|\*\*(-?\d{1,2})(?![\d*]))"
+)
+"""10^3 and 10**3; but not a number in bold behind another."""
+_VULGAR = re.compile(r"[\u00bc-\u00be\u2150-\u215e]")
+"""A fraction that is one character, such as \u00bd."""
+_SCALED = re.compile(
+    r"(?<=\d)(?:(?P<e3>k|\s{0,3}thousand)|(?:\\text\{)?\s{0,3}(?:(?P<e6>million(?:s|en)?|millones)"
+    r"|(?P<e9>billions?|milliard(?:s|en?)?)|(?P<e12>trillions?)))\b",
+    re.IGNORECASE,
+)
+"""5k, 1.5 million; a billion is the English one."""
 _GROUPED = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\}|[\u00a0\u2007\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
 _SPACED = re.compile(
     r"(?<![\w.,/^])(?<!(?<!\d)\d[,;/] )(?<!(?<!\d)\d\d[,;/] )(?<!\d )"
@@ -57,15 +69,17 @@ _DECIMAL_COMMA = re.compile(
     r"(?![.,]?\d)"
 )
 """1.250,50 and 1,5 and 1.250.000; 1,250 and 1.250 are read as English has them."""
+_INDIAN = re.compile(r"(?<![\d.,])\d{1,2}(?:,\d{2}){1,6},\d{3}(?!,?\d)")
+"""1,23,456 is 123456."""
 _MINUS_MONEY = re.compile(rf"(?:(?<!\w)|(?<=[{_UNSPACED}]))[-\u2212]\s?\\?[$\u20ac\u00a3](?=[\d.])")
 _PLAIN = re.compile(_NUMBER)
-_DIGIT = re.compile(r"\d")
+_DIGIT = re.compile(rf"\d|{_VULGAR.pattern}")
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,200})\}")
 _SAID = re.compile(
     r"(?:\banswer\b(?:\s+is)?\s*[:=]?|\banswer\s*\w{0,12}\s+is\b|####"
     r"|\b(?:antwort|r\u00e9ponse|respuesta|risposta|resposta|\u043e\u0442\u0432\u0435\u0442)\b"
     r"(?:\s+(?:ist|lautet|est|es|\u00e8|\u00e9)\b)?\s*[:=]?"
-    r"|(?:\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5)[\u662f\u4e3a\u70ba\u306f\uc740]?\s*[:=\uff1a]?)",
+    r"|(?:\u7b54\u6848|\u7b54\u3048|\u6b63\u89e3|\uc815\ub2f5)[\u662f\u4e3a\u70ba\u306f\uc740]?\s*[:=\uff1a]?)",
     re.IGNORECASE,
 )
 """Announces an answer: in English, German, French, Spanish, Italian, Portuguese, Russian, Chinese, Japanese, Korean."""
@@ -75,8 +89,13 @@ _OPENING = r"^[\s:=*_(\[{$\\]*(?:(?:[Oo]ption|[Cc]hoice|text)[\s{(*]+)?"
 _LETTER_SAID = re.compile(
     rf"{_OPENING}([A-J])(?![A-Za-z'\u2019])(?!(?<=[AI])\s+(?!and\b|as\b|because\b|for\b|is\b|or\b|since\b)[a-z])"
 )
-_SMALL_LETTER_SAID = re.compile(rf"{_OPENING}([a-j])[*_$]*(?:[.,;)\]}}]|\s*$)", re.MULTILINE)
-_LETTER_FIRST = re.compile(r"^\s*[*_(\[]*([A-J])[*_]*[).:\]]|^\s*[*_(\[]*([a-j])[*_]*[).:\]]+(?:[\s*_]|$)")
+_SMALL_LETTER_SAID = re.compile(
+    rf"{_OPENING}([a-j])[*_$]*(?:[.,;)\]}}]|\s*$|\s{{1,3}}(?:because|since)\b)", re.MULTILINE
+)
+_LETTER_FIRST = re.compile(
+    r"^\s*[*_(\[]*([A-J])[*_]*(?:[).:\]]|\s{1,3}(?:because|since|is\s+(?:the\s+)?(?:answer|best|correct|right))\b)"
+    r"|^\s*[*_(\[]*([a-j])[*_]*[).:\]]+(?:[\s*_]|$)"
+)
 _LETTER_MARKED = re.compile(r"\(([A-J])\)|\*\*([A-J])[.)]?\*\*|\b([B-HJ])\b(?!['\u2019])|\b(A)\b(?=\W{0,9}$)")
 _FENCED = re.compile(r"```\w{0,12}(.*?)```", re.DOTALL)
 """White space before the value is JSON's to skip: to look for it here takes minutes where a fence has no end."""
@@ -169,13 +188,20 @@ def _around_the_last_digit(text: str) -> str:
 
 def _plainly(text: str) -> str:
     """Write what mathematics and money dress a number in as plain digits: 5 \\times 10^3, 1\\,234, 1.234,50, -$5."""
+    text = _INDIAN.sub(lambda found: found[0].replace(",", ""), _VULGAR.sub(_in_digits, text))
     text = _SPACED.sub(lambda found: found[0].replace(" ", ""), _GROUPED.sub("", text))
     text = _DECIMAL_COMMA.sub(_with_a_point, text)
     text = _MINUS_MONEY.sub("-", text)
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
     text = _MIXED.sub(_improper, text)
     text = _TIMES_TEN.sub(lambda found: f"e{found[1].replace(chr(0x2212), '-')}", text)
-    return _POWER.sub(_raised, text)
+    return _SCALED.sub(lambda found: str(found.lastgroup), _POWER.sub(_raised, text))
+
+
+def _in_digits(found: re.Match[str]) -> str:
+    """Write \u00bd as 1/2, and apart from a whole number before it."""
+    apart = " " if found.string[: found.start()][-1:].isdigit() else ""
+    return apart + unicodedata.normalize("NFKC", found[0]).replace("\u2044", "/")
 
 
 def _with_a_point(found: re.Match[str]) -> str:
@@ -189,7 +215,7 @@ def _improper(found: re.Match[str]) -> str:
 
 
 def _raised(found: re.Match[str]) -> str:
-    base, power = int(found[1]), int(found[2])
+    base, power = int(found[1]), int(found[2] or found[3])
     if power < 0:
         return f"1/{base**-power}" if base and len(str(base**-power)) <= 20 else found[0]
     # A bound on its digits first: the number itself may have six hundred, which are slow to write.

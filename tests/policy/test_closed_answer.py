@@ -38,6 +38,10 @@ NUMBERS = [
     ("2 125/1000", Fraction(17, 8)),
     ("In 2023, 12 500 people", 12500), ("12 500, 13 600", 13600), ("12 500; 13 600", 13600), ("12, 3 400g", 400),
     ("12 500/month", 12500), ("12 500 / month", 12500), ("2 500/4", 125),
+    ("1.5 million", 1500000), ("It is $3.2 billion.", 3200000000), ("1,5 Millionen", 1500000), ("12 thousand", 12000),
+    ("5k", 5000), ("5 km", 5), ("3 millionaires", 3), ("\\boxed{1.2\\text{ million}}", 1200000), ("10**3", 1000),
+    ("**5** **3**", 3), ("\u00bd", Fraction(1, 2)), ("2\u00bd cups", Fraction(5, 2)), ("-\u00bd", Fraction(-1, 2)),
+    ("x = 2\u00bd.", Fraction(5, 2)), ("It is 2 1/2.", Fraction(5, 2)), ("1,23,456", 123456), ("1,23 and 1,24", Fraction(31, 25)),
     ("2 500 / 4", 125), ("5 250,000", 250000), ("1.5 300", 300), ("12 500 and 13 000", 13000),
 ]  # fmt: skip
 CHOICES = [
@@ -51,6 +55,8 @@ CHOICES = [
     ("Die Antwort ist B (Vitamin C)", "B"), ("La respuesta es A.", "A"), ("La r\u00e9ponse est D", "D"),
     ("\u041e\u0442\u0432\u0435\u0442: B (\u043d\u0435 C)", "B"), ("\u7b54\u6848\u662fB\u3002", "B"),
     ("\uc815\ub2f5\uc740 B\uc785\ub2c8\ub2e4", "B"),
+    ("B because A is wrong", "B"), ("A because of B", "A"), ("A is the answer", "A"), ("A is an article", None),
+    ("Answer: b because", "B"), ("a because", None), ("\u6b63\u89e3\u306fB\u3067\u3059", "B"),
     ("\u7b54\u3048\u306fB\u3067\u3059", "B"), ("\u7b54\u6848\u9009B", None),
 ]  # fmt: skip
 
@@ -90,6 +96,10 @@ def test_the_letter_of_a_text_is_found(text: str, letter: str | None) -> None:
         ("In 2023, 12 500 people", "In 2023, 13 500 people", "number", False),
         ("It is 12 500/month", "It is 13 500/month", "number", False),
         ("\u7b54\u6848\u662f-5", "\u7b54\u6848\u662f5", "number", False),
+        ("It is 3 million", "It is 3 billion", "number", False),
+        ("It is 3 million", "3,000,000", "number", True),
+        ("2\u00bd", "2\u00be", "number", False),
+        ("1,23,456", "9,23,456", "number", False),
     ],
 )
 def test_answers_agree_where_they_say_the_same(first: str, second: str, by: By, agree: bool) -> None:
@@ -140,7 +150,24 @@ def test_a_hostile_text_is_searched_in_bounded_time(unit: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["999999^6 ", "####", "1", "answer", "answer 5 ", "answer:\n", "1 ", "1 500 ", "\\frac12 ", "9^9", "1'000 ", "A "],
+    [
+        "\u00bd",
+        "1,23",
+        "1 million ",
+        "9**9",
+        "999999^6 ",
+        "####",
+        "1",
+        "answer",
+        "answer 5 ",
+        "answer:\n",
+        "1 ",
+        "1 500 ",
+        "\\frac12 ",
+        "9^9",
+        "1'000 ",
+        "A ",
+    ],
 )
 @pytest.mark.parametrize("start", ["", "1"])
 def test_a_hostile_answer_keeps_the_loop_for_a_few_milliseconds(unit: str, start: str) -> None:
