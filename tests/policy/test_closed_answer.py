@@ -41,7 +41,8 @@ NUMBERS = [
     ("1.5 million", 1500000), ("It is $3.2 billion.", 3200000000), ("1,5 Millionen", 1500000), ("12 thousand", 12000),
     ("5k", 5000), ("5 km", 5), ("3 millionaires", 3), ("\\boxed{1.2\\text{ million}}", 1200000), ("10**3", 1000),
     ("**5** **3**", 3), ("\u00bd", Fraction(1, 2)), ("2\u00bd cups", Fraction(5, 2)), ("-\u00bd", Fraction(-1, 2)),
-    ("x = 2\u00bd.", Fraction(5, 2)), ("It is 2 1/2.", Fraction(5, 2)), ("1,23,456", 123456), ("1,23 and 1,24", Fraction(31, 25)),
+    ("x = 2\u00bd.", Fraction(5, 2)), ("It is 2 1/2.", Fraction(5, 2)), ("1,23,456", 123456),
+    ("1,23 and 1,24", Fraction(31, 25)),
     ("2 500 / 4", 125), ("5 250,000", 250000), ("1.5 300", 300), ("12 500 and 13 000", 13000),
 ]  # fmt: skip
 CHOICES = [
