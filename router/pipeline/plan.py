@@ -178,12 +178,17 @@ def rates_of(account: Account | None, model: Model) -> tuple[Rate, ...]:
 
 
 def pace_of(pacing: Pacing, policy: Policy, levels: tuple[Level, ...], now_s: float) -> float:
-    """Return how freely a task may spend, by how full its day's budget is."""
-    used_pct = max(
-        (level.used_pct for level in levels if level.scope.kind == "task" and level.scope.window == "day"),
-        default=0.0,
-    )
-    return pacing.pace(policy.task, used_pct / 100, now_s)
+    """Return how freely a task may spend, by how full its day's budget is; 1 where it has none to spend.
+
+    A month that has less left than the day bounds the day, so that its last dollars are spread as well.
+    """
+    own = {level.scope.window: level for level in levels if level.scope.kind == "task"}
+    if (day := own.get("day")) is None:
+        return 1.0
+    used_nusd, limit_nusd = day.spent_nusd + day.held_nusd, day.scope.limit_nusd
+    if (month := own.get("month")) is not None and not month.scope.is_soft:
+        limit_nusd = min(limit_nusd, used_nusd + month.left_nusd)
+    return pacing.pace(policy.task, used_nusd / limit_nusd if limit_nusd else 1.0, now_s)
 
 
 def with_levels(around: Circumstances, levels: tuple[Level, ...]) -> Circumstances:

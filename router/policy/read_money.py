@@ -22,4 +22,6 @@ def check_money(root: Table, rule: Node, report: Report) -> None:
         if len(models) == 1:
             report.error(prefer, "`prefer: value` chooses between models; name two or more in `use`")
         if isinstance(root, Table) and at(root, "budget", "per_day_usd") is None:
-            report.error(prefer, "`prefer: value` spends a day's budget over the day; add `budget: {per_day_usd: …}`")
+            report.warning(
+                prefer, "`prefer: value` has no day's budget to spend over the day; add `budget: {per_day_usd: …}`"
+            )

@@ -232,6 +232,36 @@ async def test_a_tasks_spend_meets_its_budget_over_the_day() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_is_left_of_the_month_is_spread_over_the_day_as_well() -> None:
+    limits = "per_day_usd: 0.6, per_month_usd: 0.9"
+    _, policy = body = policies_of(VALUE.replace("per_day_usd: 1", limits))
+    now_s = MIDNIGHT
+    pacing, counter, gauge = Pacing(), Counter(), Gauge()
+    budgets = MemoryBudgets(lambda: now_s)
+    nusd_by_half_day = [0, 0, 0, 0]
+    for at, text in enumerate([*prompts(1_500, 0.5, 0.5), *prompts(1_500, 0.5, 0.5)]):
+        plan = await planned(text, now_s, body, (counter, budgets, gauge, pacing))
+        plan, nusd = await spent_nusd(plan, budgets)
+        assert isinstance(plan.decision, Route), f"request {at} was refused"
+        pacing.seen("money", plan.facts.pace, now_s)
+        nusd_by_half_day[at // 750] += nusd
+        now_s += 86_400 / 1_500 - 1e-6
+    assert policy.budget.per_month_nusd is not None
+    assert 0.98 <= sum(nusd_by_half_day) / policy.budget.per_month_nusd <= 1
+    assert nusd_by_half_day[2] == pytest.approx(nusd_by_half_day[3], rel=0.2)
+
+
+@pytest.mark.parametrize("budget", ["", "budget: {per_month_usd: 5}\n", "budget: {per_request_usd: 0.01}\n"])
+@pytest.mark.anyio
+async def test_without_a_days_budget_gain_costs_the_same_at_any_hour(budget: str) -> None:
+    body = policies_of(VALUE.replace("budget: {per_day_usd: 1}\n", budget))
+    for hour in (0, 23):
+        now_s = MIDNIGHT + hour * 3_600
+        plan = await planned("Where?", now_s, body, (Counter(), MemoryBudgets(lambda: now_s), Gauge(), Pacing()))
+        assert plan.facts.pace == 1
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("text", [VALUE.replace("per_day_usd: 1", "per_day_usd: 0.12"), SHARE])
 async def test_a_replay_decides_as_it_was_decided(text: str) -> None:
     policies, _ = body = policies_of(text)
