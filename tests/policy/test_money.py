@@ -257,7 +257,7 @@ async def test_without_a_days_budget_gain_costs_the_same_at_any_hour(budget: str
     body = policies_of(VALUE.replace("budget: {per_day_usd: 1}\n", budget))
     for hour in (0, 23):
         now_s = MIDNIGHT + hour * 3_600
-        plan = await planned("Where?", now_s, body, (Counter(), MemoryBudgets(lambda: now_s), Gauge(), Pacing()))
+        plan = await planned("Where?", now_s, body, (Counter(), MemoryBudgets(lambda: MIDNIGHT), Gauge(), Pacing()))
         assert plan.facts.pace == 1
 
 
