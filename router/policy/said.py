@@ -30,8 +30,11 @@ class Said(Struct, frozen=True):
 
     @property
     def says_otherwise(self) -> bool:
-        """Whether it says something that is no text, so that checks of text have nothing to look at."""
-        return self.text is None and self.refusal is None
+        """Whether it says something that is no text, so that checks of text have nothing to look at.
+
+        Words beside a call of a tool only announce it: the answer follows once the tool has been called.
+        """
+        return bool(self.calls) or (self.text is None and self.refusal is None)
 
 
 class _Logprob(Struct):

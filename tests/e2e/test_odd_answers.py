@@ -22,6 +22,7 @@ models:
     retries: 0
   dear: {{target: openai/gpt-4o, base_url: "{url}", retries: 0}}
 """
+GRADED = "task: graded\nroute: [{use: cheap, verify: {judge: {model: dear, question: Good?}}}]\n"
 CHECKED = "task: checked\nbaseline: dear\nroute: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n"
 DEFAULT = "task: default\nbaseline: dear\nbudget: {per_day_usd: 1000}\nroute: [{use: cheap}]\n"
 KEY = "sk-odd-0123456789"
@@ -55,7 +56,7 @@ def redis_proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
 
 @contextmanager
 def running(upstream: Upstream, folder: Path, settings: dict[str, str] | None = None) -> Iterator[Proxy]:
-    files = {"models": MODELS.format(url=upstream.base_url), "default": DEFAULT, "checked": CHECKED}
+    files = {"models": MODELS.format(url=upstream.base_url), "default": DEFAULT, "checked": CHECKED, "graded": GRADED}
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ODD_API_KEY", KEY)
         with running_proxy(folder, files, settings=settings) as proxy:
@@ -119,11 +120,23 @@ def test_an_answer_without_a_choice_is_given_to_nobody_and_charged_as_reported(
     assert (row["charged_nusd"], row["overhead_nusd"], row["certainty"]) == (paid_nusd, paid_nusd, "reported")
 
 
-def test_a_tool_call_is_not_asked_for_again_because_it_is_no_json(proxy: Proxy, upstream: Upstream) -> None:
+@pytest.mark.parametrize("content", [None, "", "I will look for it."])
+def test_a_tool_call_is_not_asked_for_again_because_it_is_no_json(
+    proxy: Proxy, upstream: Upstream, content: str | None
+) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "track", "arguments": "{}"}}
-    upstream.whole(completion({"content": None, "tool_calls": [call]}))
+    upstream.whole(completion({"content": content, "tool_calls": [call]}))
     row = proxy.row_of(proxy.ask(model="task:checked"))
     assert (row["routed_model"], len(row["attempts"])) == ("cheap", 1)
+
+
+def test_a_judge_sees_the_call_of_a_tool_beside_the_words(proxy: Proxy, upstream: Upstream) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "track", "arguments": "{}"}}
+    upstream.whole(completion({"content": "I will look.", "tool_calls": [call]}))
+    upstream.whole(completion({"content": "1"}))
+    assert proxy.ask(model="task:graded").headers["x-farthing-verified"] == "passed"
+    asked = json.loads(upstream.bodies[-1])["messages"][-1]["content"]
+    assert '"answer":{"text":"I will look.","calls":[{"name":"track","arguments":"{}"}]}' in asked
 
 
 def test_where_the_second_model_fails_the_first_answer_is_told_as_it_was(proxy: Proxy, upstream: Upstream) -> None:
