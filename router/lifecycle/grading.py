@@ -138,7 +138,12 @@ class Grader:
             cheap, premium = sorted((first, second), key=lambda each: order.index(each.model))
             grades = await self._grades(run, answered, shadow, cheap, premium)
             if grades is not None:
-                run.record.notes["grades"] = {"cheap": grades[0], "premium": grades[1]}
+                run.record.notes["grades"] = {
+                    "cheap": grades[0],
+                    "premium": grades[1],
+                    "given": "cheap" if cheap is first else "premium",
+                    "by": shadow.grade,
+                }
             await run.close(Ending.SHADOW)
         except FarthingError as error:
             if run.record.attempts:

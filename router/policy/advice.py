@@ -8,12 +8,16 @@ be as long there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from router.policy.forecast import Mean, mean_of, wilson
+import msgspec
+from msgspec import Struct
+
+from router.policy.forecast import Mean, mean_of, quality_of, wilson
+from router.policy.learn import LEARNING
 from router.policy.policy import PolicySet
 from router.policy.replay import RecordedAttempt, Request
 from router.policy.target import Model
@@ -24,6 +28,23 @@ LEAST_REQUESTS = 30
 NOT_ENOUGH = "not enough traffic"
 SECONDS_A_DAY = 86_400
 _ANSWERS = ("answered", "cut")
+
+
+class _Grades(Struct):
+    """What a second answer's row says of both answers, each from 0 to 1."""
+
+    cheap: float
+    premium: float
+    given: str = ""
+    """Which of them the caller got; empty where a version of before wrote it."""
+    by: str = ""
+
+
+class _Facts(Struct):
+    grades: _Grades | None = None
+
+
+_facts_of = msgspec.json.Decoder(_Facts).decode
 
 
 @dataclass(slots=True)
@@ -41,6 +62,19 @@ class _Cascade:
     always_usd: list[float] = field(default_factory=list)
     overhead_usd: dict[str, float] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    graded: list[float] = field(default_factory=list)
+    """The grades of answers that passed, where learning asked another model as well."""
+    lacks: list[float] = field(default_factory=list)
+    """How much better `escalate_to` was graded on the same requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Graded:
+    """A request's answer, and another model's, as learning graded them."""
+
+    given: float
+    other: float
+    other_model: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +90,8 @@ class Tuning:
 def cascades(requests: Iterable[Request], policies: PolicySet) -> list[dict[str, Any]]:
     """Return an object for each task and rule whose answers were checked, in the order of their names."""
     found: dict[tuple[str, str], _Cascade] = {}
+    requests = tuple(requests)
+    graded = dict(_grades(requests))
     for request in requests:
         checked = next((attempt for attempt in request.attempts if attempt.check), None)
         if checked is not None:
@@ -63,6 +99,8 @@ def cascades(requests: Iterable[Request], policies: PolicySet) -> list[dict[str,
             if key not in found:
                 found[key] = _Cascade(checked.model, _escalates_to(policies, *key))
             _add(found[key], request, checked, policies)
+            if checked.check == "passed" and (grades := graded.get(request.record.id)):
+                _add_grades(found[key], grades)
     return [{"task": task, "rule": rule, **_told(found[task, rule])} for task, rule in sorted(found)]
 
 
@@ -82,6 +120,28 @@ def tuning(requests: Iterable[Request], tuned: Tuning) -> list[dict[str, Any]]:
         then.setdefault(task, []).append(_price_usd(tuned.model, Usage(kept_tokens, usage.output_tokens)))
         times.setdefault(task, []).append(datetime.fromisoformat(request.record.at).timestamp())
     return [{"task": task, **_paid_back(now[task], then[task], times[task], tuned)} for task in sorted(now)]
+
+
+def _grades(requests: Iterable[Request]) -> Iterator[tuple[str, _Graded]]:
+    """Yield the id of each request whose answer was graded, and how.
+
+    Where the rule's own checks graded, an answer that passed them is right by what it is measured with; not those.
+    """
+    for request in requests:
+        record = request.record
+        if record.rule != LEARNING or (grades := _facts_of(record.facts).grades) is None:
+            continue
+        if grades.by not in ("", "verify") and grades.given in ("cheap", "premium"):
+            given, other = grades.cheap, grades.premium
+            if grades.given == "premium":
+                given, other = other, given
+            yield record.id.partition(".")[0], _Graded(given, other, record.routed_model)
+
+
+def _add_grades(cascade: _Cascade, grades: _Graded) -> None:
+    cascade.graded.append(grades.given)
+    if grades.other_model == cascade.escalate_to:
+        cascade.lacks.append(grades.other - grades.given)
 
 
 def _add(cascade: _Cascade, request: Request, checked: RecordedAttempt, policies: PolicySet) -> None:
@@ -126,6 +186,9 @@ def _told(cascade: _Cascade) -> dict[str, Any]:
         "escalation_rate": _interval(wilson(cascade.escalated, n)) if n else None,
         "failed": dict(sorted(cascade.failed.items())),
         "given_all_the_same": cascade.given,
+        "graded": len(cascade.graded),
+        "quality_if_passed": _interval(quality_of(cascade.graded)) if len(cascade.graded) > 1 else None,
+        "lacks_if_passed": _interval(mean_of(cascade.lacks)) if len(cascade.lacks) > 1 else None,
         "cost_usd": _interval(mean_of(cascade.cost_usd)) if enough else None,
         "always_usd": _interval(always_usd) if always_usd else None,
         "overhead_usd": dict(sorted(cascade.overhead_usd.items())),
@@ -139,6 +202,8 @@ def _advice(cascade: _Cascade, n: int, saved: Mean | None) -> str:
     if cascade.escalate_to is None:
         return "it escalates to nobody, so that failing answers are given all the same"
     said = [_compared(cascade.escalate_to, len(cascade.cost_usd), saved)]
+    if len(cascade.lacks) >= LEAST_REQUESTS and (lacks := mean_of(cascade.lacks)).low > 0:
+        said.append(f"answers that pass are graded {lacks.mean:.2f} below those of {cascade.escalate_to}")
     if cascade.unchecked:
         said.append(f"{cascade.unchecked} more went out unchecked: say, the judge gave no grade, or it was a stream")
     if cascade.given:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from proxy import running_provider, running_proxy
+from proxy import eventually, ledger_rows, running_provider, running_proxy
 
 from cli.running import Run, on_terminal
 from router.policy.advice import LEAST_REQUESTS
@@ -31,9 +31,16 @@ FILES = {
     "route: [{use: cheap, verify: {regex: '^never$', escalate_to: dear, buffer: false}}]\n",
     "mute": "task: mute\nroute: [{use: cheap, verify: {judge: {model: dear, question: 'Is it right?'}, "
     "escalate_to: dear, buffer: false}}]\n",
+    "taught": "task: taught\nbaseline: dear\n"
+    "learn: {shadow: {model: dear, share: 1, budget_per_day_usd: 1, grade: agree, agree: {by: number}}}\n"
+    "route: [{use: cheap, verify: {regex: '[0-9]', escalate_to: dear, buffer: false}}]\n",
+    "circular": "task: circular\nbaseline: dear\n"
+    "learn: {shadow: {model: dear, share: 1, budget_per_day_usd: 1, grade: verify}}\n"
+    "route: [{use: cheap, verify: {regex: '[0-9]', escalate_to: dear, buffer: false}}]\n",
     "default": "task: default\nroute: [{use: dear}]\n",
 }
 KNOWS = Knows({"gpt-4.1-nano": 0.9, "gpt-4o-mini": 0.9, "gpt-4.1": 0.95})
+TAUGHT = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class Recorded:
     """A ledger, and the policies that it was written under."""
 
     options: tuple[str, ...]
+    ledger: Path
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +65,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
             ("poor", 40),
             ("mute", 3),
             ("default", 40),
+            ("taught", TAUGHT),
+            ("circular", TAUGHT),
         ):
             for number in range(1, times + 1):
                 text = f"What is {number * 37} + {number * 11}?"
                 answer = proxy.ask(text, headers={"x-farthing-task": task}, max_tokens=60)
                 assert answer.status_code == 200
+        eventually(lambda: proxy.metric("farthing_learning_labels_total", source="shadow") == 2 * TAUGHT, "all grades")
         proxy.rows()
-        yield Recorded(("--policies", str(proxy.policies), "--ledger-url", f"sqlite:///{proxy.ledger}"))
+        yield Recorded(("--policies", str(proxy.policies), "--ledger-url", f"sqlite:///{proxy.ledger}"), proxy.ledger)
 
 
 @pytest.fixture
@@ -101,6 +112,25 @@ def test_answers_that_went_out_unchecked_are_told(advised: Any) -> None:
     (row,) = advised("--task", "mute")["cascades"]
     assert (row["requests"], row["unchecked"]) == (0, 3)
     assert row["advice"].startswith("not enough traffic: 0 of 30 requests; 3 more went out unchecked")
+
+
+def test_how_often_an_answer_that_passes_is_right_is_measured(advised: Any, recorded: Recorded) -> None:
+    (row,) = advised("--task", "taught")["cascades"]
+    rows = [each for each in ledger_rows(recorded.ledger) if each["task"] == "taught"]
+    grades = [each["facts"]["grades"]["cheap"] for each in rows if each["rule"] == "learning"]
+    assert (row["graded"], row["pass_rate"]["mean"], len(grades)) == (TAUGHT, 1, TAUGHT)
+    right = row["quality_if_passed"]
+    assert right["mean"] == pytest.approx(sum(grades) / TAUGHT)
+    assert right["low"] < right["mean"] < right["high"]
+    assert row["lacks_if_passed"]["mean"] == pytest.approx(1 - right["mean"])
+    assert row["advice"].startswith("it pays; answers that pass are graded 0.")
+    assert row["advice"].endswith(" below those of dear")
+
+
+@pytest.mark.parametrize("task", ["circular", "good"])
+def test_where_nothing_else_graded_it_is_not_told_how_often_a_passing_answer_is_right(advised: Any, task: str) -> None:
+    (row,) = advised("--task", task)["cascades"]
+    assert (row["graded"], row["quality_if_passed"]) == (0, None)
 
 
 def test_one_request_too_few_is_not_enough(advised: Any) -> None:
