@@ -18,6 +18,7 @@ from router.chat import Chat, FunctionCall
 from router.policy.closed_answer import By
 from router.policy.json_schema import BadSchema, Schema
 from router.policy.pattern import Pattern
+from router.policy.refusals import REFUSAL_ABROAD
 from router.policy.said import Said
 
 OwnCheck = Callable[[dict[str, Any], dict[str, Any]], object]
@@ -113,7 +114,8 @@ def _long_enough(verify: Verify, said: Said, chat: Chat) -> bool:
 def _not_refusal(verify: Verify, said: Said, chat: Chat) -> bool:
     if said.refusal is not None or said.finish_reason == "content_filter":
         return False
-    return not (said.text and _REFUSAL.match(said.text[:400].replace("\u2019", "'")))
+    begins = (said.text or "")[:400].replace("\u2019", "'")
+    return not (_REFUSAL.match(begins) or REFUSAL_ABROAD.match(begins))
 
 
 def _is_json(verify: Verify, said: Said, chat: Chat) -> bool:
@@ -201,7 +203,7 @@ _REFUSAL = re.compile(
     r"|(?:it|this|that)(?:'s| is| goes) against my (?:guidelines|programming|principles|polic))",
     re.IGNORECASE,
 )
-"""English only: what the large providers' models begin a refusal with."""
+"""What the large providers' models begin a refusal with, in English."""
 
 
 class NotJson:

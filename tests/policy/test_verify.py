@@ -28,6 +28,16 @@ REFUSALS = [
     "It is against my guidelines.",
     "This request violates our policy, so I cannot help.", "Thank you for asking, but I can't assist.",
     "I can't tell you how.",
+    "Es tut mir leid, aber dabei kann ich nicht helfen.", "Leider kann ich diese Anfrage nicht bearbeiten.",
+    "Entschuldigung, ich kann Ihnen damit nicht weiterhelfen.",
+    "Je suis d\u00e9sol\u00e9, mais je ne peux pas vous aider.",
+    "D\u00e9sol\u00e9e, je ne suis pas en mesure de r\u00e9pondre.",
+    "Lo siento, pero no puedo ayudarte con eso.", "Mi dispiace, ma non posso aiutarti.",
+    "Desculpe, mas n\u00e3o posso ajudar com isso.",
+    ("\u041a \u0441\u043e\u0436\u0430\u043b\u0435\u043d\u0438\u044e, \u044f \u043d\u0435 \u043c\u043e\u0433\u0443"
+     " \u043f\u043e\u043c\u043e\u0447\u044c \u0441 \u044d\u0442\u0438\u043c."),
+    "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u63d0\u4f9b\u5e2e\u52a9\u3002",
+    "\u7533\u3057\u8a33\u3042\u308a\u307e\u305b\u3093\u304c\u3001\u304a\u624b\u4f1d\u3044\u3067\u304d\u307e\u305b\u3093\u3002",
 ]  # fmt: skip
 NO_REFUSALS = [
     "I'm sorry to hear that.", "I can't believe it!", "You cannot park here.", "Sorry, the shop is closed.", "Yes.",
@@ -36,7 +46,12 @@ NO_REFUSALS = [
     "We cannot write this as a fraction.", "I can't answer with certainty, but it is probably 5.",
     "Apologies for the delay: 5.",
     "Sorry for the confusion: the answer is 5.", "I'm afraid the train is late.", "No, it is 5.",
-    "I can help with that.", 'He said: "I cannot help."',
+    "Es tut mir leid, dass Ihr Paket fehlt.", "Leider kann ich nicht genau sagen, wann. Wir helfen Ihnen.",
+    "Ich kann Ihnen helfen.", "Leider ist das nicht m\u00f6glich.", "Je suis d\u00e9sol\u00e9 pour ce retard.",
+    "Je ne peux pas croire que c'est fini.", "Lo siento mucho por la demora.", "Non posso crederci!",
+    "No puedo creerlo.", "\u62b1\u6b49\uff0c\u6211\u4eec\u665a\u4e86\u3002",
+    "\u7533\u3057\u8a33\u3042\u308a\u307e\u305b\u3093\u3002\u7b54\u3048\u306f5\u3067\u3059\u3002",
+    "Desculpe o atraso.", "I can help with that.", 'He said: "I cannot help."',
 ]  # fmt: skip
 
 
@@ -55,7 +70,16 @@ def test_what_is_no_refusal_passes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["this request so   ", "I am built to so  so  so  ", "  I am trained to no,  so,  but,  "]
+    "unit",
+    [
+        "ich kann nicht ",
+        "leider, leider  aber ",
+        "je ne peux pas ",
+        "\u6211\u65e0\u6cd5",
+        "this request so   ",
+        "I am built to so  so  so  ",
+        "  I am trained to no,  so,  but,  ",
+    ],
 )
 def test_a_hostile_opening_is_searched_in_bounded_time(unit: str) -> None:
     started = time.thread_time()
