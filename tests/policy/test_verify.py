@@ -30,14 +30,13 @@ REFUSALS = [
     "I can't tell you how.",
     "Es tut mir leid, aber dabei kann ich nicht helfen.", "Leider kann ich diese Anfrage nicht bearbeiten.",
     "Entschuldigung, ich kann Ihnen damit nicht weiterhelfen.",
-    "Je suis d\u00e9sol\u00e9, mais je ne peux pas vous aider.",
-    "D\u00e9sol\u00e9e, je ne suis pas en mesure de r\u00e9pondre.",
+    "Je suis désolé, mais je ne peux pas vous aider.",
+    "Désolée, je ne suis pas en mesure de répondre.",
     "Lo siento, pero no puedo ayudarte con eso.", "Mi dispiace, ma non posso aiutarti.",
-    "Desculpe, mas n\u00e3o posso ajudar com isso.",
-    ("\u041a \u0441\u043e\u0436\u0430\u043b\u0435\u043d\u0438\u044e, \u044f \u043d\u0435 \u043c\u043e\u0433\u0443"
-     " \u043f\u043e\u043c\u043e\u0447\u044c \u0441 \u044d\u0442\u0438\u043c."),
-    "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u63d0\u4f9b\u5e2e\u52a9\u3002",
-    "\u7533\u3057\u8a33\u3042\u308a\u307e\u305b\u3093\u304c\u3001\u304a\u624b\u4f1d\u3044\u3067\u304d\u307e\u305b\u3093\u3002",
+    "Desculpe, mas não posso ajudar com isso.",
+    "К сожалению, я не могу помочь с этим.",
+    "抱歉，我无法提供帮助。",
+    "申し訳ありませんが、お手伝いできません。",
 ]  # fmt: skip
 NO_REFUSALS = [
     "I'm sorry to hear that.", "I can't believe it!", "You cannot park here.", "Sorry, the shop is closed.", "Yes.",
@@ -47,10 +46,10 @@ NO_REFUSALS = [
     "Apologies for the delay: 5.",
     "Sorry for the confusion: the answer is 5.", "I'm afraid the train is late.", "No, it is 5.",
     "Es tut mir leid, dass Ihr Paket fehlt.", "Leider kann ich nicht genau sagen, wann. Wir helfen Ihnen.",
-    "Ich kann Ihnen helfen.", "Leider ist das nicht m\u00f6glich.", "Je suis d\u00e9sol\u00e9 pour ce retard.",
+    "Ich kann Ihnen helfen.", "Leider ist das nicht möglich.", "Je suis désolé pour ce retard.",
     "Je ne peux pas croire que c'est fini.", "Lo siento mucho por la demora.", "Non posso crederci!",
-    "No puedo creerlo.", "\u62b1\u6b49\uff0c\u6211\u4eec\u665a\u4e86\u3002",
-    "\u7533\u3057\u8a33\u3042\u308a\u307e\u305b\u3093\u3002\u7b54\u3048\u306f5\u3067\u3059\u3002",
+    "No puedo creerlo.", "抱歉，我们晚了。",
+    "申し訳ありません。答えは5です。",
     "Desculpe o atraso.", "I can help with that.", 'He said: "I cannot help."',
 ]  # fmt: skip
 
@@ -75,7 +74,7 @@ def test_what_is_no_refusal_passes(text: str) -> None:
         "ich kann nicht ",
         "leider, leider  aber ",
         "je ne peux pas ",
-        "\u6211\u65e0\u6cd5",
+        "我无法",
         "this request so   ",
         "I am built to so  so  so  ",
         "  I am trained to no,  so,  but,  ",
