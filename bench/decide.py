@@ -15,9 +15,9 @@ from rich.table import Table
 from router.policy.claim import claim
 from router.policy.decide import decide
 from router.policy.facts import Facts
-from router.policy.load import load_files
 from router.policy.policy import PolicySet
 from router.policy.purse import purse_of
+from router.policy.reading.load import load_files
 from router.pricing import Catalogue
 
 RULES = 20

@@ -22,12 +22,12 @@ from router.ledger.contract import Store
 from router.ledger.open import open_store
 from router.ledger.report import records_since
 from router.ledger.rows import Row, row_of
+from router.policy.backtest.replay import Player, read
+from router.policy.backtest.tally import Tally
 from router.policy.decide import Route, decide
 from router.policy.policy import PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import recorded_circumstances, recorded_decision, recorded_facts
-from router.policy.replay import Player, read
-from router.policy.tally import Tally
 from router.values import Attempt, Certainty, Ending, Outcome, Usage
 
 ROWS = 100_000

@@ -29,7 +29,7 @@ from pages import PAGES, ROOT, Block, anchors, blocks, coded, rows
 from proxy import Proxy, running_provider, running_proxy
 
 from router.cli import app
-from router.policy.load import Loaded, load_files
+from router.policy.reading.load import Loaded, load_files
 from router.policy.testing import run_tests
 from router.pricing import Catalogue
 from router.tokens import Counter

@@ -24,9 +24,9 @@ from router.lifecycle.rollout import State, Watched
 from router.metrics import Metrics
 from router.metrics.__main__ import with_table
 from router.metrics.words import Failure, Refusal
+from router.policy.backtest.tally import Tally
 from router.policy.experiment import Canary, Experiment
 from router.policy.schema import accounts, checks, money, rollout, targets, task, tests
-from router.policy.tally import Tally
 from router.policy.target import Deadlines
 from router.policy.vocabulary import FACTS, HAS, OPERATORS, TAKES
 from router.providers.lanes import key_variable

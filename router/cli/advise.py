@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from router.ledger.contract import Store
-    from router.policy.advice import Tuning
+    from router.policy.backtest.advice import Tuning
+    from router.policy.backtest.replay import Request
     from router.policy.policy import PolicySet
-    from router.policy.replay import Request
 
 FINE_TUNED = "fine-tuned"
 """The `kind` of models.yaml that is looked for where no model is named."""
@@ -66,7 +66,7 @@ def advise(
     Example: farthing advise --training-usd 40 --tuned support-ft --saved-prompt-tokens 800
     """
     from router.ledger.open import open_store
-    from router.policy.advice import cascades, tuning
+    from router.policy.backtest.advice import cascades, tuning
 
     start = since_of(since) if since else None
     found = read_folder(policies).checked()
@@ -83,7 +83,7 @@ def advise(
 
 
 def _tuning(policies: PolicySet, name: str | None, training_usd: float | None, saved_tokens: int) -> Tuning | None:
-    from router.policy.advice import Tuning
+    from router.policy.backtest.advice import Tuning
 
     if training_usd is None:
         if name is not None or saved_tokens:
@@ -102,7 +102,7 @@ def _tuning(policies: PolicySet, name: str | None, training_usd: float | None, s
 
 def _requests(store: Store, since: datetime | None, task: str | None) -> list[Request]:
     from router.ledger.report import records_since
-    from router.policy.replay import read
+    from router.policy.backtest.replay import read
 
     records = (record for page in records_since(store, since) for record in page)
     wanted = (record for record in records if task is None or record.task == task)

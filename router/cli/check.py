@@ -11,7 +11,7 @@ from router.cli.folder import DEFAULT_FOLDER, FolderArgument, JsonOption, read_f
 from router.cli.table import plural, print_json
 
 if TYPE_CHECKING:
-    from router.policy.load import Loaded
+    from router.policy.reading.load import Loaded
 
 
 def check(

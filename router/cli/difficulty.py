@@ -171,7 +171,7 @@ def _lines(told: Learned) -> list[tuple[str, str]]:
 
 def _show_weights(file: Path | None, folder: Path, *, as_json: bool) -> None:
     from router.difficulty.weights import read_weights, shipped_weights
-    from router.policy.load import WEIGHTS
+    from router.policy.reading.load import WEIGHTS
 
     if file is None and (folder / WEIGHTS).exists():
         file = folder / WEIGHTS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from router.policy.load import Loaded
+    from router.policy.reading.load import Loaded
 
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", envvar="FARTHING_POLICIES", help="The folder of policies.")
@@ -25,7 +25,7 @@ def read_folder(folder: Path) -> Loaded:
     Raises:
         BadParameter: there is no such folder.
     """
-    from router.policy.load import load_folder
+    from router.policy.reading.load import load_folder
     from router.pricing import Catalogue
 
     if not folder.is_dir():

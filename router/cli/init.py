@@ -31,7 +31,7 @@ def init(
 
     Example: farthing init policies
     """
-    from router.policy.sharing import ENDINGS
+    from router.policy.reading.sharing import ENDINGS
 
     if folder.exists() and not folder.is_dir():
         raise typer.BadParameter(f"{folder} is a file; name a folder.")

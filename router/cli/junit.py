@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement
 import typer
 
 if TYPE_CHECKING:
-    from router.policy.load import Loaded
+    from router.policy.reading.load import Loaded
     from router.policy.testing import Verdict
 
 

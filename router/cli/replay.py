@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from router.ledger.contract import Store
-    from router.policy.replay import Player, Record
-    from router.policy.tally import Tally
+    from router.policy.backtest.replay import Player, Record
+    from router.policy.backtest.tally import Tally
 
 MOST_SHOWN = 10
 """Of the requests that move most money, in a table; --json has all fifty."""
@@ -61,7 +61,7 @@ def replay(
     Example: farthing replay --policies policies --against old-policies --markdown
     """
     from router.ledger.open import open_store
-    from router.policy.replay import Player
+    from router.policy.backtest.replay import Player
 
     if as_json and markdown:
         raise typer.BadParameter("give --json or --markdown, not both")
@@ -85,8 +85,8 @@ def replay(
 
 
 def _tallied(store: Store, since: datetime | None, new: Player, old: Player | None) -> Tally:
-    from router.policy.replay import read
-    from router.policy.tally import Tally
+    from router.policy.backtest.replay import read
+    from router.policy.backtest.tally import Tally
     from router.values import Ending
 
     tally = Tally()

@@ -14,8 +14,8 @@ from router.ledger.contract import Grouping, Spend, Store
 from router.ledger.correction import orphans
 from router.ledger.rows import time_text
 from router.ledger.spool import rows_waiting_in
+from router.policy.backtest.replay import Record
 from router.policy.policy import PolicySet
-from router.policy.replay import Record
 from router.values import usd_number
 
 _SPAN = re.compile(r"^(\d{1,6})([mhdw])$")

@@ -27,9 +27,9 @@ from router.ledger.rows import time_text
 from router.lifecycle.grading import Graded
 from router.lifecycle.labels import NoLabel, lesson_of, of_check, of_grades, of_rating
 from router.pipeline import Answered
+from router.policy.backtest.replay import Record
 from router.policy.learn import Compared, compared
 from router.policy.policy import Account, PolicySet
-from router.policy.replay import Record
 
 READ_EVERY_S = 2.0
 """How late a replica may learn what others wrote."""

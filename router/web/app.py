@@ -29,8 +29,8 @@ from router.lifecycle.warmth import Warmth
 from router.metrics import Metrics
 from router.pipeline import Parts, Pipeline
 from router.pipeline.own_checks import OwnChecks
-from router.policy.load import load_folder
 from router.policy.policy import PolicySet
+from router.policy.reading.load import load_folder
 from router.pricing import Catalogue
 from router.providers.breaker import Breakers
 from router.providers.lanes import Lanes

@@ -14,8 +14,8 @@ from typing import Any
 from watchfiles import awatch
 
 from router.errors import NotAdmitted, PolicyFaults
-from router.policy.load import Loaded
 from router.policy.policy import PolicySet, Rule
+from router.policy.reading.load import Loaded
 
 DEBOUNCE_MS = 100
 QUIET_S = 0.15

@@ -11,7 +11,7 @@ import pytest
 from proxy import eventually, ledger_rows, running_provider, running_proxy
 
 from cli.running import Run, on_terminal
-from router.policy.advice import LEAST_REQUESTS
+from router.policy.backtest.advice import LEAST_REQUESTS
 from router.providers.simulated import Knows, Simulation
 
 MODELS = """

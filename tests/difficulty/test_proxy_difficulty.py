@@ -12,7 +12,7 @@ from proxy import Proxy, eventually, running_provider, running_proxy
 from difficulty.labelled_sets import lines, write
 from router.difficulty.train import read_examples, train
 from router.difficulty.weights import write_weights
-from router.policy.load import WEIGHTS
+from router.policy.reading.load import WEIGHTS
 
 FILES = {
     "models": "models:\n  cheap: {target: openai/gpt-4.1-nano}\n  dear: {target: openai/gpt-4.1}\n",

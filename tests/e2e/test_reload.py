@@ -22,8 +22,8 @@ import pytest
 from proxy import WITHIN_S, Calls, Proxy, eventually, running_provider, running_proxy, write_policies
 from redis_server import running_redis
 
-from router.policy.load import load_folder, read_files, revision_of
 from router.policy.policy import PolicySet
+from router.policy.reading.load import load_folder, read_files, revision_of
 from router.pricing import Catalogue
 from router.web.background import keep_up
 from router.web.reload import PolicyFolder

@@ -24,7 +24,7 @@ from redis_server import RedisServer, running_redis
 
 from e2e.conftest import files_for
 from e2e.test_idempotency import REPLAY, keyed
-from router.policy.load import load_folder
+from router.policy.reading.load import load_folder
 from router.pricing import Catalogue
 from router.providers.simulated import SimulatedProvider
 from router.web.background import LAG_EVERY_S

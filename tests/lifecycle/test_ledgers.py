@@ -21,8 +21,8 @@ from router.ledger.rows import row_of
 from router.lifecycle.results import experiment_report
 from router.lifecycle.rollout import Rollouts, State, Watched
 from router.policy.experiment import Experiment
-from router.policy.load import load_files
 from router.policy.policy import PolicySet
+from router.policy.reading.load import load_files
 from router.pricing import Catalogue
 from router.providers.simulated import SimulatedProvider
 from router.values import Attempt, Certainty, Ending, Outcome

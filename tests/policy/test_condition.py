@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from msgspec.structs import fields
 
 from router.policy.condition import Condition, compare_fact
-from router.policy.document import Table, read_document
 from router.policy.facts import Facts
 from router.policy.fault import START, Report
 from router.policy.pattern import LOOKED_AT_CHARS, BadPattern, Pattern
+from router.policy.reading.document import Table, read_document
+from router.policy.reading.when import WhenCompiler
 from router.policy.vocabulary import FACTS, OPERATORS, TAKES
-from router.policy.when import WhenCompiler
 
 
 def compiled(text: str) -> Condition:

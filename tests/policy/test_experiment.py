@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from router.policy.experiment import Canary, Guard, Guards, Shadow
-from router.policy.load import Loaded, load_files
+from router.policy.reading.load import Loaded, load_files
 from router.pricing import Catalogue
 
 MODELS = b"""version: 1

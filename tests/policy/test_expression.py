@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.policy.document import Leaf, Table, read_document
 from router.policy.expression import BadExpression, Slip, compile_expression
 from router.policy.facts import Facts
 from router.policy.fault import Report
+from router.policy.reading.document import Leaf, Table, read_document
+from router.policy.reading.within import place_within
 from router.policy.vocabulary import LONGEST_EXPRESSION
-from router.policy.within import place_within
 
 
 def holds(text: str, /, **facts: object) -> bool:

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from router.difficulty.weights import shipped_weights
 from router.errors import PolicyFaults
-from router.policy.document import LARGEST_FILE_BYTES
 from router.policy.expectation import Bounds
 from router.policy.fault import Fault
-from router.policy.load import Loaded, load_files, load_folder
+from router.policy.reading.document import LARGEST_FILE_BYTES
+from router.policy.reading.load import Loaded, load_files, load_folder
 from router.pricing import Catalogue, Price
 from router.values import Usage
 

@@ -6,11 +6,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from router.policy.condition import Condition
-from router.policy.document import read_document
 from router.policy.facts import Facts
 from router.policy.fault import START, Report
-from router.policy.logic import contradiction, demands, follows, is_certain
-from router.policy.when import WhenCompiler
+from router.policy.reading.document import read_document
+from router.policy.reading.logic import contradiction, demands, follows, is_certain
+from router.policy.reading.when import WhenCompiler
 
 HOURS = ("0", "1", "2", "23")
 COMPARISONS = st.one_of(

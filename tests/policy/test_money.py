@@ -18,12 +18,12 @@ from router.chat import ChatBody
 from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
 from router.pipeline.plan import Arrival, Plan, plan_for
+from router.policy.backtest.replay import Player, Record, read
 from router.policy.decide import Decision, Purse, Route, decide
 from router.policy.explain import explained
 from router.policy.facts import Facts
-from router.policy.load import load_files
 from router.policy.policy import Policy, PolicySet
-from router.policy.replay import Player, Record, read
+from router.policy.reading.load import load_files
 from router.pricing import Catalogue
 from router.tokens import Counter
 

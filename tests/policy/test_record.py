@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from router.policy.backtest.playable import Told, truth
 from router.policy.condition import AllOf, AnyOf, Condition, Named, Not, compare_fact, compare_has, compare_text
 from router.policy.decide import Purse, decide
 from router.policy.facts import Facts
-from router.policy.playable import Told, truth
 from router.policy.policy import Policy, PolicySet, Rule
 from router.policy.record import RecordedFacts, leaves_of, name_of, recorded_circumstances, recorded_decision
 from router.policy.record import recorded_facts as recorded

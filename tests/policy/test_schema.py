@@ -10,9 +10,9 @@ import pytest
 from broken_folder import BROKEN, WHOLE
 from jsonschema import Draft202012Validator
 
-from router.policy.document import read_document
 from router.policy.fault import Report
-from router.policy.load import load_files
+from router.policy.reading.document import read_document
+from router.policy.reading.load import load_files
 from router.policy.schema.editor import json_schema
 from router.policy.vocabulary import FACTS, TAKES
 from router.pricing import Catalogue

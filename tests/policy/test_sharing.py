@@ -9,7 +9,7 @@ import pytest
 from broken_folder import WHOLE
 
 from router.policy.facts import Facts
-from router.policy.load import Loaded, load_folder
+from router.policy.reading.load import Loaded, load_folder
 from router.pricing import Catalogue
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router.policy.load import load_files
+from router.policy.reading.load import load_files
 from router.policy.testing import Verdict, run_tests
 from router.pricing import Catalogue
 from router.tokens import Counter

@@ -22,7 +22,7 @@ from proxy import Calls, Proxy, ServeProcess, eventually, ledger_rows, running_p
 from router.metrics import NONE, OTHER, Metrics
 from router.metrics.text import encoder_for
 from router.metrics.words import Overhead
-from router.policy.load import load_files, load_folder
+from router.policy.reading.load import load_files, load_folder
 from router.pricing import Catalogue
 from router.values import NUSD_PER_USD, Attempt, Certainty, Ending, Level, Outcome, Scope, Trace, Usage
 

@@ -14,10 +14,10 @@ from router.difficulty.look import Look, key_of, shape_of
 from router.difficulty.measure import Prompt
 from router.difficulty.scorer import Label
 from router.errors import UnusableFile
+from router.policy.backtest.forecast import Known, course_of, unforeseen
 from router.policy.decide import Refusal, consider, decide, grade_nusd
 from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
-from router.policy.forecast import Known, course_of, unforeseen
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.room import foreseen, left_usd, tighter, unused

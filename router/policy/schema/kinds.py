@@ -8,7 +8,6 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from router.policy.environment import VARIABLE
 from router.policy.fault import did_you_mean, shown
 from router.policy.vocabulary import HAS
 from router.values import EXACT_NUSD, NUSD_PER_USD
@@ -27,6 +26,8 @@ DIGEST = r"^sha256:[0-9a-fA-F]{64}$"
 REFERENCE = "x-definition"
 """Stands for `$ref` until the schema is whole: pydantic refuses a reference to what it did not make."""
 OWN_CHECK = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
+VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
+"""Stands for what the environment says."""
 HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 STICKY = r"^(conversation|account|header:[A-Za-z0-9!#$%&'*+.^_`|~-]*)$"
 
@@ -82,9 +83,7 @@ References = Annotated[
     ),
 ]
 Text = Annotated[StrictStr, Field(min_length=1)]
-KeyVariable = Annotated[
-    StrictStr, Field(min_length=1), WithJsonSchema({"type": "string", "pattern": f"^{VARIABLE.pattern}$"})
-]
+KeyVariable = Annotated[StrictStr, Field(min_length=1), WithJsonSchema({"type": "string", "pattern": f"^{VARIABLE}$"})]
 """Its form is checked where models are read, in words that quote no secret."""
 Count = Annotated[StrictInt, Field(ge=1, le=LARGEST_COUNT)]
 CountOrNone = Annotated[StrictInt, Field(ge=0, le=LARGEST_COUNT)]

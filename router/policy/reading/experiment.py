@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import get_args
 
-from router.policy.document import Node, Table, at, entries_at, key_place, text_at, texts_at
 from router.policy.experiment import HEADER, Canary, Experiment, Guard, Guards, Measure, Shadow, Sign
 from router.policy.fault import Report
-from router.policy.names import Names, check_name
+from router.policy.reading.document import Node, Table, at, entries_at, key_place, text_at, texts_at
+from router.policy.reading.names import Names, check_name
+from router.policy.reading.shape import strange_keys
 from router.policy.schema.rollout import CanaryShape, ExperimentShape, GuardsShape, ShadowShape
 from router.policy.schema.task import RuleShape
-from router.policy.shape import strange_keys
 from router.values import nusd_limit
 
 ABORT_AFTER = 20

@@ -17,11 +17,11 @@ import msgspec
 from msgspec import UNSET, Struct, structs
 
 from router.errors import FarthingError
+from router.policy.backtest.playable import Playable, playable_of
 from router.policy.claim import Claim, claim
 from router.policy.decide import Purse, Refusal, Route, decide
 from router.policy.facts import Facts
 from router.policy.features import FACT_RULES
-from router.policy.playable import Playable, playable_of
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import LEFT_OF_A_BUDGET, RecordedFacts

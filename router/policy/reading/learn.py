@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from router.policy.document import Node, Table, at, entries_at, items_at, key_place, place_of, text_at, texts_at
 from router.policy.fault import Report
 from router.policy.learn import Learn, LearnShadow
-from router.policy.names import Names, check_name
+from router.policy.reading.document import Node, Table, at, entries_at, items_at, key_place, place_of, text_at, texts_at
+from router.policy.reading.names import Names, check_name
 from router.policy.schema.rollout import LearnShadowShape, LearnShape
 from router.policy.verify import NAMES
 from router.values import nusd_limit

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from router.policy.forecast import Mean, mean_of, quality_of, wilson
+from router.policy.backtest.forecast import Mean, mean_of, quality_of, wilson
+from router.policy.backtest.replay import RecordedAttempt, Request
 from router.policy.learn import LEARNING
 from router.policy.policy import PolicySet
-from router.policy.replay import RecordedAttempt, Request
 from router.policy.target import Model
 from router.values import NUSD_PER_USD, Usage
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from router.policy.condition import Condition
-from router.policy.document import Node, Table, entries_at, is_empty, key_place, text_at, texts_at
-from router.policy.environment import report_strays
 from router.policy.fault import START, Place, Report, did_you_mean, shown
-from router.policy.names import Names, check_name, check_version
+from router.policy.reading.document import Node, Table, entries_at, is_empty, key_place, text_at, texts_at
+from router.policy.reading.environment import report_strays
+from router.policy.reading.names import Names, check_name, check_version
+from router.policy.reading.shape import read_shape
+from router.policy.reading.when import WhenCompiler
 from router.policy.schema.task import FragmentFile
-from router.policy.shape import read_shape
-from router.policy.when import WhenCompiler
 
 ENDINGS = (".yaml", ".yml")
 DEEPEST = 20

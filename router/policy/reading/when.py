@@ -22,13 +22,13 @@ from router.policy.condition import (
     compare_text,
     comparisons_in,
 )
-from router.policy.document import Entry, Items, Leaf, Node, Table, is_empty
 from router.policy.expression import BadExpression, compile_expression
 from router.policy.fault import Place, Report, did_you_mean, listed, shown
 from router.policy.pattern import BadPattern, Pattern
-from router.policy.symbols import compares_a_number, said_in_words
+from router.policy.reading.document import Entry, Items, Leaf, Node, Table, is_empty
+from router.policy.reading.symbols import compares_a_number, said_in_words
+from router.policy.reading.within import place_within
 from router.policy.vocabulary import COMBINATIONS, FACTS, OPERATORS, TAKES, FactWord, Operator
-from router.policy.within import place_within
 
 MOST_COMPARISONS = 1_000
 """Behind the names of one `condition`, so that names of names can't grow without end."""

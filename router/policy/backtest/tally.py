@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.policy.replay import Played, Record
+from router.policy.backtest.replay import Played, Record
 from router.values import usd_number
 
 MOST_MOVES = 50

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from router.policy.document import Node, Table, at, entries_at, items_at, key_place, place_of, text_at, texts_at
 from router.policy.fault import Report
-from router.policy.logic import Demand, demands, each_word
 from router.policy.policy import Policy, Rule
+from router.policy.reading.document import Node, Table, at, entries_at, items_at, key_place, place_of, text_at, texts_at
+from router.policy.reading.logic import Demand, demands, each_word
 from router.policy.target import Model
 from router.pricing import Ask
 from router.values import nusd_limit, usd_text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from router.policy.document import Table, at, place_of
 from router.policy.fault import Place, Report, did_you_mean, shown
+from router.policy.reading.document import Table, at, place_of
 
 VERSION = 1
 

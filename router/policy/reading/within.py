@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from router.policy.document import Leaf
 from router.policy.fault import Place
+from router.policy.reading.document import Leaf
 
 _ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|.)", re.DOTALL)
 _CONTINUED = re.compile(r"(?:\\\n[ \t]*)+")

@@ -10,8 +10,19 @@ from typing import Annotated, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from router.policy.document import Items, Leaf, Node, Path, Step, Table, entries_at, is_empty, key_place, place_of
 from router.policy.fault import Report, did_you_mean, nearest, shown
+from router.policy.reading.document import (
+    Items,
+    Leaf,
+    Node,
+    Path,
+    Step,
+    Table,
+    entries_at,
+    is_empty,
+    key_place,
+    place_of,
+)
 from router.policy.schema.kinds import DIGEST, HEADER, MODEL_NAME, NAME, OWN_CHECK, STICKY, TARGET, Shape
 
 ShapeT = TypeVar("ShapeT", bound=Shape)

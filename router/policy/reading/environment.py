@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from router.policy.document import Items, Leaf, Node, Table
 from router.policy.fault import Report
+from router.policy.reading.document import Items, Leaf, Node, Table
+from router.policy.schema import kinds
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE = re.compile(kinds.VARIABLE)
 
 _READ_IN = frozenset(("api_key", "base_url"))
 _TEXT_OF_ITS_OWN = frozenset(("conditions", "prompts", "tests", "when"))

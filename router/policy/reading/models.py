@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from router.errors import UnpricedModel
 from router.policy.claim import AUTO
-from router.policy.document import Node, Table, at, entries_at, items_at, key_place, text_at
-from router.policy.environment import VARIABLE, filled, report_strays, unset_in
 from router.policy.fault import Place, Report
-from router.policy.names import check_version
+from router.policy.reading.document import Node, Table, at, entries_at, items_at, key_place, text_at
+from router.policy.reading.environment import VARIABLE, filled, report_strays, unset_in
+from router.policy.reading.names import check_version
+from router.policy.reading.shape import read_shape, strange_keys
 from router.policy.schema.money import FREE, PriceShape
 from router.policy.schema.targets import DeadlinesShape, ModelsFile, ModelShape, TargetShape
-from router.policy.shape import read_shape, strange_keys
 from router.policy.target import UNKNOWN_OUTPUT_LIMIT, Deadlines, Model, Target
 from router.pricing import Catalogue, Price, PriceOverride, TierOverride, override_price, region_of
 from router.tokens import rules_for

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from router.policy.document import Node, Table, at, key_place, text_at, texts_at
 from router.policy.fault import Report
+from router.policy.reading.document import Node, Table, at, key_place, text_at, texts_at
 
 VALUE = "value"
 

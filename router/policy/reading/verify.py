@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any, cast
 
-from router.policy.document import Leaf, Node, Table, at, entries_at, key_place, place_of, text_at, texts_at
 from router.policy.fault import Report
 from router.policy.json_schema import BadSchema, Schema
-from router.policy.names import Names, check_name
 from router.policy.pattern import BadPattern, Pattern
+from router.policy.reading.document import Leaf, Node, Table, at, entries_at, key_place, place_of, text_at, texts_at
+from router.policy.reading.names import Names, check_name
 from router.policy.schema.checks import VerifyShape
 from router.policy.verify import Agree, Judge, OwnCheck, Verify
 

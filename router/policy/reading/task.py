@@ -1,4 +1,4 @@
-"""One task's file → its policy. Its `tests:` are read beside it, in `read_tests`."""
+"""One task's file → its policy. Its `tests:` are read beside it, in `tests`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from types import MappingProxyType
 from router.policy.claim import AUTO
 from router.policy.condition import ALWAYS, Always, Condition
 from router.policy.decide import PINNED
-from router.policy.document import (
+from router.policy.expectation import PolicyTest
+from router.policy.fault import Report
+from router.policy.learn import LEARNING
+from router.policy.policy import Match, Policy, Rule
+from router.policy.reading.accounts import budget_of
+from router.policy.reading.document import (
     Node,
     Table,
     at,
@@ -21,23 +26,18 @@ from router.policy.document import (
     text_at,
     texts_at,
 )
-from router.policy.environment import report_strays
-from router.policy.expectation import PolicyTest
-from router.policy.fault import Report
-from router.policy.learn import LEARNING
-from router.policy.logic import contradiction, follows, is_certain, parts_of
-from router.policy.names import Names, check_name, check_version
-from router.policy.policy import Match, Policy, Rule
-from router.policy.read_accounts import budget_of
-from router.policy.read_experiment import check_experiment, experiment_of
-from router.policy.read_learn import check_learn, learn_of
-from router.policy.read_money import check_money
-from router.policy.read_tests import check_tests, read_tests
-from router.policy.read_verify import check_verify, verify_of
+from router.policy.reading.environment import report_strays
+from router.policy.reading.experiment import check_experiment, experiment_of
+from router.policy.reading.learn import check_learn, learn_of
+from router.policy.reading.logic import contradiction, follows, is_certain, parts_of
+from router.policy.reading.money import check_money
+from router.policy.reading.names import Names, check_name, check_version
+from router.policy.reading.shape import read_shape, strange_keys
+from router.policy.reading.sharing import Scope
+from router.policy.reading.tests import check_tests, read_tests
+from router.policy.reading.verify import check_verify, verify_of
+from router.policy.reading.when import WhenCompiler
 from router.policy.schema.task import MatchShape, RuleShape, TaskFile
-from router.policy.shape import read_shape, strange_keys
-from router.policy.sharing import Scope
-from router.policy.when import WhenCompiler
 
 OTHERWISE = "otherwise"
 """The name of a last rule that has none."""

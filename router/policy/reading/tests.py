@@ -10,7 +10,10 @@ from types import MappingProxyType
 from router.chat import ChatBody
 from router.errors import InvalidRequest
 from router.policy.claim import AUTO
-from router.policy.document import (
+from router.policy.expectation import Bounds, Expected, Given, PolicyTest
+from router.policy.facts import Facts
+from router.policy.fault import Report, did_you_mean
+from router.policy.reading.document import (
     Node,
     Path,
     Table,
@@ -22,13 +25,10 @@ from router.policy.document import (
     text_at,
     texts_at,
 )
-from router.policy.expectation import Bounds, Expected, Given, PolicyTest
-from router.policy.facts import Facts
-from router.policy.fault import Report, did_you_mean
-from router.policy.names import Names, check_name
+from router.policy.reading.names import Names, check_name
+from router.policy.reading.shape import strange_keys
 from router.policy.schema.task import TaskFile
 from router.policy.schema.tests import BoundsShape, ExpectShape, FactsShape, GivenShape, TestShape
-from router.policy.shape import strange_keys
 
 _STEP = re.compile(r"\[([0-9]{1,9})\]|([^.\[\]]+)")
 

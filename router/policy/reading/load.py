@@ -15,7 +15,11 @@ from types import MappingProxyType
 from router.difficulty.weights import Weights, weights_of
 from router.errors import PolicyFaults, UnusableFile
 from router.policy.claim import DEFAULT_TASK
-from router.policy.document import (
+from router.policy.expectation import PolicyTest
+from router.policy.fault import START, Fault, Report
+from router.policy.policy import PolicySet
+from router.policy.reading.accounts import NOBODY, read_accounts
+from router.policy.reading.document import (
     LARGEST_FILE_BYTES,
     Table,
     at,
@@ -25,15 +29,11 @@ from router.policy.document import (
     text_at,
     texts_at,
 )
-from router.policy.expectation import PolicyTest
-from router.policy.fault import START, Fault, Report
-from router.policy.foresight import Foresight, check_shared_limits
-from router.policy.names import Names
-from router.policy.policy import PolicySet
-from router.policy.read_accounts import NOBODY, read_accounts
-from router.policy.read_models import ModelsReader
-from router.policy.read_task import read_task
-from router.policy.sharing import ENDINGS, PolicyFile, Sharing, included_names, report_unincluded
+from router.policy.reading.foresight import Foresight, check_shared_limits
+from router.policy.reading.models import ModelsReader
+from router.policy.reading.names import Names
+from router.policy.reading.sharing import ENDINGS, PolicyFile, Sharing, included_names, report_unincluded
+from router.policy.reading.task import read_task
 from router.pricing import Catalogue
 
 MODELS = "models"

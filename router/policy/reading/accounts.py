@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from router.policy.document import Items, Leaf, Node, Table, at, entries_at, texts_at
-from router.policy.environment import report_strays
 from router.policy.fault import Place, Report, did_you_mean, nearest, shown
-from router.policy.names import Names, check_name, check_version
 from router.policy.policy import Account, Budget
+from router.policy.reading.document import Items, Leaf, Node, Table, at, entries_at, texts_at
+from router.policy.reading.environment import report_strays
+from router.policy.reading.names import Names, check_name, check_version
+from router.policy.reading.shape import read_shape
 from router.policy.schema.accounts import AccountsFile, AccountShape
 from router.policy.schema.money import BudgetShape, TaskBudgetShape
-from router.policy.shape import read_shape
 from router.values import nusd_limit
 
 

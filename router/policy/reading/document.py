@@ -16,7 +16,7 @@ from typing import Protocol
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from router.policy.fault import START, Place, Report
-from router.policy.symbols import said_in_words
+from router.policy.reading.symbols import said_in_words
 
 LARGEST_FILE_BYTES = 1_000_000
 MOST_NODES = 250_000
