@@ -1,4 +1,4 @@
-"""The score of a look: how much the premium model is expected to add to this request, for each dollar more it costs.
+"""The score of a look: how much the premium model is expected to add to this request, set against what it costs more.
 
 It is a logarithm and orders the requests of one task; it says nothing across tasks. Cold it is the cue rule, the
 trained words and the length; a learner adds what a task's own labels say. The same look gets the same score until
@@ -27,7 +27,10 @@ WORDS_WEIGHT = 0.04
 """For one standard deviation of what the trained words say: little of that carries to work that they never saw."""
 MEAN_GAIN = 0.25
 """Expected of the premium model where nothing else is known, in quality from 0 to 1."""
-FIXED_TOKENS = 60.0
+COST_WEIGHT = 0.6
+"""What one logarithm of the cost takes off the score. Less than 1, for a gain is told less surely than a cost, and at 1
+the long prompts came last even where they gain the most. This and the next were chosen leaving a source out."""
+FIXED_TOKENS = 30.0
 """What a call is taken to cost beside its prompt, in input tokens' worth, until labels tell it."""
 BRIEF_TOKENS = 10.0
 """The same at the most where a letter, a number or a word is asked for."""
@@ -115,7 +118,7 @@ class Scorer:
         if self.learner.version:
             gain += self.learner.predict(*_features(look, cold))
         gain = _above_nothing(gain)
-        return Score(math.log(gain / self.costs.of(look)), gain, self._unsure(look))
+        return Score(math.log(gain) - COST_WEIGHT * math.log(self.costs.of(look)), gain, self._unsure(look))
 
     def prepared(self, label: Label) -> Prepared:
         """Return a label's features, which are the same for every scorer around the same weights."""
@@ -141,7 +144,7 @@ class Scorer:
         if self.learner.version:
             learned = cold + self.learner.predict(*_features(look, cold))
             pushes.append(("labels", math.log(_above_nothing(learned) / _above_nothing(cold))))
-        pushes.append(("cost", -math.log(self.costs.of(look) / self.costs.of_tokens(TYPICAL_TOKENS))))
+        pushes.append(("cost", -COST_WEIGHT * math.log(self.costs.of(look) / self.costs.of_tokens(TYPICAL_TOKENS))))
         told = [(name, round(push, 3)) for name, push in pushes if abs(push) >= 0.005]
         return tuple(sorted(told, key=lambda push: -abs(push[1])))
 
