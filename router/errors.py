@@ -149,22 +149,33 @@ class StoreUnavailable(FarthingError):
 
     code = "store_unavailable"
     retryable = True
+    part: ClassVar[str | None] = None
+    """Which part is away, where the message may say at which address, which is no caller's business."""
+
+    def __init__(self, message: str, *, why: str | None = None) -> None:
+        """`why` is what failed, in a few words without an address."""
+        super().__init__(message)
+        self.why = why
+
+    @property
+    def told(self) -> str:
+        if self.part is None:
+            return self.message
+        if self.why is None:
+            return f"{self.part} can't be reached now; the proxy's log says why."
+        return f"{self.part} can't be reached now ({self.why}); the proxy's log says more."
 
 
 class LedgerUnavailable(StoreUnavailable):
-    """The ledger can't be read or written; the message says where it is, which is no caller's business."""
+    """The ledger can't be read or written."""
 
-    @property
-    def told(self) -> str:
-        return "The ledger can't be reached now; the proxy's log says why."
+    part = "The ledger"
 
 
 class BudgetsUnavailable(StoreUnavailable):
-    """The store of budgets is not asked, or does not answer; the message may say where it is."""
+    """The store of budgets is not asked, or does not answer."""
 
-    @property
-    def told(self) -> str:
-        return "The store of budgets can't be reached now; the proxy's log says why."
+    part = "The store of budgets"
 
 
 class ProviderError(FarthingError):

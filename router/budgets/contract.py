@@ -150,6 +150,11 @@ class Budgets(Protocol):
         """Settlements that were told and are not in the store yet."""
         ...
 
+    @property
+    def degraded(self) -> str | None:
+        """What is wrong while the store is away, in words without an address; None where all is well."""
+        ...
+
 
 def scope_key(scope: Scope, now_s: float) -> str:
     """Name the counters of a scope's present window; holds no blank."""

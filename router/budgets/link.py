@@ -47,7 +47,7 @@ class Link:
         """Of the counters, as last seen; every script is sent with it."""
         self.woken = asyncio.Event()
         """Set where Redis is to be brought up, or something has to be sent to it once more."""
-        self._why = "The store of budgets has not been reached yet."
+        self._why = BudgetsUnavailable("The store of budgets has not been reached yet.", why="not reached yet")
         self._up = asyncio.Event()
         self._queue: list[Command] = []
         self._queued = asyncio.Event()
@@ -69,7 +69,9 @@ class Link:
             if not _is_lost(reply):
                 return reply
             self.lost()
-        raise StoreUnavailable("The store of budgets loses its counters again and again.")
+        raise BudgetsUnavailable(
+            "The store of budgets loses its counters again and again.", why="it loses its counters"
+        )
 
     async def directly(self, verb: Verb, args: tuple[str | int, ...]) -> Any:
         """Run a script at once, whatever the state.
@@ -119,14 +121,21 @@ class Link:
         """Note that Redis can't be reached."""
         if self.state is not State.AWAY:
             log.error("%s %s", error.message, self._meanwhile)
-        self.state, self._why = State.AWAY, error.message
+        if not isinstance(error, BudgetsUnavailable):
+            error = BudgetsUnavailable(error.message, why="its counters wait for the ledger")
+        self.state, self._why = State.AWAY, error
         self._up.set()
         self.woken.set()
+
+    @property
+    def degraded(self) -> str | None:
+        """What is wrong while Redis is away, in words without an address."""
+        return f"{self._why.told} {self._meanwhile}" if self.state is State.AWAY else None
 
     def lost(self) -> None:
         """Note that the counters are not those that were known."""
         if self.state is State.UP:
-            self.state, self._why = State.STARTING, REBUILT
+            self.state, self._why = State.STARTING, BudgetsUnavailable(REBUILT, why="its counters are being rebuilt")
             self._up.clear()
             self.woken.set()
 
@@ -149,9 +158,9 @@ class Link:
                 async with asyncio.timeout(PATIENCE_S):
                     await self._up.wait()
             except TimeoutError:
-                raise NotAsked(self._why) from None
+                raise NotAsked(self._why.message, why=self._why.why) from None
         if self.state is State.AWAY:
-            raise NotAsked(self._why)
+            raise NotAsked(self._why.message, why=self._why.why)
 
 
 def _is_lost(reply: object) -> bool:

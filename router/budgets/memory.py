@@ -133,6 +133,10 @@ class MemoryBudgets:
     def unsettled(self) -> int:
         return 0
 
+    @property
+    def degraded(self) -> None:
+        return None
+
     def _draw(self, draws: tuple[Draw, ...], now_ms: int) -> Limited | None:
         """Draw on every rate or on none."""
         buckets = [self._buckets.setdefault(rate_key(draw.rate), _Bucket()) for draw in draws]

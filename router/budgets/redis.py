@@ -78,6 +78,10 @@ class RedisBudgets:
     def unsettled(self) -> int:
         return self._holdings.unsettled
 
+    @property
+    def degraded(self) -> str | None:
+        return self._link.degraded
+
     async def hold(self, hold: Hold) -> Answer:
         if not hold.scopes and not hold.draws:
             return HELD

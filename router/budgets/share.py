@@ -12,7 +12,7 @@ from msgspec import structs
 
 from router.budgets.contract import Answer, Held, Hold, Limited, Short, scope_key
 from router.budgets.memory import MemoryBudgets
-from router.errors import StoreUnavailable
+from router.errors import BudgetsUnavailable
 from router.values import Level, Scope
 
 MOST_KNOWN = 20_000
@@ -48,7 +48,7 @@ class Share:
         """Hold of the share.
 
         Raises:
-            StoreUnavailable: one of the scopes was never heard of, so that nobody knows what is left.
+            BudgetsUnavailable: one of the scopes was never heard of, so that nobody knows what is left.
         """
         own = tuple(self._own(scope) for scope in hold.scopes)
         draws = tuple(
@@ -73,7 +73,7 @@ class Share:
         """Return how full each scope is for this process, as if what is not its share were spent.
 
         Raises:
-            StoreUnavailable: as `hold`.
+            BudgetsUnavailable: as `hold`.
         """
         own = await self._budgets.levels([self._own(scope) for scope in scopes])
         return tuple(
@@ -90,7 +90,10 @@ class Share:
             left_nusd = self._left.get(key)
             if left_nusd is None:
                 if _window(scope) not in self._windows:
-                    raise StoreUnavailable(f"The store of budgets is away, and nothing is known of {scope}.")
+                    raise BudgetsUnavailable(
+                        f"The store of budgets is away, and nothing is known of {scope}.",
+                        why=f"nothing is known of {scope}",
+                    )
                 # A window that began since the last contact.
                 left_nusd = scope.limit_nusd
             share = self._shares[key] = left_nusd // self._replicas

@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from router.budgets.contract import Timed, Verb
-from router.errors import BudgetsUnavailable, StoreUnavailable
+from router.errors import BudgetsUnavailable
 
 KEYS = ("{farthing}:epoch", "{farthing}:holds", "{farthing}:times")
 SENTINEL_PORT = 26379
@@ -57,28 +57,30 @@ class Wire:
             verb: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for verb, text in self._scripts.items()
         }
 
-    async def send(self, commands: list[Command]) -> StoreUnavailable | None:
+    async def send(self, commands: list[Command]) -> BudgetsUnavailable | None:
         """Run commands in one round trip, in their order, and give each its reply.
 
         Returns why where Redis can't be reached in time; every command that has no reply got that as its error then.
         A command may have run all the same.
         """
-        away: StoreUnavailable | None = None
+        away: BudgetsUnavailable | None = None
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._within_s):
                 await self._exchange(commands)
         except TimeoutError:
-            away = StoreUnavailable(f"The store of budgets did not answer within {self._within_s:g} s.")
+            away = self._late()
         except AWAY as error:
-            away = BudgetsUnavailable(f"The store of budgets is away: {_said(error)}")
+            away = _away(error)
         finally:
             taken_s = time.perf_counter() - started
             for verb in {command.verb for command in commands}:
                 self._timed(verb, taken_s)
             for command in commands:
                 if not command.reply.done():
-                    command.reply.set_exception(away or StoreUnavailable("The store of budgets is not asked any more."))
+                    command.reply.set_exception(
+                        away or BudgetsUnavailable("The store of budgets is not asked any more.")
+                    )
                     # Whoever waited for it may be gone.
                     command.reply.exception()
         return away
@@ -87,14 +89,16 @@ class Wire:
         """Return the name of the server's present life, another one after a restart, and the counters' epoch or "".
 
         Raises:
-            StoreUnavailable: it did not answer in time.
+            BudgetsUnavailable: it did not answer in time.
         """
         try:
             async with asyncio.timeout(self._within_s):
                 told = await self._client.execute_command("INFO", "server", **await self._there())
                 epoch = await self._client.get(KEYS[0])
-        except (*AWAY, TimeoutError) as error:
-            raise BudgetsUnavailable(f"The store of budgets is away: {_said(error)}") from error
+        except TimeoutError as error:
+            raise self._late() from error
+        except AWAY as error:
+            raise _away(error) from error
         return str(told["run_id"]), epoch.decode() if epoch else ""
 
     async def aclose(self) -> None:
@@ -103,6 +107,11 @@ class Wire:
         if isinstance(pool, SentinelConnectionPool):
             for sentinel in pool.sentinel_manager.sentinels:
                 await sentinel.aclose()
+
+    def _late(self) -> BudgetsUnavailable:
+        return BudgetsUnavailable(
+            f"The store of budgets did not answer within {self._within_s:g} s.", why="no answer in time"
+        )
 
     async def _exchange(self, commands: list[Command]) -> None:
         try:
@@ -122,7 +131,7 @@ class Wire:
             if command.reply.done():
                 continue
             if isinstance(reply, BaseException):
-                command.reply.set_exception(StoreUnavailable(f"The store of budgets failed: {_said(reply)}"))
+                command.reply.set_exception(_failed(reply))
                 command.reply.exception()
             else:
                 command.reply.set_result(reply)
@@ -186,6 +195,18 @@ def _sentinel(url: str, options: dict[str, Any], *, tls: bool) -> Any:
 
 def _is_unknown(reply: object) -> bool:
     return isinstance(reply, NoScriptError)
+
+
+def _away(error: BaseException) -> BudgetsUnavailable:
+    return BudgetsUnavailable(f"The store of budgets is away: {_said(error)}", why=_without_address(error))
+
+
+def _failed(reply: BaseException) -> BudgetsUnavailable:
+    return BudgetsUnavailable(f"The store of budgets failed: {_said(reply)}", why=_without_address(reply))
+
+
+def _without_address(error: BaseException) -> str:
+    return "it answers with an error" if isinstance(error, ResponseError) else "no connection"
 
 
 def _said(error: BaseException) -> str:

@@ -10,6 +10,8 @@ Every text has the collation "C": bytes decide order and equality, as in SQLite,
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -69,7 +71,7 @@ class PostgresStore(Store):
                 await self._connected()
             except _FAILURES as error:
                 self.close()
-                raise LedgerUnavailable(f"The ledger {self._where} can't be reached: {_why(error)}.") from error
+                raise self._away("reached", error) from error
             except BaseException:
                 self.close()
                 raise
@@ -95,7 +97,7 @@ class PostgresStore(Store):
                     return await work()
             except _FAILURES as error:
                 self.close()
-                raise LedgerUnavailable(f"The ledger {self._where} can't be written: {_why(error)}.") from error
+                raise self._away("written", error) from error
             except BaseException:
                 self.close()
                 raise
@@ -104,12 +106,17 @@ class PostgresStore(Store):
         try:
             return _apart(self._fetch(query, values))
         except _FAILURES as error:
-            raise LedgerUnavailable(f"The ledger {self._where} can't be read: {_why(error)}.") from error
+            raise self._away("read", error) from error
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             connection.terminate()
+
+    def _away(self, verb: str, error: BaseException) -> LedgerUnavailable:
+        return LedgerUnavailable(
+            f"The ledger {self._where} can't be {verb}: {_in_full(error)}.", why=_without_address(error)
+        )
 
     async def _upsert(self, rows: Sequence[Row]) -> int:
         if not rows:
@@ -182,5 +189,20 @@ def _without_secrets(url: str) -> str:
     return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _why(error: BaseException) -> str:
+def _in_full(error: BaseException) -> str:
     return str(error).rstrip(".") or "no answer in time"
+
+
+def _without_address(error: BaseException) -> str:
+    """Say what failed; the errors' own words name hosts, databases and users."""
+    match error:
+        case asyncpg.PostgresError():
+            return f"SQLSTATE {error.sqlstate}"
+        case TimeoutError():
+            return "no answer in time"
+        case socket.gaierror():
+            return "its host's name is not known"
+        case OSError(errno=int(number)):
+            return os.strerror(number).lower()
+        case _:
+            return "no connection"

@@ -67,7 +67,9 @@ class SqliteStore(Store):
         self._thread = ThreadPoolExecutor(1, "ledger")
         if read_only:
             if not path.exists():
-                raise LedgerUnavailable(f"There is no ledger at {path}; nothing was recorded there yet.")
+                raise LedgerUnavailable(
+                    f"There is no ledger at {path}; nothing was recorded there yet.", why="there is no file"
+                )
             return
         try:
             self._writing = self._connect()
@@ -77,7 +79,7 @@ class SqliteStore(Store):
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"The ledger {path} can't be opened: {error}.") from error
+            raise LedgerUnavailable(f"The ledger {path} can't be opened: {error}.", why=str(error)) from error
 
     async def open(self) -> None:
         return
@@ -89,14 +91,14 @@ class SqliteStore(Store):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, rows, checkpoint)
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
+            raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.", why=str(error)) from error
 
     async def change(self, changes: Sequence[Change]) -> int:
         checkpoint = self._checkpoint_is_due(len(changes))
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._change, changes, checkpoint)
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.") from error
+            raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.", why=str(error)) from error
 
     def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -104,7 +106,7 @@ class SqliteStore(Store):
                 connection.execute("PRAGMA query_only = ON")
                 return connection.execute(query.replace("$", "?"), values).fetchall()
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"The ledger {self._path} can't be read: {error}.") from error
+            raise LedgerUnavailable(f"The ledger {self._path} can't be read: {error}.", why=str(error)) from error
 
     def close(self) -> None:
         self._thread.shutdown()

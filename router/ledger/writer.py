@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ class LedgerWriter:
 
     @property
     def not_ready(self) -> str | None:
-        """Why no new work should be taken on. None where all is well, or where the spool takes what comes."""
+        """Why no new work should be taken on, without an address. None where all is well, or a spool takes it."""
         if self._no_room or self.held_back:
             return self._no_room or self.held_back
         if self._in_memory >= self._most_queued:
@@ -126,7 +127,7 @@ class LedgerWriter:
 
     @property
     def degraded(self) -> str | None:
-        """What is wrong with the store while work goes on; None where all is well."""
+        """What is wrong with the store while work goes on, in words without an address; None where all is well."""
         if self._spool is None or not (self._away or self._spool.waiting_rows):
             return None
         return f"{self._away or 'The ledger catches up.'} {self._spool.waiting_rows} rows wait in the spool."
@@ -308,11 +309,22 @@ class LedgerWriter:
         self._spooled.set()
         if not self._away:
             log.error("%s Rows are spooled until it is back.", error)
-        self._away = str(error)
+        self._away = _told(error)
 
     def _turned_away(self, error: Exception) -> None:
         """Note that rows find no room anywhere."""
         if not self._no_room:
             log.error("%s New requests are refused until that is mended; %d rows wait.", error, self._in_memory)
             self.late_rows += self._in_memory
-        self._no_room = str(error)
+        self._no_room = _told(error)
+
+
+def _told(error: Exception) -> str:
+    """Say what failed without an address or a path, which the log has."""
+    match error:
+        case FarthingError():
+            return error.told
+        case OSError(errno=int(number)):
+            return f"The ledger's spool fails ({os.strerror(number).lower()}); the proxy's log says more."
+        case _:
+            return "The ledger can't be written now; the proxy's log says why."

@@ -12,7 +12,7 @@ from functools import partial
 
 import anyio
 
-from router.errors import FarthingError, LedgerUnavailable
+from router.errors import FarthingError, StoreUnavailable
 from router.pipeline.cascade import Cascade
 from router.pipeline.held_back import CheckedStream, read_all
 from router.pipeline.holds import amount_held_nusd
@@ -53,7 +53,7 @@ class Pipeline:
         parts = self._parts
         plan = await self._plan(arrival, explores=False)
         if why := parts.ledger.not_ready:
-            raise LedgerUnavailable(why)
+            raise StoreUnavailable(why)
         if not isinstance(plan.decision, Route):
             return plan
         levels = await parts.budgets.peek(plan.scopes)

@@ -20,7 +20,6 @@ from router.chat import ChatBody
 from router.errors import (
     BudgetExceeded,
     FarthingError,
-    LedgerUnavailable,
     ProviderError,
     RateLimited,
     StoreUnavailable,
@@ -192,7 +191,7 @@ class Run:
             StoreUnavailable: the ledger or the budgets can't take it on now.
         """
         if why := self._parts.ledger.not_ready:
-            raise LedgerUnavailable(why)
+            raise StoreUnavailable(why)
         for _ in range(MOST_DECISIONS):
             if isinstance(self.plan.decision, Refusal):
                 raise refused(self.plan.decision)

@@ -72,7 +72,7 @@ async def open_books(
         except StoreUnavailable as error:
             if not ledger.degraded:
                 raise
-            ledger.held_back = f"The budgets start from the ledger. {error.message}"
+            ledger.held_back = f"The budgets start from the ledger. {error.told}"
     return Books(store, ledger, spending, budgets)
 
 

@@ -49,11 +49,14 @@ class Ops:
         await respond(send, 200, b'{"status":"live"}', [JSON])
 
     async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """GET /health/ready: new work can be taken on, or why not; `degraded` says what is wrong meanwhile."""
+        """GET /health/ready: new work can be taken on, or why not; `degraded` says what is wrong meanwhile.
+
+        Whoever asks needs no key, and so hears of no address.
+        """
         why = self._ledger.not_ready
         state = {"status": "not ready", "reason": why} if why else {"status": "ready"}
-        if degraded := self._ledger.degraded:
-            state["degraded"] = degraded
+        if degraded := [told for told in (self._ledger.degraded, self._budgets.degraded) if told]:
+            state["degraded"] = " ".join(degraded)
         state["policy_revision"] = self._policies().revision
         await respond(send, 503 if why else 200, msgspec.json.encode(state), [JSON])
 

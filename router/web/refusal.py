@@ -7,7 +7,7 @@ import math
 
 import msgspec
 
-from router.errors import FarthingError, IdempotencyUnderWay, RateLimited, RequestError, UpstreamError
+from router.errors import FarthingError, IdempotencyUnderWay, RateLimited, RequestError, StoreUnavailable, UpstreamError
 from router.web.asgi import Headers
 
 log = logging.getLogger("farthing")
@@ -64,8 +64,8 @@ def error_body(error: FarthingError) -> bytes:
 
 
 def keep_for_operators(error: FarthingError, request_id: str) -> None:
-    """Log what is wrong where a caller hears less of it."""
-    if error.told != error.message:
+    """Log which part is away, and where it is, which callers are not told."""
+    if isinstance(error, StoreUnavailable):
         log.error("Request %s: %s", request_id, error.message)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -188,16 +189,37 @@ def test_while_redis_is_away_a_budget_is_refused_and_by_itself_served_again(outa
     refused = ask(proxy, "hourly")
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "store_unavailable"
-    assert refused.json()["error"]["message"] == "The store of budgets can't be reached now; the proxy's log says why."
+    away = "The store of budgets can't be reached now (no connection); the proxy's log says more."
+    assert refused.json()["error"]["message"] == away
+    ready = proxy.http.get("/health/ready")
+    assert (ready.status_code, ready.json()["degraded"]) == (200, f"{away} Holds are refused.")
     assert refused.elapsed.total_seconds() < 2.0
     assert ask(proxy, "default").status_code == 200, "nothing limits this one, so it needs no store"
     server.start()
     eventually(lambda: ask(proxy, "hourly").status_code == 200, "an answer")
     eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "every settlement")
+    assert "degraded" not in proxy.http.get("/health/ready").json()
     assert proxy.metric("farthing_budget_rebuilds_total") == 1
     rows = [row for row in proxy.rows() if row["task"] == "hourly"]
     spent = proxy.metric_nusd("farthing_budget_spent_usd", scope="task", name="hourly", window="hour")
     assert spent == sum(row["charged_nusd"] for row in rows)
+
+
+def test_a_redis_that_hangs_is_away_as_one_that_is_gone(outage: tuple[Proxy, RedisServer]) -> None:
+    proxy, server = outage
+    assert ask(proxy, "hourly").status_code == 200
+    assert server.child is not None
+    server.child.send_signal(signal.SIGSTOP)
+    try:
+        away = "The store of budgets can't be reached now (no answer in time); the proxy's log says more."
+        for _ in range(2):
+            refused = ask(proxy, "hourly")
+            assert (refused.status_code, refused.json()["error"]["message"]) == (503, away)
+            assert refused.elapsed.total_seconds() < 2.5
+        assert proxy.http.get("/health/ready").json()["degraded"] == f"{away} Holds are refused."
+    finally:
+        server.child.send_signal(signal.SIGCONT)
+    eventually(lambda: ask(proxy, "hourly").status_code == 200, "an answer")
 
 
 def test_redis_emptied_under_load_is_rebuilt_from_the_ledger(outage: tuple[Proxy, RedisServer]) -> None:
