@@ -111,8 +111,8 @@ class App:
                 endpoint = await self._routes.other(method, path)
             await endpoint(scope, receive, send)
         except FarthingError as error:
+            keep_for_operators(error, request_id)
             if not error.recorded:
-                keep_for_operators(error, request_id)
                 self._turned_away(scope, error, time.perf_counter() - started)
             headers = [JSON, *error_headers(error), *id_headers(request_id)]
             if isinstance(error, BodyTooSlow):

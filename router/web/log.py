@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,6 +12,9 @@ import msgspec
 from router.values import Ending, Outcome, usd_text
 
 outcomes = logging.getLogger("farthing.outcome")
+refused = logging.getLogger("farthing.refused")
+SELDOM_S = 10.0
+"""At the level `warning`, a part that is away has one of the requests that it refuses logged in so many seconds."""
 STARTUP_FAILED = "Application startup failed. Exiting."
 
 
@@ -30,6 +34,26 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class Seldom(logging.Filter):
+    """Lets one record of each part through in `SELDOM_S`, which says how many it kept back before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: dict[str | None, tuple[float, int]] = {}
+        """Of each part: until when nothing more is let through, and how many were kept back."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        part, now_s = getattr(record, "part", None), time.monotonic()
+        until_s, kept = self._parts.get(part, (now_s, 0))
+        if now_s < until_s:
+            self._parts[part] = until_s, kept + 1
+            return False
+        self._parts[part] = now_s + SELDOM_S, 0
+        if kept:
+            record.msg = f"{record.msg} ({kept} more were refused before, which --log-level info would tell.)"
+        return True
+
+
 def configure(level: str) -> None:
     """Send the logs of this process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -40,6 +64,9 @@ def configure(level: str) -> None:
     # Why a start failed has been said by then, better than its server can.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != STARTUP_FAILED)
     logging.getLogger("farthing").setLevel(level.upper())
+    if not outcomes.isEnabledFor(logging.INFO):
+        # As many as there are requests would bury what else an outage has to tell.
+        refused.addFilter(Seldom())
 
 
 def log_outcome(outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from router.errors import FarthingError, IdempotencyUnderWay, RateLimited, RequestError, StoreUnavailable, UpstreamError
 from router.web.asgi import Headers
 
-log = logging.getLogger("farthing")
+refused = logging.getLogger("farthing.refused")
 
 STATUS = {
     "invalid_request": 400,
@@ -64,9 +64,10 @@ def error_body(error: FarthingError) -> bytes:
 
 
 def keep_for_operators(error: FarthingError, request_id: str) -> None:
-    """Log which part is away, and where it is, which callers are not told."""
+    """Log which request was refused because a part is away, and where that is, which its caller is not told."""
     if isinstance(error, StoreUnavailable):
-        log.error("Request %s: %s", request_id, error.message)
+        fields = {"request_id": request_id, "error": error.code}
+        refused.warning("refused: %s", error.message, extra={"part": error.part, "fields": fields})
 
 
 def error_headers(error: FarthingError) -> Headers:

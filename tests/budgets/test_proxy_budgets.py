@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from conftest import flush
-from proxy import Proxy, eventually, running_proxy
+from proxy import Proxy, ServeProcess, eventually, running_proxy
 from redis_server import RedisServer, running_redis
 
 from router.providers.simulated import SimulatedProvider
+from router.web.log import SELDOM_S
 
 ACCOUNTS = {"team": "fk-team", "slow": "fk-slow", "wordy": "fk-wordy"}
 
@@ -220,6 +224,60 @@ def test_a_redis_that_hangs_is_away_as_one_that_is_gone(outage: tuple[Proxy, Red
     finally:
         server.child.send_signal(signal.SIGCONT)
     eventually(lambda: ask(proxy, "hourly").status_code == 200, "an answer")
+
+
+def logged_through_an_outage(
+    folder: Path, url: str, calls: int, *options: str
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Have calls refused for a Redis that is away, half of them while planning; return their ids, and the log."""
+    by_money = "when: {budget_used_pct: {lt: 90}}"
+    policies = {
+        "models": f'models:\n  cheap: {{target: openai/gpt-4o-mini, base_url: "{url}"}}\n',
+        "held": "task: held\nbudget: {per_hour_usd: 1}\nroute: [{use: cheap}]\n",
+        "planned": f"task: planned\nbudget: {{per_hour_usd: 1}}\nroute: [{{{by_money}, use: cheap}}, {{use: cheap}}]\n",
+    }
+    refused = []
+    with running_redis() as server:
+        given = ("--budgets-url", server.url, "--simulate", "never", *options)
+        with ServeProcess(folder, policies, *given) as process:
+            proxy = process.ready()
+            assert proxy.ask(headers={"x-farthing-task": "held"}, max_tokens=3).status_code == 200
+            server.kill()
+            for _ in range(calls // 2):
+                for task in ("held", "planned"):
+                    answer = proxy.ask(headers={"x-farthing-task": task}, max_tokens=3)
+                    assert answer.status_code == 503
+                    refused.append(answer.headers["x-farthing-request-id"])
+            server.start()
+            again = {"x-farthing-task": "planned"}
+            eventually(lambda: proxy.ask(headers=again, max_tokens=3).status_code == 200, "an answer")
+            process.kill()
+            assert process.child.stderr is not None
+            return refused, [json.loads(line) for line in process.child.stderr]
+
+
+def test_an_outage_is_a_few_lines_of_the_log_however_many_calls_it_refuses(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    refused, lines = logged_through_an_outage(tmp_path, provider.base_url, 100)
+    windows = 1 + int((time.monotonic() - began) / SELDOM_S)
+    away = [line for line in lines if line["logger"] == "farthing.budgets"]
+    assert ["away: ConnectionError" in away[0]["message"], "is back" in away[-1]["message"]] == [True, True]
+    told = [line for line in lines if line["logger"] == "farthing.refused"]
+    assert told[0]["request_id"] == refused[0]
+    assert "127.0.0.1" in told[0]["message"]
+    assert 1 <= len(told) <= windows
+    assert len(lines) <= len(told) + 3
+
+
+def test_at_info_every_call_that_an_outage_refuses_is_in_the_log_by_its_id(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    refused, lines = logged_through_an_outage(tmp_path, provider.base_url, 20, "--log-level", "info")
+    told = [line for line in lines if line["logger"] == "farthing.refused"]
+    assert {line["request_id"] for line in told} >= set(refused)
+    assert all("The store of budgets is away" in line["message"] for line in told)
 
 
 def test_redis_emptied_under_load_is_rebuilt_from_the_ledger(outage: tuple[Proxy, RedisServer]) -> None:

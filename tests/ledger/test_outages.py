@@ -223,7 +223,7 @@ def test_callers_are_not_told_where_a_ledger_is_that_is_away_and_the_log_is(
 ) -> None:
     url = postgres.new_database()
     database = url.rpartition("/")[2]
-    options = ["--ledger-url", url, "--ledger-on-outage", "closed"]
+    options = ["--ledger-url", url, "--ledger-on-outage", "closed", "--log-level", "info"]
     with ServeProcess(tmp_path, policies, *options, environ={"FARTHING_ADMIN_KEY": "fk-admin"}) as process:
         calls = process.ready()
         rated = {"request_id": calls.ask(max_tokens=3).headers["x-farthing-request-id"], "score": 1}
@@ -248,5 +248,5 @@ def test_callers_are_not_told_where_a_ledger_is_that_is_away_and_the_log_is(
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
         assert "ledger" in answer.json()["error"]["message"]
         assert_tells_no_address(answer, url)
-    assert all(answer.headers["x-farthing-request-id"] in logged for answer in answers[1:])
+    assert all(answer.headers["x-farthing-request-id"] in logged for answer in answers)
     assert database in logged
