@@ -42,3 +42,20 @@ end
 local function number(text)
   return tonumber(text or '0') or 0
 end
+
+-- Gives what is drawn of a bucket and not drained by now, since when, and whether some clock had jumped ahead.
+local function drained(bucket, per_minute, now_ms)
+  local found = redis.call('HMGET', BUCKET .. bucket, 'debt', 'at')
+  local debt, at_ms = number(found[1]), number(found[2])
+  if at_ms - now_ms > 60000 then
+    return debt, now_ms, true
+  elseif now_ms > at_ms then
+    return math.max(0, debt - (now_ms - at_ms) * per_minute), now_ms, false
+  end
+  return debt, at_ms, false
+end
+
+-- Gives by how much a draw is too much for a bucket; 0 or less where there is room.
+local function over(debt, count, per_minute)
+  return debt + (math.min(count, per_minute) - per_minute) * 60000
+end

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from router.budgets.contract import LATE_S, Hold, OpenHold, rate_key, scope_key
+from router.budgets.contract import LATE_S, Draw, Hold, OpenHold, rate_key, scope_key
 from router.values import EXACT_NUSD, Scope
 
 MOST_REMEMBERED = 4096
@@ -32,9 +32,10 @@ class Arguments:
         )
         if not hold.draws:
             return args
-        return args + tuple(
-            arg for draw in hold.draws for arg in (rate_key(draw.rate), draw.count, draw.rate.per_minute)
-        )
+        return args + self.of_draws(hold.draws)
+
+    def of_draws(self, draws: Sequence[Draw]) -> tuple[str | int, ...]:
+        return tuple(arg for draw in draws for arg in (rate_key(draw.rate), draw.count, draw.rate.per_minute))
 
     def of_tallies(self, scopes: Sequence[Scope], now_s: float) -> tuple[str | int, ...]:
         """Return name, limit and time to forget of each tally."""

@@ -24,7 +24,7 @@ UNITS = 60_000
 """A bucket's debt is counted in this part of a request or a token, so that a millisecond's refill is a whole number."""
 
 
-Verb = Literal["hold", "settle", "levels", "restore", "claim"]
+Verb = Literal["hold", "settle", "levels", "rates", "restore", "claim"]
 """What a store that is not in this process is asked to do."""
 Timed = Callable[[Verb, float], None]
 """Is told how many seconds one answer took."""
@@ -125,6 +125,14 @@ class Budgets(Protocol):
 
     async def peek(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:
         """Return what a hold would find in each scope now, in the order given, and take nothing.
+
+        Raises:
+            StoreUnavailable: where a hold would.
+        """
+        ...
+
+    async def peek_rates(self, draws: Sequence[Draw]) -> Limited | None:
+        """Return the first rate that would have no room for these draws of a hold now, and take nothing.
 
         Raises:
             StoreUnavailable: where a hold would.

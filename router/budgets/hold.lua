@@ -41,19 +41,14 @@ local draws = {}
 for index = 1, buckets do
   local at = 7 + (tallies + index) * 3
   local name, count, per_minute = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local found = redis.call('HMGET', BUCKET .. name, 'debt', 'at')
-  local debt, at_ms = number(found[1]), number(found[2])
-  if at_ms - now_ms > 60000 then
-    -- Some clock had jumped ahead; the bucket drains from now on.
-    at_ms = now_ms
+  local debt, at_ms, jumped = drained(name, per_minute, now_ms)
+  if jumped then
+    -- It drains from now on.
     redis.call('HSET', BUCKET .. name, 'at', ARGV[1])
-  elseif now_ms > at_ms then
-    debt = math.max(0, debt - (now_ms - at_ms) * per_minute)
-    at_ms = now_ms
   end
-  local over = debt + (math.min(count, per_minute) - per_minute) * 60000
-  if over > 0 and not forced then
-    return {2, index - 1, math.ceil(over / per_minute)}
+  local excess = over(debt, count, per_minute)
+  if excess > 0 and not forced then
+    return {2, index - 1, math.ceil(excess / per_minute)}
   end
   draws[index] = {name, debt + count * 60000, at_ms, per_minute, ARGV[at + 1]}
 end

@@ -119,6 +119,9 @@ class MemoryBudgets:
     async def peek(self, scopes: Sequence[Scope]) -> tuple[Level, ...]:
         return await self.levels(scopes)
 
+    async def peek_rates(self, draws: Sequence[Draw]) -> Limited | None:
+        return self._limited(draws, int(self._clock() * 1000))
+
     async def restore(self, spent: Mapping[Scope, int]) -> None:
         for (_, spent_nusd), tally in zip(spent.items(), self._tallies_of(tuple(spent), self._clock()), strict=True):
             tally.spent_nusd = max(tally.spent_nusd, spent_nusd - tally.held_nusd)
@@ -139,14 +142,19 @@ class MemoryBudgets:
 
     def _draw(self, draws: tuple[Draw, ...], now_ms: int) -> Limited | None:
         """Draw on every rate or on none."""
-        buckets = [self._buckets.setdefault(rate_key(draw.rate), _Bucket()) for draw in draws]
-        for draw, bucket in zip(draws, buckets, strict=True):
+        if limited := self._limited(draws, now_ms):
+            return limited
+        for draw in draws:
+            self._buckets[rate_key(draw.rate)].debt += draw.count * UNITS
+        return None
+
+    def _limited(self, draws: Sequence[Draw], now_ms: int) -> Limited | None:
+        """Return the first rate that has no room; bring every bucket up to it to the present."""
+        for draw in draws:
             per_minute = draw.rate.per_minute
-            debt = bucket.drained(per_minute, now_ms)
+            debt = self._buckets.setdefault(rate_key(draw.rate), _Bucket()).drained(per_minute, now_ms)
             if (over := debt + (min(draw.count, per_minute) - per_minute) * UNITS) > 0:
                 return Limited(draw.rate, -(-over // per_minute) / 1000)
-        for draw, bucket in zip(draws, buckets, strict=True):
-            bucket.debt += draw.count * UNITS
         return None
 
     def _tallies_of(self, scopes: Sequence[Scope], now_s: float) -> tuple[_Tally, ...]:

@@ -15,6 +15,7 @@ from router.budgets.contract import (
     HOLD_TTL_S,
     WITHIN_S,
     Answer,
+    Draw,
     Hold,
     Limited,
     Short,
@@ -137,6 +138,17 @@ class RedisBudgets:
             if self._share and self._link.state is State.AWAY:
                 return await self._share.levels(scopes)
             raise
+
+    async def peek_rates(self, draws: Sequence[Draw]) -> Limited | None:
+        if not draws:
+            return None
+        try:
+            reply = await self._link.ask("rates", self._arguments.of_draws(draws))
+        except StoreUnavailable:
+            if self._share and self._link.state is State.AWAY:
+                return await self._share.peek_rates(draws)
+            raise
+        return Limited(draws[reply[1]].rate, reply[2] / 1000) if reply[0] == 2 else None
 
     async def restore(self, spent: Mapping[Scope, int]) -> None:
         await self._link.ask("restore", self._arguments.of_restoring("lift", spent, self._clock()))

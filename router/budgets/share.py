@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from router.budgets.contract import Answer, Held, Hold, Limited, Short, scope_key
+from router.budgets.contract import Answer, Draw, Held, Hold, Limited, Short, scope_key
 from router.budgets.memory import MemoryBudgets
 from router.errors import BudgetsUnavailable
 from router.values import Level, Scope
@@ -51,18 +51,13 @@ class Share:
             BudgetsUnavailable: one of the scopes was never heard of, so that nobody knows what is left.
         """
         own = tuple(self._own(scope) for scope in hold.scopes)
-        draws = tuple(
-            structs.replace(draw, rate=replace(draw.rate, per_minute=max(1, draw.rate.per_minute // self._replicas)))
-            for draw in hold.draws
-        )
+        draws = self._own_draws(hold.draws)
         answer = await self._budgets.hold(structs.replace(hold, scopes=own, draws=draws))
         if isinstance(answer, Short):
             whole = hold.scopes[own.index(answer.level.scope)]
             return Short(Level(whole, whole.limit_nusd - answer.level.left_nusd, 0))
         if isinstance(answer, Limited):
-            return Limited(
-                next(d.rate for d, o in zip(hold.draws, draws, strict=True) if o.rate == answer.rate), answer.wait_s
-            )
+            return _limited(answer, hold.draws, draws)
         if answer.over:
             wholes = [hold.scopes[own.index(level.scope)] for level in answer.over]
             # Nothing is left of these; what the others spend meanwhile is not known.
@@ -80,8 +75,20 @@ class Share:
             Level(scope, scope.limit_nusd - level.left_nusd, 0) for scope, level in zip(scopes, own, strict=True)
         )
 
+    async def peek_rates(self, draws: Sequence[Draw]) -> Limited | None:
+        """Return the first rate whose share has no room for these draws."""
+        own = self._own_draws(draws)
+        limited = await self._budgets.peek_rates(own)
+        return _limited(limited, draws, own) if limited else None
+
     async def settle(self, hold_id: str, charge_nusd: int, used_tokens: int | None) -> None:
         await self._budgets.settle(hold_id, charge_nusd, used_tokens)
+
+    def _own_draws(self, draws: Sequence[Draw]) -> tuple[Draw, ...]:
+        return tuple(
+            structs.replace(draw, rate=replace(draw.rate, per_minute=max(1, draw.rate.per_minute // self._replicas)))
+            for draw in draws
+        )
 
     def _own(self, scope: Scope) -> Scope:
         key = scope_key(scope, self._clock())
@@ -98,6 +105,11 @@ class Share:
                 left_nusd = scope.limit_nusd
             share = self._shares[key] = left_nusd // self._replicas
         return replace(scope, limit_nusd=share)
+
+
+def _limited(answer: Limited, draws: Sequence[Draw], own: Sequence[Draw]) -> Limited:
+    """Tell of a whole rate what was found of its share."""
+    return Limited(next(d.rate for d, o in zip(draws, own, strict=True) if o.rate == answer.rate), answer.wait_s)
 
 
 def _window(scope: Scope) -> tuple[str, str, str]:

@@ -71,7 +71,7 @@ NO_FAILURES = frozenset({"answered", "cut", "cancelled", *BESIDE})
 """How attempts end that did what was asked of them."""
 
 StoreName = Literal["redis", "sqlite", "postgresql"]
-StoreVerb = Literal["hold", "settle", "levels", "restore", "claim", "commit"]
+StoreVerb = Literal["hold", "settle", "levels", "rates", "restore", "claim", "commit"]
 
 
 def word(text: str, vocabulary: frozenset[str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
+from msgspec import structs
 
 from router.errors import FarthingError, StoreUnavailable
 from router.pipeline.cascade import Cascade
@@ -18,6 +19,7 @@ from router.pipeline.held_back import CheckedStream, read_all
 from router.pipeline.holds import amount_held_nusd
 from router.pipeline.parts import Answered, Parts
 from router.pipeline.plan import Arrival, Plan, plan_for
+from router.pipeline.rates import foreseen_rates
 from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
 from router.pipeline.run import Run
 from router.policy.decide import Candidate, Route
@@ -44,7 +46,7 @@ class Pipeline:
         self._parts = parts
 
     async def plan(self, arrival: Arrival) -> Plan:
-        """Say what a call would come to now, by a look at the budgets; nothing is held, called or written.
+        """Say what a call would come to now, by a look at budgets and rates; nothing is held, called or written.
 
         Raises:
             RequestError: the task or the model is unknown, or not allowed.
@@ -61,7 +63,11 @@ class Pipeline:
         def amount_nusd(candidate: Candidate) -> int:
             return amount_held_nusd(parts, plan.policy, candidate, plan.facts)
 
-        return plan.foreseen(levels, amount_nusd, parts.clock(), parts.breakers.well_first)
+        plan = plan.foreseen(levels, amount_nusd, parts.clock(), parts.breakers.well_first)
+        if not isinstance(plan.decision, Route):
+            return plan
+        decision = await foreseen_rates(plan.decision, parts.budgets, arrival.account, plan.facts)
+        return structs.replace(plan, decision=decision)
 
     async def _plan(self, arrival: Arrival, *, explores: bool) -> Plan:
         parts = self._parts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.budgets.contract import Draw, Held, Hold, Limited, Short
+from router.budgets.contract import Held, Hold, Limited, Short
 from router.pipeline.parts import Parts
-from router.pipeline.plan import rates_of
+from router.pipeline.rates import draws_of
 from router.pipeline.record import Record
 from router.policy.decide import Candidate, Purse, ask_of
 from router.policy.facts import Facts
@@ -35,16 +35,10 @@ class Holds:
         hold_id = f"{self._record.arrival.id}/{self._tried}"
         self._tried += 1
         amount_nusd = amount_held_nusd(self._parts, self._record.plan.policy, candidate, facts)
-        draws: tuple[Draw, ...] = ()
-        if rates := rates_of(self._record.arrival.account, candidate.model):
-            output_tokens = min(facts.expected_output_tokens, candidate.max_output_tokens)
-            tokens = candidate.input_tokens + facts.n * output_tokens
-            draws = tuple(
-                Draw(rate, tokens if rate.unit == "tokens" else 1)
-                for rate in rates
-                # A request counts once with its account, however many legs it takes.
-                if not (self._taken and rate.kind == "account" and rate.unit == "requests")
-            )
+        draws = draws_of(self._record.arrival.account, candidate, facts)
+        if self._taken and draws:
+            # A request counts once with its account, however many legs it takes.
+            draws = tuple(each for each in draws if (each.rate.kind, each.rate.unit) != ("account", "requests"))
         hold = Hold(hold_id, self._record.plan.scopes, amount_nusd, candidate.ceiling_nusd, draws)
         answer = await self._parts.budgets.hold(hold)
         if not isinstance(answer, Held):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import anyio.to_thread
 from msgspec import Struct, structs
@@ -25,10 +24,9 @@ from router.policy.policy import Account, Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import recorded_circumstances, recorded_decision, recorded_facts
 from router.policy.room import AmountNusd, foreseen, left_usd, scopes_of, tighter
-from router.policy.target import Model
 from router.policy.warm import Warm
 from router.tokens import Counter
-from router.values import Level, Rate, Scope, Trace
+from router.values import Level, Scope, Trace
 
 
 class Arrival(Struct, frozen=True):
@@ -160,21 +158,6 @@ async def plan_for(
     purse = purse_of(policies, policy, account, arrival.budget_nusd)
     decision = decide(policies, policy, facts, purse=purse, pinned=claimed.pinned)
     return Plan(policies, policy, facts, purse, claimed.pinned, scopes, decision, claimed.named)
-
-
-@functools.lru_cache(maxsize=4096)
-def rates_of(account: Account | None, model: Model) -> tuple[Rate, ...]:
-    """Return every rate that a call of `model` by `account` draws on, the account's first; may be empty."""
-    owners: list[tuple[Literal["account", "model"], Account | Model]] = [("model", model)]
-    if account:
-        owners.insert(0, ("account", account))
-    units: tuple[Literal["requests", "tokens"], ...] = ("requests", "tokens")
-    return tuple(
-        Rate(kind, owner.name, unit, per_minute)
-        for kind, owner in owners
-        for unit, per_minute in zip(units, (owner.requests_per_minute, owner.tokens_per_minute), strict=True)
-        if per_minute is not None
-    )
 
 
 def pace_of(pacing: Pacing, policy: Policy, levels: tuple[Level, ...], now_s: float) -> float:

@@ -21,7 +21,6 @@ from router.errors import (
     BudgetExceeded,
     FarthingError,
     ProviderError,
-    RateLimited,
     StoreUnavailable,
 )
 from router.pipeline.failure import every_failed, refused
@@ -29,6 +28,7 @@ from router.pipeline.holds import Holds
 from router.pipeline.leg import Leg, body_for, used_by
 from router.pipeline.parts import Answered, Commit, Parts
 from router.pipeline.plan import Arrival, Plan
+from router.pipeline.rates import too_fast
 from router.pipeline.record import Record
 from router.policy.decide import Candidate, Refusal, Route, ask_of, consider
 from router.policy.facts import Facts
@@ -219,13 +219,7 @@ class Run:
             limited.append(answer)
             if answer.rate.kind == "account":
                 break
-        soonest = min(limited, key=lambda limit: limit.wait_s)
-        if limited[-1].rate.kind == "account":
-            soonest = limited[-1]
-        raise RateLimited(
-            f"There is a limit of {soonest.rate}; there is room again in {soonest.wait_s:.3f} s.",
-            retry_after_s=soonest.wait_s,
-        )
+        raise too_fast(limited)
 
     def _hold_for(self, candidate: Candidate, hold_id: str) -> None:
         """Note that the next leg is to be of `candidate`, under this hold."""

@@ -37,6 +37,7 @@ class Misfit(StrEnum):
     ABILITY = "ability"
     CONTEXT = "context"
     MONEY = "money"
+    RATE = "rate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ def files(url: str) -> dict[str, str]:
 models:
   cheap: {{target: openai/gpt-4o-mini, base_url: "{url}"}}
   premium: {{target: openai/gpt-4o, base_url: "{url}"}}
+  rare: {{target: openai/gpt-4o, base_url: "{url}", limits: {{requests_per_minute: 1}}}}
 """,
         "accounts": f"""
 budget: {{per_month_usd: 0.05}}
 accounts:
   team: {{keys: ["sha256:{digest("fk-team")}"]}}
   small: {{keys: ["sha256:{digest("fk-small")}"], budget: {{per_day_usd: 0.02}}}}
+  slow: {{keys: ["sha256:{digest("fk-slow")}"], limits: {{requests_per_minute: 2}}}}
+  wordy: {{keys: ["sha256:{digest("fk-wordy")}"], limits: {{tokens_per_minute: 100}}}}
 """,
         "default": "task: default\nroute: [{use: premium}]\n",
         "capped": (
@@ -36,6 +40,8 @@ accounts:
             "route: [{when: {input_tokens: {lt: 1000}}, use: premium}, {use: cheap}]\n"
         ),
         "strict": "task: strict\nbudget: {per_day_usd: 0.02, on_exceeded: reject}\nroute: [{use: premium}]\n",
+        "only": "task: only\nroute: [{use: rare}]\n",
+        "either": "task: either\nroute: [{use: [rare, premium]}]\n",
         "fallback": "task: fallback\nbudget: {per_day_usd: 0.02}\nroute: [{use: [cheap, premium]}]\n",
         "soft": "task: soft\nbudget: {per_day_usd: 0.001, on_exceeded: warn}\nroute: [{use: premium}]\n",
     }
@@ -59,8 +65,14 @@ def foretold(proxy: Proxy, task: str, *, account: str = "team", **members: Any) 
     dry: dict[str, Any] = proxy.ask("Hello", headers=headers, **members).json()
     body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], **members}
     explained = proxy.http.post(f"/admin/explain?account={account}&task={task}", json=body, headers=ADMIN).json()
-    assert {**explained, "facts": None} == {**dry, "facts": None}
+    assert {**explained, "facts": None, "refusal": None} == {**dry, "facts": None, "refusal": None}
+    assert without_time(explained["refusal"]) == without_time(dry["refusal"])
     return dry
+
+
+def without_time(refusal: dict[str, str] | None) -> dict[str, str] | None:
+    """Leave out when a limit a minute has room again, which is sooner at each look."""
+    return refusal and {**refusal, "message": re.sub(r"again in [0-9.]+ s", "again in a while", refusal["message"])}
 
 
 def spend(proxy: Proxy, task: str, *, account: str = "team", **members: Any) -> httpx.Response:
@@ -133,6 +145,53 @@ def test_a_soft_budget_bounds_nothing(proxy: Proxy) -> None:
     assert told["budget"] == "the month's budget of everything ($0.05)"
 
 
+@pytest.mark.parametrize(
+    ("task", "account", "calls"), [("default", "slow", 2), ("default", "wordy", 1), ("only", "team", 1)]
+)
+def test_a_full_limit_a_minute_is_refused_by_the_dry_run_as_by_the_call(
+    proxy: Proxy, task: str, account: str, calls: int
+) -> None:
+    for _ in range(calls):
+        for _ in range(3):
+            assert foretold(proxy, task, account=account, max_tokens=60)["refusal"] is None, "telling uses nothing up"
+        assert ask(proxy, task, account=account, max_tokens=60).status_code == 200
+    # An answer that was shorter than its limit gives back what it did not use of the tokens.
+    told = foretold(proxy, task, account=account, max_tokens=90)
+    refused = ask(proxy, task, account=account, max_tokens=90)
+    assert refused.status_code == 429
+    error = refused.json()["error"]
+    assert (told["model"], told["refusal"]["code"]) == (None, error["code"])
+    assert without_time(told["refusal"]) == without_time({"code": error["code"], "message": error["message"]})
+    (candidate,) = told["candidates"]
+    assert not candidate["fits"]
+    assert candidate["reason"].startswith("is called too fast: there is a limit of ")
+
+
+def test_a_model_that_is_called_too_fast_is_passed_over_by_the_dry_run_as_by_the_call(proxy: Proxy) -> None:
+    assert foretold(proxy, "either")["model"] == "rare"
+    assert ask(proxy, "either").headers["x-farthing-model"] == "rare"
+    told = foretold(proxy, "either")
+    assert ask(proxy, "either").headers["x-farthing-model"] == told["model"] == "premium"
+    assert [candidate["fits"] for candidate in told["candidates"]] == [False, True]
+
+
+@pytest.mark.parametrize(("on_outage", "status"), [("closed", 503), ("local", 200)])
+def test_limits_alone_need_the_store_for_the_dry_run_as_for_the_call(
+    provider: SimulatedProvider, tmp_path: Path, on_outage: str, status: int
+) -> None:
+    policies = files(provider.base_url)
+    policies["accounts"] = policies["accounts"].replace("budget: {per_month_usd: 0.05}\n", "")
+    with running_redis() as server:
+        given = {"budgets_url": server.url, "budgets_on_outage": on_outage}
+        with running_proxy(tmp_path, policies, settings=given) as proxy:
+            assert ask(proxy, "default", account="slow", max_tokens=3).status_code == 200
+            server.kill()
+            headers = {"authorization": "Bearer fk-slow", "x-farthing-dry-run": "true"}
+            answers = [proxy.ask(headers=headers), ask(proxy, "default", account="slow", max_tokens=3)]
+            assert [answer.status_code for answer in answers] == [status] * 2
+            assert ask(proxy, "default", max_tokens=3).status_code == 200, "an account without limits needs no store"
+
+
 def test_telling_holds_nothing(proxy: Proxy) -> None:
     for _ in range(5):
         foretold(proxy, "capped")
@@ -167,11 +226,8 @@ def test_a_model_that_is_passed_over_is_not_told_as_the_next_calls(provider: Sim
     with running_provider() as broken:
         broken.faults.always("status=500")
         given = files(provider.base_url)
-        given["models"] = f"""
-models:
-  cheap: {{target: openai/gpt-4o-mini, base_url: "{broken.base_url}", retries: 0}}
-  premium: {{target: openai/gpt-4o, base_url: "{provider.base_url}"}}
-"""
+        whole = f'gpt-4o-mini, base_url: "{provider.base_url}"'
+        given["models"] = given["models"].replace(whole, f'gpt-4o-mini, base_url: "{broken.base_url}", retries: 0')
         with running_proxy(tmp_path, given, settings={"admin_key": "admin", "breaker_failures": 1}) as proxy:
             assert foretold(proxy, "fallback")["model"] == "cheap"
 

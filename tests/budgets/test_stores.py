@@ -283,6 +283,23 @@ async def test_what_is_short_or_limited_draws_on_nothing(store: Budgets) -> None
     assert await store.hold(Hold("4", (DAY,), 10, draws=draws[:1])) == HELD
 
 
+async def test_a_look_at_rates_tells_what_a_hold_would_meet_and_takes_nothing(place: Place, store: Budgets) -> None:
+    draws = (Draw(REQUESTS, 1), Draw(TOKENS, 200))
+    for number in range(3):
+        for _ in range(3):
+            assert await store.peek_rates(draws) is None
+        assert await store.hold(Hold(str(number), (), 0, draws=draws)) == HELD
+    met = await store.hold(Hold("x", (), 0, draws=draws))
+    assert met == await store.peek_rates(draws) == Limited(TOKENS, 20.0)
+    assert await store.peek_rates(draws[:1]) is None
+    assert await store.peek_rates(()) is None
+    place.clock.now_s += 19.999
+    assert await store.peek_rates(draws) == Limited(TOKENS, 0.001)
+    place.clock.now_s += 0.001
+    assert await store.peek_rates(draws) is None
+    assert await store.hold(Hold("y", (), 0, draws=draws)) == HELD
+
+
 async def test_a_clock_set_back_does_not_stop_a_rate(place: Place, store: Budgets) -> None:
     place.clock.now_s += 86_400
     for number in range(60):
