@@ -80,11 +80,13 @@ class SqliteStore(Store):
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
         except sqlite3.Error as error:
             raise LedgerUnavailable(f"The ledger {path} can't be opened: {error}.", why=str(error)) from error
+        self._file = _identity(path)
 
     async def open(self) -> None:
         return
 
     async def write(self, rows: Sequence[Row]) -> int:
+        self._check_file()
         checkpoint = self._checkpoint_is_due(len(rows))
         if len(rows) <= ROWS_AT_ONCE and not checkpoint and (written := self._write_at_once(rows)) is not None:
             return written
@@ -94,6 +96,7 @@ class SqliteStore(Store):
             raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.", why=str(error)) from error
 
     async def change(self, changes: Sequence[Change]) -> int:
+        self._check_file()
         checkpoint = self._checkpoint_is_due(len(changes))
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._change, changes, checkpoint)
@@ -102,7 +105,9 @@ class SqliteStore(Store):
 
     def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         try:
-            with closing(self._connect()) as connection:
+            # A connection by name alone would make the file where it was removed.
+            found = f"{self._path.absolute().as_uri()}?mode=rw"
+            with closing(sqlite3.connect(found, timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=True)) as connection:
                 connection.execute("PRAGMA query_only = ON")
                 return connection.execute(query.replace("$", "?"), values).fetchall()
         except sqlite3.Error as error:
@@ -113,6 +118,19 @@ class SqliteStore(Store):
         for connection in (self._at_once, self._writing):
             if connection is not None:
                 connection.close()
+
+    def _check_file(self) -> None:
+        """Look whether what is written would be found again: a file that was removed takes writes without complaint.
+
+        Raises:
+            LedgerUnavailable: another file is in its place, or none.
+        """
+        if _identity(self._path) != self._file:
+            raise LedgerUnavailable(
+                f"The ledger {self._path} was removed or replaced under the proxy that has it open; put the file back, "
+                "or stop the proxy and start it with another.",
+                why="its file was removed or replaced",
+            )
 
     def _checkpoint_is_due(self, rows: int) -> bool:
         """Say whether a checkpoint goes before a batch of so many rows, and count the batch."""
@@ -171,6 +189,15 @@ class SqliteStore(Store):
                 self._writing.execute("ROLLBACK")
             raise
         return self._writing.total_changes - before
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return which file is at a path now; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ledger.outcomes import answered
+from router.errors import LedgerUnavailable
 from router.ledger.labels import LabelRow
 from router.ledger.rows import Row, row_of
 from router.ledger.sqlite import BUSY_TIMEOUT_S, CHECKPOINT_ROWS, SqliteStore
@@ -161,3 +162,24 @@ async def test_rows_are_taken_while_the_log_can_not_be_brought_into_the_file(
         await store.write(rows(*range(first, first + 500)))
     assert "can't be brought into the file" in caplog.text
     assert count(store) == 8 * CHECKPOINT_ROWS
+
+
+@pytest.mark.parametrize("becomes", ["removed", "replaced"])
+async def test_a_file_that_is_not_the_one_that_was_opened_takes_no_rows_until_it_is_back(
+    store: SqliteStore, path: Path, becomes: str
+) -> None:
+    await store.write(rows(0))
+    path.rename(path.with_suffix(".old"))
+    if becomes == "replaced":
+        SqliteStore(path.with_suffix(".new")).close()
+        path.with_suffix(".new").rename(path)
+    for numbers in ([1], range(1, 10)):
+        with pytest.raises(LedgerUnavailable, match="was removed or replaced"):
+            await store.write(rows(*numbers))
+    if becomes == "removed":
+        with pytest.raises(LedgerUnavailable, match="can't be read"):
+            count(store)
+        assert not path.exists(), "a question makes no file"
+    path.with_suffix(".old").rename(path)
+    await store.write(rows(1))
+    assert count(store) == 2
