@@ -50,6 +50,7 @@ class Wire:
 
     def __init__(self, url: str, within_s: float, timed: Timed) -> None:
         self._client = connect(url)
+        self._where = urlsplit(url).netloc.rpartition("@")[2]
         self._within_s = within_s
         self._timed = timed
         self._scripts = {verb: _script(verb) for verb in get_args(Verb)}
@@ -110,7 +111,8 @@ class Wire:
 
     def _late(self) -> BudgetsUnavailable:
         return BudgetsUnavailable(
-            f"The store of budgets did not answer within {self._within_s:g} s.", why="no answer in time"
+            f"The store of budgets at {self._where} did not answer within {self._within_s:g} s.",
+            why="no answer in time",
         )
 
     async def _exchange(self, commands: list[Command]) -> None:
