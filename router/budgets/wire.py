@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis, RedisCluster
@@ -20,13 +21,24 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from router.budgets.contract import Timed, Verb
 from router.errors import BudgetsUnavailable
 
 KEYS = ("{farthing}:epoch", "{farthing}:holds", "{farthing}:times")
+PROBE = "{farthing}:probe"
+"""Never there: a write that changes nothing is refused as any other is."""
 SENTINEL_PORT = 26379
+TAKES_NO_WRITES = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS) ")
+"""How the error of a script begins, or says inside it, that the server is there and keeps nothing."""
 AWAY = (RedisError, RedisClusterException, OSError)
 """What redis-py raises where it can't reach a server. A cluster's error is no RedisError."""
 
@@ -96,6 +108,8 @@ class Wire:
             async with asyncio.timeout(self._within_s):
                 told = await self._client.execute_command("INFO", "server", **await self._there())
                 epoch = await self._client.get(KEYS[0])
+                # One that is full, or a replica since a failover, answers all of that and can't hold anything.
+                await self._client.set(PROBE, 1, xx=True)
         except TimeoutError as error:
             raise self._late() from error
         except AWAY as error:
@@ -128,7 +142,7 @@ class Wire:
             again = iter(await self._pipelined(unknown))
             replies = [next(again) if _is_unknown(reply) else reply for reply in replies]
         for command, reply in zip(commands, replies, strict=True):
-            if isinstance(reply, RedisConnectionError):
+            if isinstance(reply, RedisConnectionError) or _takes_no_writes(reply):
                 raise reply
             if command.reply.done():
                 continue
@@ -208,7 +222,15 @@ def _failed(reply: BaseException) -> BudgetsUnavailable:
 
 
 def _without_address(error: BaseException) -> str:
+    if _takes_no_writes(error):
+        return "it takes no writes"
     return "it answers with an error" if isinstance(error, ResponseError) else "no connection"
+
+
+def _takes_no_writes(reply: object) -> TypeGuard[RedisError]:
+    return isinstance(reply, OutOfMemoryError | ReadOnlyError) or (
+        isinstance(reply, ResponseError) and TAKES_NO_WRITES.search(str(reply)) is not None
+    )
 
 
 def _said(error: BaseException) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from conftest import flush
 from proxy import Proxy, ServeProcess, eventually, running_proxy
-from redis_server import RedisServer, running_redis
+from redis_server import PROGRAMS, RedisServer, running_redis
 
 from router.providers.simulated import SimulatedProvider
 from router.web.log import SELDOM_S
@@ -224,6 +225,38 @@ def test_a_redis_that_hangs_is_away_as_one_that_is_gone(outage: tuple[Proxy, Red
     finally:
         server.child.send_signal(signal.SIGCONT)
     eventually(lambda: ask(proxy, "hourly").status_code == 200, "an answer")
+
+
+@pytest.mark.parametrize("fault", ["out of memory", "a replica"])
+@pytest.mark.parametrize(("on_outage", "status"), [("closed", 503), ("local", 200)])
+@pytest.mark.parametrize("version", PROGRAMS)
+def test_a_redis_that_answers_and_takes_no_writes_is_away(
+    provider: SimulatedProvider, tmp_path: Path, fault: str, on_outage: str, status: int, version: str
+) -> None:
+    given = {"budgets_on_outage": on_outage}
+    with (
+        running_redis(version) as server,
+        running_proxy(tmp_path, files(provider.base_url), settings={"budgets_url": server.url, **given}) as proxy,
+        redis.Redis(port=server.port) as client,
+    ):
+        assert ask(proxy, "hourly").status_code == 200
+        eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "every settlement")
+        if fault == "out of memory":
+            client.config_set("maxmemory", 1)
+        else:
+            client.replicaof("127.0.0.1", 1)
+        for _ in range(3):
+            assert ask(proxy, "hourly").status_code == status
+        dry = {"authorization": f"Bearer {ACCOUNTS['team']}", "x-farthing-task": "hourly", "x-farthing-dry-run": "true"}
+        assert proxy.ask(headers=dry).status_code == status
+        assert "(it takes no writes)" in proxy.http.get("/health/ready").json()["degraded"]
+        client.config_set("maxmemory", 0)
+        client.replicaof("NO", "ONE")
+        eventually(lambda: "degraded" not in proxy.http.get("/health/ready").json(), "a Redis that is back")
+        assert ask(proxy, "hourly").status_code == 200
+        eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "every settlement")
+        spent = proxy.metric_nusd("farthing_budget_spent_usd", scope="task", name="hourly", window="hour")
+        assert spent == sum(row["charged_nusd"] for row in proxy.rows() if row["task"] == "hourly")
 
 
 def logged_through_an_outage(
