@@ -121,7 +121,7 @@ class Spool:
         assert self._own is not None
         own = self._own
         async with self._turn:
-            own.end += await self._apart(lambda: _append(own, rows))
+            own.end += await self._apart(lambda: self._append(own, rows))
             own.rows += len(rows)
 
     async def oldest(self) -> Chunk | None:
@@ -180,6 +180,17 @@ class Spool:
         _sync_folder(self.folder)
         return SpoolFile(path, descriptor)
 
+    def _append(self, own: SpoolFile, rows: Sequence[Row]) -> int:
+        """Write lines at the end of our file, in a new one where it was removed: there they would go to nowhere."""
+        if not _is_in_place(own):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            anew = self._made()
+            _copy(own, anew)
+            os.close(own.descriptor)
+            log.error("The spool %s was removed or replaced; its %d rows are now in %s.", own.path, own.rows, anew.path)
+            own.path, own.descriptor = anew.path, anew.descriptor
+        return _append(own, rows)
+
     async def _apart(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -206,6 +217,26 @@ def _append(file: SpoolFile, rows: Sequence[Row]) -> int:
         written += os.pwrite(file.descriptor, data[written:], file.end + written)
     os.fdatasync(file.descriptor)
     return written
+
+
+def _is_in_place(file: SpoolFile) -> bool:
+    try:
+        found = file.path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(file.descriptor))
+
+
+def _copy(file: SpoolFile, to: SpoolFile) -> None:
+    """Write and sync all that was spooled at the same places of another file; that one goes where it fails."""
+    try:
+        at = 0
+        while data := os.pread(file.descriptor, min(READ_BYTES, file.end - at), at):
+            at += os.pwrite(to.descriptor, data, at)
+        os.fdatasync(to.descriptor)
+    except OSError:
+        _discard(to)
+        raise
 
 
 def _chunk(file: SpoolFile) -> Chunk:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,34 @@ def test_rows_come_back_in_order_and_as_they_were(tmp_path: Path) -> None:
     spooled(tmp_path, rows(1, 2), [*rows(3), strange])
     assert reopened(tmp_path) == [*rows(1, 2, 3), strange]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["the folder is removed", "the file is removed", "the folder is moved"])
+def test_a_spool_that_is_removed_under_its_process_is_made_anew_with_all_that_waits(tmp_path: Path, how: str) -> None:
+    folder, crashed = tmp_path / "spool", tmp_path / "crashed"
+
+    async def run() -> list[Row]:
+        spool = Spool(folder, "here/1/2")
+        await spool.append(rows(1, 2))
+        chunk = await spool.oldest()
+        assert chunk is not None
+        await spool.append(rows(3))
+        if how == "the file is removed":
+            only_file(folder).unlink()
+        elif how == "the folder is removed":
+            shutil.rmtree(folder)
+        else:
+            folder.rename(tmp_path / "elsewhere")
+        await spool.append(rows(4))
+        shutil.copytree(folder, crashed)
+        await spool.forget(chunk)
+        found = await drained(spool)
+        spool.close()
+        return found
+
+    assert asyncio.run(run()) == rows(3, 4)
+    assert reopened(crashed) == rows(1, 2, 3, 4), "what a crash leaves"
+    assert list(folder.iterdir()) == []
 
 
 def test_spend_says_how_many_rows_wait_and_are_not_counted(farthing: Run, tmp_path: Path) -> None:  # noqa: F811
