@@ -164,6 +164,17 @@ async def test_rows_are_taken_while_the_log_can_not_be_brought_into_the_file(
     assert count(store) == 8 * CHECKPOINT_ROWS
 
 
+async def test_a_log_that_is_removed_takes_no_rows(store: SqliteStore, path: Path) -> None:
+    log = path.with_name("ledger.db-wal")
+    await store.write(rows(0, 1))
+    log.rename(log.with_suffix(".old"))
+    with pytest.raises(LedgerUnavailable, match="was removed or replaced"):
+        await store.write(rows(2))
+    log.with_suffix(".old").rename(log)
+    await store.write(rows(2))
+    assert count(store) == 3
+
+
 @pytest.mark.parametrize("becomes", ["removed", "replaced"])
 async def test_a_file_that_is_not_the_one_that_was_opened_takes_no_rows_until_it_is_back(
     store: SqliteStore, path: Path, becomes: str
