@@ -9,49 +9,32 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from router.budgets.contract import Budgets
-from router.difficulty.gauge import Gauge
-from router.difficulty.pacing import Pacing
 from router.errors import FarthingError, PolicyFaults
 from router.lifecycle.gauges import ExperimentGauges
-from router.lifecycle.grading import Grader
-from router.lifecycle.learning import Learning
-from router.lifecycle.rollout import Rollouts
-from router.lifecycle.shadow import Mirror
-from router.lifecycle.warmth import Warmth
 from router.metrics import Metrics
-from router.pipeline import Parts, Pipeline
-from router.pipeline.own_checks import OwnChecks
 from router.policy.policy import PolicySet
 from router.policy.reading.load import load_folder
 from router.pricing import Catalogue
-from router.providers.breaker import Breakers
-from router.providers.lanes import Lanes
 from router.settings import Settings
 from router.tokens import Counter
 from router.web.admission import Admission
+from router.web.answering import open_answering
 from router.web.asgi import JSON, BodyTooSlow, CallerGone, Receive, Scope, Send, id_headers, respond
-from router.web.background import keep_up, measure_lag
-from router.web.books import lengths_in, open_books
-from router.web.chat import ChatEndpoint, request_ids
-from router.web.console import PATH as CONSOLE_PATH
-from router.web.console import Console
-from router.web.feedback import FeedbackEndpoint
-from router.web.idempotency.once import Once
+from router.web.background import keeping_up, measure_lag
+from router.web.books import open_books
+from router.web.chat import request_ids
 from router.web.idempotency.open import open_results
-from router.web.listeners import AnswerListeners, OutcomeListeners
 from router.web.ops import Ops
 from router.web.refusal import error_body, error_headers, keep_for_operators, status_of
 from router.web.reload import PolicyFolder
-from router.web.routes import Endpoint, Routes
-from router.web.traces import Traces, TurnedAway, open_traces, trace_of
+from router.web.routes import Routes, open_routes
+from router.web.traces import Traces, TurnedAway, trace_of
 
 NO_TASK = "none"
 """The task of a request that was refused before it had one, in metrics."""
@@ -199,111 +182,48 @@ class App:
             sorted({target.token_rules.encoding for model in policies.models.values() for target in model.targets})
         )
         books = admission.books = await open_books(settings, folder.current, metrics, clock)
-        store, ledger, spending, budgets = books.store, books.ledger, books.spending, books.budgets
-        lengths = lengths_in(store)
-        lanes = Lanes()
-        breakers = Breakers(settings.breaker_failures, metrics.breaker)
+        ledger, spending, budgets = books.ledger, books.spending, books.budgets
         metrics.watch(
             inflight=lambda: self._inflight,
             ledger_queue=lambda: ledger.queued,
             unsettled=lambda: budgets.unsettled,
             catalogue_age_days=lambda: catalogue.age_days(datetime.fromtimestamp(clock(), UTC).date()),
         )
-
         gauges = ExperimentGauges(registry)
-        rollouts = Rollouts(folder.current, store, ledger, clock, gauges.states)
-        await rollouts.restore()
-        gauge = Gauge(policies.weights)
-        traces = self._traces = open_traces(os.environ)
-        parts = Parts(
-            policies=rollouts.policies,
-            counter=counter,
-            budgets=budgets,
-            ledger=ledger,
-            lane=lanes,
-            breakers=breakers,
-            observe=OutcomeListeners(metrics, gauges, rollouts, traces, lengths).tell,
-            escalated=metrics.escalated,
-            clock=clock,
-            usual_output_tokens=lengths.usual,
-            own_checks=OwnChecks(metrics.own_check_hung),
-            gauge=gauge,
-            pacing=Pacing(),
-            traced=traces is not None,
-        )
-        warmth = Warmth(clock)
-        mirror = Mirror(parts, gauges.dropped)
-        learning = Learning(folder.current, store, gauge, clock, metrics.labelled)
-        grader = Grader(parts, learning.graded, gauges.dropped)
-        answers = AnswerListeners(warmth, mirror, learning, grader)
-        pipeline = Pipeline(replace(parts, warm_at=warmth.at, answered=answers.tell))
-
+        answering = await open_answering(settings, folder.current, counter, books, metrics, gauges, clock)
+        lanes, learning, traces = answering.lanes, answering.learning, answering.traces
         ops = Ops(folder.current, metrics, budgets, ledger, int(clock()))
         results = open_results(settings.budgets_url, clock)
-        once = Once(results) if settings.idempotency == "on" else None
-        console = Console(open_to_admin=bool(settings.admin_key))
-        largest_bytes, within_s = settings.largest_body_bytes, settings.body_within_s
-        hot: dict[tuple[str, str], Endpoint] = {
-            ("POST", "/v1/chat/completions"): ChatEndpoint(
-                pipeline, rollouts.policies, clock, largest_bytes, within_s, once, traces
-            ),
-            ("POST", "/v1/feedback"): FeedbackEndpoint(learning, ledger, rollouts.policies, largest_bytes, within_s),
-            ("GET", "/v1/models"): ops.models,
-            ("GET", "/health/live"): ops.live,
-            ("GET", "/health/ready"): ops.ready,
-            ("GET", "/metrics"): ops.metrics,
-            ("GET", CONSOLE_PATH): console,
-        }
-        self._routes = Routes(hot, console, partial(_admin, settings, pipeline, folder, rollouts, budgets, clock))
+        self._traces = traces
+        self._routes = open_routes(settings, answering, books, folder, ops, results, clock)
 
         def changed(policies: PolicySet) -> None:
             metrics.expect(policies)
-            gauge.use(policies.weights)
-            breakers.keep_only(policies)
+            answering.use(policies)
             if policies.accounts:
                 self.on_accounts()
 
         closing = AsyncExitStack()
-        closing.callback(store.close)
+        closing.callback(books.store.close)
         closing.push_async_callback(budgets.aclose)
         closing.push_async_callback(results.aclose)
         if traces:
             closing.push_async_callback(asyncio.to_thread, traces.close)
         closing.push_async_callback(lanes.aclose)
+        works = (
+            partial(spending.restore_late, ledger, budgets),
+            partial(folder.watch, changed),
+            partial(measure_lag, metrics),
+            partial(spending.measure_orphans, metrics),
+            results.renew,
+            partial(lanes.warm, policies),
+            budgets.work,
+            answering.rollouts.work,
+            answering.mirror.work,
+            answering.grader.work,
+            learning.work,
+        )
         # The last first; one that fails to close keeps no other open.
-        async with closing, ledger, learning, asyncio.TaskGroup() as tasks:
-            background = keep_up(
-                tasks,
-                (
-                    partial(spending.restore_late, ledger, budgets),
-                    partial(folder.watch, changed),
-                    partial(measure_lag, metrics),
-                    partial(spending.measure_orphans, metrics),
-                    results.renew,
-                    partial(lanes.warm, policies),
-                    budgets.work,
-                    rollouts.work,
-                    mirror.work,
-                    grader.work,
-                    learning.work,
-                ),
-            )
-            try:
-                await learning.restored()
-                yield
-            finally:
-                for task in background:
-                    task.cancel()
-
-
-def _admin(
-    settings: Settings,
-    pipeline: Pipeline,
-    folder: PolicyFolder,
-    rollouts: Rollouts,
-    budgets: Budgets,
-    clock: Callable[[], float],
-) -> Endpoint:
-    from router.web.admin import admin_app  # noqa: PLC0415  imported at first use, in a thread; see `Routes`
-
-    return admin_app(settings, pipeline, folder, rollouts, budgets, clock)
+        async with closing, ledger, learning, keeping_up(works):
+            await learning.restored()
+            yield

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
 from router.metrics import Metrics
 
@@ -19,6 +20,18 @@ log = logging.getLogger("farthing")
 def keep_up(tasks: asyncio.TaskGroup, works: Iterable[Work]) -> list[asyncio.Task[None]]:
     """Start a task of the group for each work, until it is done or cancelled."""
     return [tasks.create_task(_kept_up(work)) for work in works]
+
+
+@asynccontextmanager
+async def keeping_up(works: Iterable[Work]) -> AsyncIterator[None]:
+    """Do these works for as long as this is entered; all have ended when it is left."""
+    async with asyncio.TaskGroup() as tasks:
+        background = keep_up(tasks, works)
+        try:
+            yield
+        finally:
+            for task in background:
+                task.cancel()
 
 
 async def measure_lag(metrics: Metrics) -> None:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
+from router.budgets.contract import Budgets
 from router.errors import NoSuchEndpoint
+from router.settings import Settings
+from router.web.answering import Answering
 from router.web.asgi import Receive, Scope, Send
+from router.web.books import Books
+from router.web.chat import ChatEndpoint
 from router.web.console import PATH as CONSOLE_PATH
+from router.web.console import Console
+from router.web.feedback import FeedbackEndpoint
+from router.web.idempotency.contract import Results
+from router.web.idempotency.once import Once
+from router.web.ops import Ops
+from router.web.reload import PolicyFolder
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -48,3 +60,38 @@ class Routes:
             raise NoSuchEndpoint(f"{path} takes {' and '.join(allowed)}, not {method}.")
         paths = ", ".join(sorted({known for _, known in self.hot}))
         raise NoSuchEndpoint(f"There is nothing at {path[:200]}. There is: {paths}.")
+
+
+def open_routes(
+    settings: Settings,
+    answering: Answering,
+    books: Books,
+    folder: PolicyFolder,
+    ops: Ops,
+    results: Results,
+    clock: Callable[[], float],
+) -> Routes:
+    """Make every endpoint of a proxy."""
+    once = Once(results) if settings.idempotency == "on" else None
+    console = Console(open_to_admin=bool(settings.admin_key))
+    policies, bounds = answering.policies, (settings.largest_body_bytes, settings.body_within_s)
+    hot: dict[tuple[str, str], Endpoint] = {
+        ("POST", "/v1/chat/completions"): ChatEndpoint(
+            answering.pipeline, policies, clock, *bounds, once, answering.traces
+        ),
+        ("POST", "/v1/feedback"): FeedbackEndpoint(answering.learning, books.ledger, policies, *bounds),
+        ("GET", "/v1/models"): ops.models,
+        ("GET", "/health/live"): ops.live,
+        ("GET", "/health/ready"): ops.ready,
+        ("GET", "/metrics"): ops.metrics,
+        ("GET", CONSOLE_PATH): console,
+    }
+    return Routes(hot, console, partial(_admin, settings, answering, folder, books.budgets, clock))
+
+
+def _admin(
+    settings: Settings, answering: Answering, folder: PolicyFolder, budgets: Budgets, clock: Callable[[], float]
+) -> Endpoint:
+    from router.web.admin import admin_app  # noqa: PLC0415  imported at first use, in a thread; see `Routes`
+
+    return admin_app(settings, answering.pipeline, folder, answering.rollouts, budgets, clock)
