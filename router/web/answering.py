@@ -14,6 +14,7 @@ from router.difficulty.pacing import Pacing
 from router.lifecycle.gauges import ExperimentGauges
 from router.lifecycle.grading import Grader
 from router.lifecycle.learning import Learning
+from router.lifecycle.ratings import Ratings
 from router.lifecycle.rollout import Rollouts
 from router.lifecycle.shadow import Mirror
 from router.lifecycle.warmth import Warmth
@@ -44,6 +45,7 @@ class Answering:
     rollouts: Rollouts
     mirror: Mirror
     learning: Learning
+    ratings: Ratings
     grader: Grader
 
     def use(self, policies: PolicySet) -> None:
@@ -103,5 +105,6 @@ async def open_answering(
         rollouts=rollouts,
         mirror=mirror,
         learning=learning,
+        ratings=Ratings(policies, books.store, clock, learning.written),
         grader=grader,
     )

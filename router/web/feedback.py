@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from router.errors import InvalidRequest, LedgerUnavailable
 from router.ledger.writer import LedgerWriter
-from router.lifecycle.learning import Learning
+from router.lifecycle.ratings import Ratings
 from router.policy.policy import PolicySet
 from router.web.asgi import JSON, Receive, Scope, Send, id_headers, read_body, respond
 from router.web.auth import account_of
@@ -29,13 +29,13 @@ class FeedbackEndpoint:
 
     def __init__(
         self,
-        learning: Learning,
+        ratings: Ratings,
         ledger: LedgerWriter,
         policies: Callable[[], PolicySet],
         largest_body_bytes: int,
         body_within_s: float,
     ) -> None:
-        self._learning = learning
+        self._ratings = ratings
         self._ledger = ledger
         self._policies = policies
         self._largest_body_bytes = largest_body_bytes
@@ -57,7 +57,7 @@ class FeedbackEndpoint:
         except TimeoutError:
             why = self._ledger.not_ready or self._ledger.degraded or "it is slow"
             raise LedgerUnavailable(f"The ledger took no rows for {WRITTEN_WITHIN_S:g} s: {why}") from None
-        rated = await self._learning.rate(account, rating.request_id, rating.score)
+        rated = await self._ratings.rate(account, rating.request_id, rating.score)
         answer = {
             "object": "feedback",
             "request_id": rated.request_id,

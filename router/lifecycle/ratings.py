@@ -1,0 +1,106 @@
+"""Callers' ratings of answers: whether one may be given, and the label that it becomes, in the ledger at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from router.difficulty.lessons import EPOCH
+from router.errors import InvalidRequest, NotAllowed, RequestNotFound
+from router.ledger.contract import Store
+from router.ledger.labels import MOST_RATINGS, MOST_RATINGS_OF_EPOCH, RATINGS, LabelRow
+from router.ledger.rows import time_text
+from router.lifecycle.labels import NoLabel, of_rating
+from router.policy.backtest.replay import Record
+from router.policy.policy import Account, PolicySet
+
+SETTLED_WITHIN_S = 1.0
+"""How long a rating waits for its request's row, which may follow an answer by some 20 ms, or more under load."""
+ASK_AGAIN_S = 0.02
+CROWDED = "There are as many ratings as the proxy's own labels can confirm; those must come first."
+
+_RECORD = "id, at, account, task, rule, requested_model, routed_model, kind, outcome, charged_nusd, attempts, facts"
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What became of a rating."""
+
+    request_id: str
+    task: str
+    score: float
+    because: str | None = None
+    """Why nothing is learned from it; None where it is a label now."""
+
+
+class Ratings:
+    """Takes ratings; `written` is told of every one that is a label in the ledger."""
+
+    def __init__(
+        self,
+        policies: Callable[[], PolicySet],
+        store: Store,
+        clock: Callable[[], float],
+        written: Callable[[LabelRow], None],
+    ) -> None:
+        self._policies = policies
+        self._store = store
+        self._clock = clock
+        self._written = written
+
+    async def rate(self, account: Account | None, request_id: str, score: float) -> Rated:
+        """Take a caller's rating of an answer, 0 to 1; the last of several counts.
+
+        Raises:
+            RequestNotFound: no such request is in the ledger, or not of this account.
+            NotAllowed: the account may not use the request's task any more.
+            InvalidRequest: it had no answer, or was rated too often.
+            StoreUnavailable: the ledger can't be asked or written; nothing is known of the rating.
+        """
+        owner = account.name if account else None
+        record = await self._settled(request_id, owner)
+        if record is None or record.account != owner:
+            raise RequestNotFound(f"There is no request '{request_id[:80]}' of this account.", param="request_id")
+        if account and account.tasks is not None and record.task not in account.tasks:
+            raise NotAllowed(f"The account '{account.name}' may not use the task '{record.task}'.")
+        if record.outcome == "held":
+            raise InvalidRequest("This request is still under way; rate it when it is answered.", param="request_id")
+        if record.outcome not in ("answered", "cut"):
+            raise InvalidRequest("This request had no answer that could be rated.", param="request_id")
+        at = time_text(datetime.fromtimestamp(self._clock(), UTC))
+        try:
+            label = await asyncio.to_thread(of_rating, record, score, self._policies(), at)
+        except NoLabel as no:
+            return Rated(request_id, record.task, score, str(no))
+        if await asyncio.to_thread(self._is_crowded, label.task):
+            return Rated(request_id, record.task, score, CROWDED)
+        if not await self._store.label([label]):
+            raise InvalidRequest(f"A request may be rated {MOST_RATINGS} times.", param="request_id")
+        self._written(label)
+        return Rated(request_id, record.task, score)
+
+    async def _settled(self, request_id: str, owner: str | None) -> Record | None:
+        """Return a request's row, once it is settled; as it is where that takes too long, or it is another's."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + SETTLED_WITHIN_S
+        while True:
+            record = await asyncio.to_thread(self._record, request_id)
+            if record is None or record.account != owner or record.outcome != "held" or loop.time() > deadline_s:
+                return record
+            await asyncio.sleep(ASK_AGAIN_S)
+
+    def _record(self, request_id: str) -> Record | None:
+        if not (request_id.isascii() and request_id.isalnum()):
+            # Nobody's request bears it, and nobody rates a second answer; PostgreSQL refuses to look for a zero byte.
+            return None
+        rows = self._store.ask(f"SELECT {_RECORD} FROM requests WHERE id = $1", [request_id])  # noqa: S608  names
+        return Record(*rows[0]) if rows else None
+
+    def _is_crowded(self, task: str) -> bool:
+        """Say whether a task's ratings are so many that another would displace what confirms them."""
+        policy = self._policies().policies.get(task)
+        if policy is None or policy.learn is None or policy.learn.feedback != "checked":
+            return False
+        return int(self._store.ask(RATINGS, [task, EPOCH])[0][0]) >= MOST_RATINGS_OF_EPOCH
