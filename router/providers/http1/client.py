@@ -53,7 +53,7 @@ class HttpClient:
     async def _connection(self, origin: Origin, connect_s: float) -> Connection:
         if self._pool.is_closed:
             raise NotConnected("the client is closed")
-        connection = Connection(origin, self._pool)
+        connection = Connection(origin, self._pool.idled, self._pool.lost)
         made = False
         try:
             async with asyncio.timeout(connect_s):

@@ -7,15 +7,13 @@ connection is idle, or it belongs to one response; it is given back only at the 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import cast
 
 import httptools
 
 from router.providers.http1.endpoint import Origin
 from router.providers.http1.errors import AnswerTooLarge, Broken, Dropped, HttpError, Malformed, NotConnected
-
-if TYPE_CHECKING:
-    from router.providers.http1.pool import Pool
 
 LARGEST_HEAD_BYTES = 64 * 1024
 """Status line, headers and interim responses together; also how much of framing and trailers may come without body."""
@@ -171,18 +169,19 @@ class Response:
 
 
 class Connection(asyncio.Protocol):
-    """A connection to one origin; its pool is told when it can be used again and when it is gone."""
+    """A connection to one origin. `idled` is told when it can be used again, `lost` when it is gone."""
 
     __slots__ = (
         "_barren_bytes",
         "_complete",
         "_head_bytes",
         "_headers",
+        "_idled",
         "_interim",
         "_lingering",
+        "_lost",
         "_parser",
         "_paused",
-        "_pool",
         "_response",
         "_spoilt",
         "_transport",
@@ -190,10 +189,11 @@ class Connection(asyncio.Protocol):
         "origin",
     )
 
-    def __init__(self, origin: Origin, pool: Pool) -> None:
+    def __init__(self, origin: Origin, idled: Callable[[Connection], None], lost: Callable[[Connection], None]) -> None:
         self.origin = origin
         self.idle_since = 0.0
-        self._pool = pool
+        self._idled = idled
+        self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._response: Response | None = None
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         # It refers to this object, and this object to it.
         self._parser = None
-        self._pool.lost(self)
+        self._lost(self)
 
     # What the parser calls.
 
@@ -387,7 +387,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self.resume()
-        self._pool.idled(self)
+        self._idled(self)
 
     def _hold_back(self) -> None:
         if self._lingering is not None:

@@ -6,12 +6,9 @@ Every connection is in `_open` from its making to its loss. One that is lost whi
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
+from router.providers.http1.connection import Connection
 from router.providers.http1.endpoint import Origin
-
-if TYPE_CHECKING:
-    from router.providers.http1.connection import Connection
 
 
 class Pool:

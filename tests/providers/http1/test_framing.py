@@ -148,7 +148,7 @@ async def outcome_of(pieces: list[bytes]) -> Outcome:
     origin = Origin(secure=False, host="127.0.0.1", port=1)
     pool = Pool(60)
     ours, theirs = pair()
-    _, connection = await loop.create_connection(lambda: Connection(origin, pool), sock=ours)
+    _, connection = await loop.create_connection(lambda: Connection(origin, pool.idled, pool.lost), sock=ours)
     response = connection.send(b"POST / HTTP/1.1\r\nContent-Length: ", b"{}")
     # The loop would call this; called here, the cuts are where we want them and not where the kernel puts them.
     for piece in pieces:
