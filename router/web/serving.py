@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import uvicorn
 
 from router.errors import FarthingError
 from router.providers.lanes import key_variable
@@ -24,11 +20,9 @@ from router.providers.simulated.beside import SimulatedProcess
 from router.providers.simulated.question import Pace, Simulation
 from router.settings import Settings
 from router.web.app import App
-from router.web.http import BoundedHttp
+from router.web.server import serve, server_of, set_objects_aside
 from router.web.workers import Workers
 
-GRACE_S = 30
-"""How long requests under way may take to end when the proxy is told to stop."""
 PACE = Pace(first_token_s=0.15, tokens_per_s=80.0)
 """Of the simulated providers beside a proxy: quick, and still visible to the eye."""
 LOCAL_URL = "FARTHING_LOCAL_URL"
@@ -80,49 +74,6 @@ def run(settings: Settings) -> None:
             served = serve(server_of(app), listening)
         if not served:
             sys.exit(1)
-
-
-def server_of(app: App) -> uvicorn.Server:
-    """Return the server that runs `app` in this process."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http=BoundedHttp,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            proxy_headers=False,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_graceful_shutdown=GRACE_S,
-            timeout_keep_alive=75,
-            backlog=2048,
-        )
-    )
-
-
-def set_objects_aside() -> None:
-    """Keep what a started process holds for good out of every later garbage collection.
-
-    The catalogue, the policies and the modules are some 400,000 objects that a full collection would walk again and
-    again; without them, and with rarer collections, a request takes about a sixth less processor time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def serve(server: uvicorn.Server, listening: socket.socket) -> bool:
-    """Serve until told to stop; False where the start-up failed, which has been printed."""
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        # The terminal is gone; without this what is under way would be cut off, and stay charged at its ceiling.
-        signal.signal(signal.SIGHUP, lambda number, frame: server.handle_exit(signal.SIGTERM, frame))
-    # Its own status for a failed start is 3; ours is 1.
-    with suppress(SystemExit):
-        server.run(sockets=[listening])
-    return server.started
 
 
 def _listen(settings: Settings) -> socket.socket:

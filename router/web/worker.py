@@ -75,7 +75,7 @@ def _share_metrics(start: Start) -> None:
 def _serve(start: Start, control: socket.socket, listening: socket.socket) -> None:
     from router.web.app import App  # noqa: PLC0415  imports prometheus_client; see `_share_metrics`
     from router.web.log import configure  # noqa: PLC0415
-    from router.web.serving import serve, server_of, set_objects_aside  # noqa: PLC0415
+    from router.web.server import serve, server_of, set_objects_aside  # noqa: PLC0415
 
     configure(start.log_level)
     folder = Path(start.metrics_folder)
