@@ -34,7 +34,8 @@ from router.web.ops import Ops
 from router.web.refusal import error_body, error_headers, keep_for_operators, status_of
 from router.web.reload import PolicyFolder
 from router.web.routes import Routes, open_routes
-from router.web.traces import Traces, TurnedAway, trace_of
+from router.web.traces import Traces, trace_of
+from router.web.turned_away import TurnedAway
 
 NO_TASK = "none"
 """The task of a request that was refused before it had one, in metrics."""

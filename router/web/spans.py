@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from router.values import Attempt, Ending, Outcome, Trace, Usage, usd_number
-from router.web.traces import TurnedAway
+from router.web.turned_away import TurnedAway
 
 OPERATION = "chat"
 NS_PER_S = 1_000_000_000

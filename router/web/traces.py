@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from router.values import Outcome, Trace
+from router.web.turned_away import TurnedAway
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -19,21 +20,6 @@ _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16}
 _STATE = re.compile(r"[ -~]{1,512}")
 """A `tracestate` that can be passed on: printable ASCII, and no longer than W3C has everybody pass on."""
 log = logging.getLogger("farthing.traces")
-
-
-class TurnedAway(Struct, frozen=True):
-    """A request that was refused before a policy was found for it, so that no outcome tells of it."""
-
-    trace: Trace
-    id: str
-    at_s: float
-    """When it came, in seconds since the epoch."""
-    latency_s: float
-    method: str
-    route: str | None
-    """The path that it was for; None where there is nothing at that path."""
-    status: int
-    code: str
 
 
 class Traces(Protocol):
