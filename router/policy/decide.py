@@ -12,15 +12,16 @@ from enum import StrEnum
 
 from msgspec import Struct, structs
 
-from router.policy.experiment import Side, Trial, trial_of
+from router.policy.experiment import Side, Trial
 from router.policy.facts import Facts
 from router.policy.money import Weighed, weighed
 from router.policy.policy import Policy, PolicySet, Rule
 from router.policy.target import Model
+from router.policy.trial import trial_of
 from router.policy.verify import Judge, Verify
-from router.policy.warm import Stay, compare
+from router.policy.warm import Stay, Warm
 from router.pricing import Ask
-from router.values import usd_text
+from router.values import Usage, usd_text
 
 GRADE_TOKENS = 4
 """What a judge is expected to answer: one number."""
@@ -145,7 +146,7 @@ def decide(
             trial = _led(trial, fitting)
             stay = None
             if rule.sticks and (there := _warm(policies, policy, rule, facts, purse, fitting[0])) and facts.warm:
-                stay = compare(facts.warm, there, fitting[0], facts)
+                stay = _stay(facts.warm, there, fitting[0], facts)
                 considered[there.model.name] = structs.replace(there, reason=f"{there.reason}; {stay}")
                 if stay.stays:
                     fitting = [there, *(candidate for candidate in fitting if candidate.model is not there.model)]
@@ -316,6 +317,21 @@ def _warm(
     if not there.fits or (warm.model not in rule.use and there.estimate_nusd <= chosen.estimate_nusd):
         return None
     return there
+
+
+def _stay(warm: Warm, there: Candidate, elsewhere: Candidate, facts: Facts) -> Stay:
+    """Price this turn alone at both, at their real prices; the warm model stays where it is cheaper."""
+    stay_nusd = _turn_nusd(there, facts, min(warm.tokens, there.input_tokens))
+    switch_nusd = _turn_nusd(elsewhere, facts, 0)
+    return Stay(warm, stay_nusd < switch_nusd, elsewhere.model.name, stay_nusd, switch_nusd)
+
+
+def _turn_nusd(candidate: Candidate, facts: Facts, cached: int) -> int:
+    output_tokens = facts.n * min(facts.expected_output_tokens, candidate.max_output_tokens)
+    usage = Usage(
+        candidate.input_tokens, output_tokens, cached_tokens=cached, service_tier=facts.service_tier or "default"
+    )
+    return max(price.charge_nusd(usage) for price in candidate.model.prices)
 
 
 def _why_not(policy: Policy, facts: Facts, considered: tuple[Candidate, ...], purse: Purse | None) -> tuple[str, str]:

@@ -1,8 +1,4 @@
-"""Trying a model on a part of the traffic: which side of an experiment a request is on, and when to stop or promote.
-
-A side depends on the experiment and on the caller's conversation, account or header alone, so that every replica puts
-the same conversation on the same side, today and tomorrow, and raising a share moves nobody back.
-"""
+"""Trying a model on a part of the traffic: what a rule tries, on whom, and when to stop or promote."""
 
 from __future__ import annotations
 
@@ -10,12 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from msgspec import Struct
-
-if TYPE_CHECKING:
-    from router.policy.facts import Facts
 
 Measure = Literal["error_rate", "cost_usd", "latency_p95_ms", "verify_pass_rate"]
 Sign = Literal["gt", "gte", "lt", "lte"]
@@ -158,26 +151,6 @@ class Drawn(Struct, frozen=True):
     point: float | None = None
 
 
-def trial_of(experiment: Experiment, facts: Facts) -> Trial:
-    """Return a request's part in an experiment; control where it has no canary, or the conversation is not known.
-
-    A request that is decided again is on the side that it was on, and at the point where it was, whatever the share.
-    """
-    canary, drawn = experiment.canary, facts.experiment
-    if drawn is not None and drawn.version == experiment.version:
-        return Trial(experiment, drawn.side, drawn.point)
-    if canary is None:
-        return Trial(experiment, Side.CONTROL)
-    if drawn is not None and (drawn.name, drawn.model) == (experiment.name, canary.model):
-        point = drawn.point
-    else:
-        # The model's name is in it: the next canary of a rule meets other conversations first.
-        value = _stuck_to(canary.sticky_by, facts)
-        point = point_of(f"{experiment.name}:{canary.model}", value) if value else None
-    is_canary = point is not None and point < canary.share
-    return Trial(experiment, Side.CANARY if is_canary else Side.CONTROL, point)
-
-
 def is_mirrored(experiment: Experiment, request_id: str) -> bool:
     """Say whether a request is one of the shadow's share."""
     shadow = experiment.shadow
@@ -188,13 +161,3 @@ def point_of(experiment: str, value: str) -> float:
     """Return a number from 0 to below 1, the same for the same words, evenly spread over different ones."""
     digest = hashlib.blake2b(f"{experiment}\0{value}".encode(errors="surrogatepass"), digest_size=8).digest()
     return (int.from_bytes(digest) * POINTS >> 64) / POINTS
-
-
-def _stuck_to(sticky_by: str, facts: Facts) -> str:
-    """Return what a request's side hangs on; its conversation where it has no account or no such header."""
-    value = None
-    if sticky_by == ACCOUNT:
-        value = facts.account
-    elif sticky_by.startswith(HEADER):
-        value = facts.headers.get(sticky_by.removeprefix(HEADER))
-    return value or facts.conversation

@@ -1,19 +1,10 @@
-"""Staying on a warm cache: whether a conversation is cheaper where its beginning is cached than where it would go.
-
-Only this turn's dollars are compared, at the real prices of both models.
-"""
+"""Warm caches: what a provider keeps of a conversation's beginning, and what staying with it comes to."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgspec import Struct
 
-from router.values import Usage, usd_text
-
-if TYPE_CHECKING:
-    from router.policy.decide import Candidate
-    from router.policy.facts import Facts
+from router.values import usd_text
 
 FEWEST_CACHED_TOKENS = 1024
 """Shorter prompts are not cached (OpenAI's and Anthropic's documentation of prompt caching, November 2025)."""
@@ -54,18 +45,3 @@ def caches(input_tokens: int, provider: str, has: frozenset[str]) -> bool:
 def in_steps(tokens: int) -> int:
     """Return how much of a prompt is cached, in whole steps."""
     return tokens - tokens % CACHED_IN_STEPS_OF
-
-
-def compare(warm: Warm, there: Candidate, elsewhere: Candidate, facts: Facts) -> Stay:
-    """Price this turn at both; the warm model stays where it is cheaper."""
-    stay_nusd = _turn_nusd(there, facts, min(warm.tokens, there.input_tokens))
-    switch_nusd = _turn_nusd(elsewhere, facts, 0)
-    return Stay(warm, stay_nusd < switch_nusd, elsewhere.model.name, stay_nusd, switch_nusd)
-
-
-def _turn_nusd(candidate: Candidate, facts: Facts, cached: int) -> int:
-    output_tokens = facts.n * min(facts.expected_output_tokens, candidate.max_output_tokens)
-    usage = Usage(
-        candidate.input_tokens, output_tokens, cached_tokens=cached, service_tier=facts.service_tier or "default"
-    )
-    return max(price.charge_nusd(usage) for price in candidate.model.prices)

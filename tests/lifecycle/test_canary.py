@@ -9,8 +9,9 @@ import pytest
 from proxy import Proxy, eventually, running_proxy
 
 from lifecycle.conftest import TRIAL, files_for
-from router.policy.experiment import Canary, Drawn, Experiment, Side, trial_of
+from router.policy.experiment import Canary, Drawn, Experiment, Side
 from router.policy.facts import Facts
+from router.policy.trial import trial_of
 from router.providers.simulated import SimulatedProvider
 
 HALF = "{canary: {model: trial, share: 0.5}}"
