@@ -42,12 +42,6 @@ class Verdict(BaseModel):
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[SimulatedProvider]:
-    async with SimulatedProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
 async def client(provider: SimulatedProvider) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=provider.base_url, api_key="k", max_retries=0) as client:
         yield client
