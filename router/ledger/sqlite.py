@@ -17,7 +17,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -145,20 +145,11 @@ class SqliteStore(Store):
         return is_due
 
     def _change(self, changes: Sequence[Change], checkpoint: bool) -> int:
-        assert self._writing is not None, "a store that was opened to read is not written"
-        if checkpoint:
-            _checkpoint(self._writing, self._path)
-        before = self._writing.total_changes
-        self._writing.execute("BEGIN IMMEDIATE")
-        try:
+        def work(connection: sqlite3.Connection) -> None:
             for statement, values in changes:
-                self._writing.execute(statement.replace("$", "?"), values)
-            self._writing.execute("COMMIT")
-        except BaseException:
-            if self._writing.in_transaction:
-                self._writing.execute("ROLLBACK")
-            raise
-        return self._writing.total_changes - before
+                connection.execute(statement.replace("$", "?"), values)
+
+        return self._in_transaction(work, checkpoint)
 
     def _connect(self, *, timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
@@ -177,24 +168,32 @@ class SqliteStore(Store):
         return written
 
     def _write(self, rows: Sequence[Row], checkpoint: bool) -> int:
-        assert self._writing is not None, "a store that was opened to read is not written"
-        if checkpoint:
-            _checkpoint(self._writing, self._path)
-        before = self._writing.total_changes
-        self._writing.execute("BEGIN IMMEDIATE")
-        try:
+        def work(connection: sqlite3.Connection) -> None:
             start = 0
             while start < len(rows):
                 size = min(MOST_ROWS_A_STATEMENT, 1 << (len(rows) - start).bit_length() - 1)
                 values = [value for row in rows[start : start + size] for value in row]
-                self._writing.execute(_upsert(size), values)
+                connection.execute(_upsert(size), values)
                 start += size
-            self._writing.execute("COMMIT")
+
+        return self._in_transaction(work, checkpoint)
+
+    def _in_transaction(self, work: Callable[[sqlite3.Connection], None], checkpoint: bool) -> int:
+        """Do a work whole or not at all, and return how many rows it changed."""
+        connection = self._writing
+        assert connection is not None, "a store that was opened to read is not written"
+        if checkpoint:
+            _checkpoint(connection, self._path)
+        before = connection.total_changes
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            work(connection)
+            connection.execute("COMMIT")
         except BaseException:
-            if self._writing.in_transaction:
-                self._writing.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
-        return self._writing.total_changes - before
+        return connection.total_changes - before
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
