@@ -62,22 +62,7 @@ class RecordedAttempt(Struct, frozen=True):
     def usage(self) -> Usage | None:
         if self.input_tokens is None or self.output_tokens is None:
             return None
-        return Usage(
-            self.input_tokens,
-            self.output_tokens,
-            self.cached_tokens,
-            self.cache_write_tokens,
-            self.cache_write_1h_tokens,
-            self.input_audio_tokens,
-            self.cached_audio_tokens,
-            self.input_image_tokens,
-            self.reasoning_tokens,
-            self.output_audio_tokens,
-            self.output_image_tokens,
-            self.searches,
-            self.search_context,
-            self.service_tier,
-        )
+        return msgspec.convert(self, Usage, from_attributes=True)
 
 
 class Record(Struct, frozen=True):
