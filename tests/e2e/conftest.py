@@ -1,13 +1,13 @@
-"""Fixtures of the end-to-end tests: one provider and one proxy for each file of tests, cleared between tests."""
+"""Fixtures of the end-to-end tests: one proxy for each file of tests, and the policies that it serves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from proxy import Proxy, running_provider, running_proxy
+from proxy import Proxy, running_proxy
 
-from router.providers.simulated import Faults, SimulatedProvider
+from router.providers.simulated import SimulatedProvider
 
 MODELS = """
 models:
@@ -43,20 +43,6 @@ route:
 def files_for(provider: SimulatedProvider, **more: str) -> dict[str, str]:
     """Return a small set of policies whose models are served by `provider`."""
     return {"models": MODELS.format(url=provider.base_url), "default": DEFAULT, "fallback": FALLBACK, **more}
-
-
-@pytest.fixture(scope="module")
-def shared_provider() -> Iterator[SimulatedProvider]:
-    with running_provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(shared_provider: SimulatedProvider) -> SimulatedProvider:
-    """The simulated providers, without faults and without calls so far."""
-    shared_provider.faults = Faults()
-    shared_provider.calls.clear()
-    return shared_provider
 
 
 @pytest.fixture(scope="module")

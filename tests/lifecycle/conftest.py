@@ -1,13 +1,8 @@
-"""Fixtures of the tests of experiments: simulated providers, and policies whose models they serve."""
+"""Policies of the tests of experiments, whose models simulated providers serve."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-from proxy import running_provider
-
-from router.providers.simulated import Faults, SimulatedProvider
+from router.providers.simulated import SimulatedProvider
 
 MODELS = """
 models:
@@ -24,17 +19,3 @@ def files_for(provider: SimulatedProvider, experiment: str, *, rule: str = "") -
     """Return policies with one experiment, written in YAML's flow style, on the rule `all` of the task `default`."""
     task = f"task: default\nroute:\n  - name: all\n    use: plain\n    experiment: {experiment}\n{rule}"
     return {"models": MODELS.format(url=provider.base_url), "default": task}
-
-
-@pytest.fixture(scope="module")
-def shared_provider() -> Iterator[SimulatedProvider]:
-    with running_provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(shared_provider: SimulatedProvider) -> SimulatedProvider:
-    """The simulated providers, without faults and without calls so far."""
-    shared_provider.faults = Faults()
-    shared_provider.calls.clear()
-    return shared_provider

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from e2e.conftest import more_files, proxy, shared_provider
+from e2e.conftest import more_files, proxy
 
-__all__ = ["more_files", "proxy", "shared_provider"]
+__all__ = ["more_files", "proxy"]
