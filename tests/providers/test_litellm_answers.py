@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from litellm_calls import FAMILIES, MODELS, TOOL, calls_weather, chunks_of, streamed, target, tells, whole
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from providers.litellm_calls import FAMILIES, MODELS, TOOL, calls_weather, chunks_of, streamed, target, tells, whole
 from router.providers.simulated import SimulatedProvider
 
 

@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 import pytest
-from litellm_calls import FAMILIES, call, counting_connections, open_lane, target
 
+from providers.litellm_calls import FAMILIES, call, counting_connections, open_lane, target
 from router.providers.contract import Chunk
 from router.providers.simulated import Pace, SimulatedProvider, Simulation
 from router.values import Usage

@@ -7,8 +7,8 @@ import json
 import time
 
 import pytest
-from litellm_calls import FAMILIES, KEY, MODELS, call, open_lane, streamed, target, tells, whole
 
+from providers.litellm_calls import FAMILIES, KEY, MODELS, call, open_lane, streamed, target, tells, whole
 from router.errors import (
     AnswerBroken,
     ProviderDenied,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from litellm_calls import FAMILIES, KEY, TOOL, target, tells, whole
 
+from providers.litellm_calls import FAMILIES, KEY, TOOL, target, tells, whole
 from router.providers.simulated import SimulatedProvider
 
 

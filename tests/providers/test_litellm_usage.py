@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from litellm_calls import FAMILIES, MODELS, counting_connections, streamed, target, tells, whole
 
+from providers.litellm_calls import FAMILIES, MODELS, counting_connections, streamed, target, tells, whole
 from router.pricing import Catalogue
 from router.providers.simulated import SimulatedProvider, Simulation
 from router.values import Usage

@@ -22,6 +22,7 @@ import openai
 import pytest
 from proxy import Calls, ServeProcess, eventually
 
+from providers.processes import runs
 from router.providers.local import LocalModel
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -311,17 +312,7 @@ def test_the_model_dies_with_a_proxy_that_is_killed(served: Served) -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.kill()
-    eventually(lambda: not _runs(child), "the end of the child")
-
-
-def _runs(pid: int) -> bool:
-    """Say whether a process runs; one that has ended and that nobody has asked after yet does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+    eventually(lambda: not runs(child), "the end of the child")
 
 
 def test_without_the_extra_one_line_says_how_to_install_it() -> None:

@@ -7,8 +7,8 @@ import time
 
 import aiohttp
 import pytest
-from simulated_calls import ask, chat, whole
 
+from providers.simulated_calls import ask, chat, whole
 from router.chat import Chat
 from router.pipeline.judging import INSTRUCTION, grade_in
 from router.providers.simulated import Pace, SimulatedProvider, Simulation, ToolUse

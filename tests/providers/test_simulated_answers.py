@@ -6,8 +6,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from simulated_calls import WEATHER, ask, chat, chunks
 
+from providers.simulated_calls import WEATHER, ask, chat, chunks
 from router.providers.simulated.text import o200k, prose
 
 pytestmark = pytest.mark.anyio

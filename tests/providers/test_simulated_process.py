@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import openai
 import pytest
 
+from providers.processes import runs
 from router.providers.simulated import Pace, SimulatedProcess, Simulation
 from router.providers.simulated.instant import ANSWER, ANSWER_TOKENS, INPUT_TOKENS
 from router.providers.simulated.text import tokens_of
@@ -71,19 +70,9 @@ def test_the_child_dies_with_a_parent_that_is_killed() -> None:
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + 10
-    while _alive(child):
+    while runs(child):
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.01)
-
-
-def _alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and that nobody has asked after yet does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_the_command_prints_its_url_and_ends_on_a_signal() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated_calls import CLOCK, ask, chat, whole
 
+from providers.simulated_calls import CLOCK, ask, chat, whole
 from router.providers.simulated import SimulatedProvider, Simulation
 from router.providers.simulated.anthropic import Anthropic
 from router.providers.simulated.compose import Composer

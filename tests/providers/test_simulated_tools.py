@@ -6,7 +6,8 @@ import json
 
 import jsonschema
 import pytest
-from simulated_calls import CLOCK, WEATHER, ask, chat
+
+from providers.simulated_calls import CLOCK, WEATHER, ask, chat
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from simulated_calls import events, whole
 
+from providers.simulated_calls import events, whole
 from router.providers.simulated.text import o200k
 
 pytestmark = pytest.mark.anyio

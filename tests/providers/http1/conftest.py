@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from http1.peer import Peer, closed, serving
+from providers.http1.peer import Peer, closed, serving
 from router.providers.http1 import HttpClient
 
 

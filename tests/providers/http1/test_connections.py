@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from http1.peer import (
+from providers.http1.peer import (
     AT_ONCE_S,
     BODY,
     CHUNKED,

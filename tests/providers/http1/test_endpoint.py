@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from http1.peer import BODY, CONNECT_S, MOST_BYTES, Peer, PeerConnection, ask, post
+from providers.http1.peer import BODY, CONNECT_S, MOST_BYTES, Peer, PeerConnection, ask, post
 from router.providers.http1 import Endpoint, HttpClient, InvalidEndpoint
 from router.providers.http1.endpoint import Origin
 

@@ -13,7 +13,7 @@ import uvloop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from http1.peer import AT_ONCE_S, CHUNKED, ENDLESS, MOST_BYTES, OK, Answer, Peer, ask, post, until
+from providers.http1.peer import AT_ONCE_S, CHUNKED, ENDLESS, MOST_BYTES, OK, Answer, Peer, ask, post, until
 from router.providers.http1 import AnswerTooLarge, Broken, Dropped, HttpClient, HttpError, Malformed
 from router.providers.http1.connection import LARGEST_HEAD_BYTES, Connection
 from router.providers.http1.endpoint import Origin

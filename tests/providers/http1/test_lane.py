@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from http1.peer import BODY, CHUNKED, Answer, Peer
+from providers.http1.peer import BODY, CHUNKED, Answer, Peer
 from router.errors import AnswerBroken, ProviderDenied, ProviderFailed, ProviderOverloaded, ProviderUnreachable
 from router.policy.target import Deadlines, Target
 from router.pricing import Price

@@ -13,7 +13,7 @@ from typing import Self, cast
 
 import pytest
 
-from http1.peer import (
+from providers.http1.peer import (
     AT_ONCE_S,
     BODY,
     CONNECT_S,

@@ -1,0 +1,1 @@
+"""Every way to a provider, real or simulated, over real sockets."""
