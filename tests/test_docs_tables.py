@@ -19,8 +19,9 @@ from proxy import Proxy, running_provider, running_proxy
 from router import errors
 from router.cli import app
 from router.ledger.rows import NAMES
+from router.lifecycle.ends import State
 from router.lifecycle.gauges import ExperimentGauges
-from router.lifecycle.rollout import State, Watched
+from router.lifecycle.rollout import Watched
 from router.metrics import Metrics
 from router.metrics.__main__ import with_table
 from router.metrics.words import Failure, Refusal

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry
 
-from router.lifecycle.rollout import State, Watched
+from router.lifecycle.ends import State
+from router.lifecycle.rollout import Watched
 from router.lifecycle.sample import part_of, sample_of
 from router.metrics import OTHER, families
 from router.values import NUSD_PER_USD, Outcome

@@ -1,8 +1,7 @@
 """Where each canary stands: running, aborted or promoted, by its guards, in every replica and after every restart.
 
-A canary's end is a row of the ledger under an id of its own, so that it is written once whoever comes first, and is
-found again by whoever asks. Until the ledger has been asked, a guarded canary is paused: it gets no requests. Nothing
-here is on a request's path but a comparison of two references.
+A canary's end is in the ledger, where whoever asks finds it again. Until the ledger has been asked, a guarded canary is
+paused: it gets no requests. Nothing here is on a request's path but a comparison of two references.
 """
 
 from __future__ import annotations
@@ -13,43 +12,28 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Protocol
-
-import msgspec
-from msgspec import Struct
 
 from router.errors import StoreUnavailable
 from router.ledger.contract import Store
 from router.ledger.rows import time_text
+from router.lifecycle.ends import MOST_SAMPLES, Ended, State, asked, row_of_end
 from router.lifecycle.guards import MEASURED, fulfilled, measured, tripped
-from router.lifecycle.sample import Sample, Tried, part_of, sample_of, sampled
+from router.lifecycle.sample import Sample, part_of, sample_of
 from router.policy.experiment import Experiment, Guards, Side
 from router.policy.policy import Policy, PolicySet, Rule
-from router.values import Certainty, Ending, Outcome
+from router.values import Outcome
 
 JUDGE_EVERY_S = 0.5
 READ_EVERY_S = 2.0
 """How late a replica may hear of what others saw and decided."""
-MOST_SAMPLES = 1000
-"""A canary is judged by its latest requests; older ones are forgotten."""
 LOOKED_BACK = timedelta(days=7)
 """How far back a start looks for a canary's requests."""
 OVERLAP = timedelta(minutes=2)
 """Rows bear the time of arrival and come when they are settled: how far before the last look each look begins."""
 
 log = logging.getLogger("farthing.experiments")
-
-
-class State(StrEnum):
-    """Where an experiment stands."""
-
-    PAUSED = "paused"
-    """The ledger could not be asked yet whether it was aborted."""
-    RUNNING = "running"
-    ABORTED = "aborted"
-    PROMOTED = "promoted"
 
 
 class Ledger(Protocol):
@@ -73,14 +57,6 @@ class Watched:
     news: bool = False
 
     @property
-    def task(self) -> str:
-        return self.experiment.name.partition("/")[0]
-
-    @property
-    def rule(self) -> str:
-        return self.experiment.name.partition("/")[2]
-
-    @property
     def share(self) -> float | None:
         """The canary's share as it is in force; None where there is no canary."""
         canary = self.experiment.canary
@@ -95,14 +71,6 @@ class Watched:
             self.samples[request_id] = sample
             if len(self.samples) > MOST_SAMPLES:
                 self.samples.popitem(last=False)
-
-
-class _Ended(Struct, frozen=True):
-    """How a canary ended, as the ledger keeps it."""
-
-    state: State
-    because: str
-    at: str
 
 
 class Rollouts:
@@ -198,7 +166,7 @@ class Rollouts:
         try:
             for watched in guarded:
                 since = watched.read_until - OVERLAP if watched.read_until else now - LOOKED_BACK
-                ended, samples = await asyncio.to_thread(_asked, self._store, watched.experiment, since)
+                ended, samples = await asyncio.to_thread(asked, self._store, watched.experiment, since)
                 for request_id, sample in samples:
                     watched.add(request_id, sample)
                 watched.read_until = now
@@ -210,7 +178,7 @@ class Rollouts:
         else:
             self._away = False
 
-    def _heard(self, watched: Watched, ended: _Ended | None) -> None:
+    def _heard(self, watched: Watched, ended: Ended | None) -> None:
         """Take on a state that the ledger knows of."""
         if ended is None and watched.state is State.PAUSED:
             self._turn(watched, State.RUNNING)
@@ -239,37 +207,14 @@ class Rollouts:
         at = datetime.fromtimestamp(self._clock(), UTC)
         watched.because, watched.since = because, time_text(at)
         log.warning("The canary of %s is %s: %s.", watched.experiment.name, state, because)
-        self._ledger.record(self._row(watched, state, at))
+        assert self._base is not None, "an experiment is in force"
+        self._ledger.record(row_of_end(watched.experiment, state, because, at, self._base.revision))
         self._turn(watched, state)
 
     def _turn(self, watched: Watched, state: State) -> None:
         watched.state = state
         self._effective = None
         self.policies()
-
-    def _row(self, watched: Watched, state: State, at: datetime) -> Outcome:
-        experiment = watched.experiment
-        assert self._base is not None, "an experiment is in force"
-        return Outcome(
-            id=_row_id(experiment, state),
-            at=at,
-            account=None,
-            task=watched.task,
-            rule=watched.rule,
-            policy_revision=self._base.revision,
-            requested_model=experiment.model,
-            ending=Ending.EXPERIMENT,
-            certainty=Certainty.REPORTED,
-            facts={
-                "experiment": {
-                    "name": experiment.name,
-                    "version": experiment.version,
-                    "state": state.value,
-                    "model": experiment.model,
-                },
-                "because": watched.because,
-            },
-        )
 
 
 def with_shares(policies: PolicySet, shares: Mapping[str, float]) -> PolicySet:
@@ -302,50 +247,12 @@ def _with_shares(policy: Policy, shares: Mapping[str, float]) -> Policy:
     )
 
 
-def _row_id(experiment: Experiment, state: State) -> str:
-    return f"experiment.{experiment.version}.{state}"
-
-
-def _asked(store: Store, experiment: Experiment, since: datetime) -> tuple[_Ended | None, list[tuple[str, Sample]]]:
-    """Return how a canary ended, and its requests since then, oldest first; blocks.
-
-    Raises:
-        StoreUnavailable: the ledger can't be read.
-    """
-    ids = [_row_id(experiment, state) for state in (State.ABORTED, State.PROMOTED)]
-    ends = {row[0]: row[1:] for row in store.ask("SELECT id, at, facts FROM requests WHERE id IN ($1, $2)", ids)}
-    ended = None
-    for request_id, state in zip(ids, (State.ABORTED, State.PROMOTED), strict=True):
-        if ended is None and request_id in ends:
-            at, facts = ends[request_id]
-            ended = _Ended(state, str(msgspec.json.decode(facts).get("because", "")), at)
-    rows = store.ask(
-        "SELECT id, charged_nusd, latency_ms, attempts, facts FROM requests WHERE at >= $1 AND task = $2 "
-        "AND outcome IN ('answered', 'cut', 'failed') AND facts LIKE $3 ORDER BY at DESC LIMIT $4",
-        [
-            time_text(since),
-            experiment.name.partition("/")[0],
-            f'%"version":"{experiment.version}","side":"{Side.CANARY}"%',
-            MOST_SAMPLES,
-        ],
-    )
-    return ended, [*_samples(reversed(rows))]
-
-
-def _samples(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, Sample]]:
-    for request_id, charged_nusd, latency_ms, attempts, facts in rows:
-        part = part_of(msgspec.json.decode(facts))
-        tried = msgspec.json.decode(attempts, type=list[Tried])
-        if part and (sample := sampled(part, tried, charged_nusd, latency_ms, None)):
-            yield request_id, sample
-
-
 def _described(watched: Watched) -> dict[str, Any]:
     experiment = watched.experiment
     canary, shadow = experiment.canary, experiment.shadow
     return {
-        "task": watched.task,
-        "rule": watched.rule,
+        "task": experiment.task,
+        "rule": experiment.rule,
         "version": experiment.version,
         "state": watched.state.value,
         "because": watched.because or None,

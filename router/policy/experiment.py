@@ -104,6 +104,14 @@ class Experiment:
     """Whether the rule verifies answers."""
 
     @property
+    def task(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def rule(self) -> str:
+        return self.name.partition("/")[2]
+
+    @property
     def model(self) -> str:
         """The model on trial that callers may meet; the shadow's where there is no canary."""
         trial = self.canary or self.shadow

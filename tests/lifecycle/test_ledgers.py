@@ -18,8 +18,9 @@ from lifecycle.conftest import files_for
 from router.ledger.contract import Store
 from router.ledger.open import open_store
 from router.ledger.rows import row_of
+from router.lifecycle.ends import State
 from router.lifecycle.results import experiment_report
-from router.lifecycle.rollout import Rollouts, State, Watched
+from router.lifecycle.rollout import Rollouts, Watched
 from router.policy.experiment import Experiment
 from router.policy.policy import PolicySet
 from router.policy.reading.load import load_files
