@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import deque
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,7 @@ LOOKED_AT_CHARS = 16_384
 MOST_PLACES = 8
 """Of a kind that are looked into, the last first: a text that announces thousands of answers has none."""
 _PLACE_CHARS = 200
+_BEFORE_CHARS = 40
 _BOX_CHARS = 400
 _LAST_NUMBER_CHARS = 300
 LONGEST_NUMBER = 40
@@ -64,6 +65,11 @@ _SPACED = re.compile(
 )
 """12 500; but not 2023 500, nor what stands in a row of small numbers (1, 3 400) or before a fraction (2 125/1000).
 After a year or another long number (2023, 12 500) it is one."""
+_SPACED_FRACTION = re.compile(
+    r"(?<![\w.,/^])(?<!\d )(?:[1-9]\d{0,2}(?: \d{3}){1,12}|\d{3,40}) ?/ ?"
+    r"[1-9]\d{0,2}(?: \d{3}){1,6}(?!\d|[.,]\d| ?\d| ?/)"
+)
+"""10 500/1 000, which is 10.5 in whole and mixed numbers alike; whoever writes 2 000 so writes 12 500 so as well."""
 _DECIMAL_COMMA = re.compile(
     r"(?<![\d.,])(?:(\d{1,3}(?:\.\d{3}){1,12}|0),(\d{1,40})|(\d{1,40}),(\d{1,2}|\d{4,40})|(\d{1,3}(?:\.\d{3}){2,12}))"
     r"(?![.,]?\d)"
@@ -73,6 +79,30 @@ _INDIAN = re.compile(r"(?<![\d.,])\d{1,2}(?:,\d{2}){1,6},\d{3}(?!,?\d)")
 """1,23,456 is 123456."""
 _MINUS_MONEY = re.compile(rf"(?:(?<!\w)|(?<=[{_UNSPACED}]))[-\u2212]\s?\\?[$\u20ac\u00a3](?=[\d.])")
 _PLAIN = re.compile(_NUMBER)
+_BEYOND = (
+    r"(?:\\(?:sqrt|pi|ln|log|exp|sin|cos|tan|infty|pm|mp)(?![A-Za-z])|[\u221a\u03c0\u221e\u00b1]"
+    r"|(?<![A-Za-z])(?:sqrt|pi)(?![A-Za-z])|square root of)"
+)
+"""What makes more of the numbers beside it than one that can be compared: \\sqrt{2} is no 2."""
+_BEYOND_BEFORE = re.compile(
+    rf"{_BEYOND}[\s\d(){{}}\[\]+\-*/^_.\u00b7\u00d7]{{0,20}}$|[A-Za-z\d)}}\]](?:\^|_)\{{?[-\u2212]?$", re.IGNORECASE
+)
+_BEYOND_AFTER = re.compile(
+    rf"[\s)}}\]]{{0,5}}(?:(?:[-+*/\u00b7\u00d7]|\\cdot|\\times)\s{{0,3}})?(?:\d{{1,9}}\s{{0,3}})?"
+    rf"(?:\\[dt]?frac)?[\s({{\[]{{0,5}}{_BEYOND}"
+    r"|\s?\^\s?\{?\s?(?:[-\u2212]?\d|[a-z](?![a-z]))",
+    re.IGNORECASE,
+)
+_UNIT_RAISED = re.compile(
+    r"(?<![A-Za-z\\])((?:[cdkmn\u00b5]?m|ft|feet|in|inch|inches|yd|mi|miles|s|sec|h|units?|met(?:er|re)s?)\}?)"
+    r"\s?\^\s?\{?[-\u2212]?\d\}?"
+)
+"""cm^2; its 2 is no answer."""
+_LEFT_IN_A_BOX = re.compile(
+    rf"\d|{_BEYOND}|\\[dt]?frac|\\[gl][et]?q?(?![A-Za-z])|\\neq?|[<>\u2264\u2265\u2260]", re.IGNORECASE
+)
+_UNKNOWN = re.compile(r"(?<![A-Za-z\\])[a-ceiknrtxyz]\s?[\^_\u00b2\u00b3]|\d\s?[einxyz](?![A-Za-z\d])|\d\s?!")
+"""Unknowns and factorials in a box: x^2, x_1, 2x and 5!"""
 _DIGIT = re.compile(rf"\d|{_VULGAR.pattern}")
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]{0,200}\}){0,200})\}")
 _SAID = re.compile(
@@ -141,9 +171,12 @@ def number_in(text: str) -> Fraction | None:
     Only where a number may stand is it written plainly, for that takes ten times as long as to find such places.
     """
     text = text[-LOOKED_AT_CHARS:]
-    for place in _places(text, _SAID):
+    for box in _boxed(text):
+        if _DIGIT.search(box):
+            return _number_of_a_box(box)
+    for place in _said(text, _SAID):
         if (found := _first_number(_plainly(place))) is not None:
-            return found
+            return found.value
     return _last_number(_plainly(_around_the_last_digit(text)))
 
 
@@ -163,8 +196,13 @@ def choice_in(text: str) -> str | None:
 
 def _places(text: str, announced: re.Pattern[str]) -> list[str]:
     """Return the texts that an answer is announced to stand in, the surest first."""
+    return [*_boxed(text), *_said(text, announced)]
+
+
+def _said(text: str, announced: re.Pattern[str]) -> list[str]:
+    """Return what stands behind the words that announce an answer, the last first."""
     said = deque(announced.finditer(text), maxlen=MOST_PLACES)
-    return [*_boxed(text), *(text[found.end() : found.end() + _PLACE_CHARS] for found in reversed(said))]
+    return [text[found.end() : found.end() + _PLACE_CHARS] for found in reversed(said)]
 
 
 def _boxed(text: str) -> list[str]:
@@ -188,8 +226,10 @@ def _around_the_last_digit(text: str) -> str:
 
 def _plainly(text: str) -> str:
     """Write what mathematics and money dress a number in as plain digits: 5 \\times 10^3, 1\\,234, 1.234,50, -$5."""
+    text = _UNIT_RAISED.sub(r"\1", text)
     text = _INDIAN.sub(lambda found: found[0].replace(",", ""), _VULGAR.sub(_in_digits, text))
-    text = _SPACED.sub(lambda found: found[0].replace(" ", ""), _GROUPED.sub("", text))
+    text = _SPACED_FRACTION.sub(lambda found: found[0].replace(" ", ""), _GROUPED.sub("", text))
+    text = _SPACED.sub(lambda found: found[0].replace(" ", ""), text)
     text = _DECIMAL_COMMA.sub(_with_a_point, text)
     text = _MINUS_MONEY.sub("-", text)
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
@@ -223,18 +263,49 @@ def _raised(found: re.Match[str]) -> str:
     return raised if 0 < len(raised) <= LONGEST_NUMBER else found[0]
 
 
-def _first_number(text: str) -> Fraction | None:
-    """Return the number that a text begins with, white space and words aside."""
+class _Found(NamedTuple):
+    """A number in a text, and where it stands. `value` is None where it is only a part of what is meant, as in 2 pi."""
+
+    value: Fraction | None
+    start: int
+    end: int
+
+
+def _first_number(text: str) -> _Found | None:
+    """Return the number that a text begins with, white space and words aside; None for none and for such as 1/0."""
     text = text.splitlines()[0] if text.strip() and text.splitlines()[0].strip() else text
     plain = _PLAIN.search(text)
     latex = _LATEX_FRACTION.search(text)
     if latex and (plain is None or latex.start() <= plain.start()):
-        return _divided(f"{latex[1]}{latex[2]}".replace("--", ""), latex[3])
+        return _found(text, latex, _divided(f"{latex[1]}{latex[2]}".replace("--", ""), latex[3]))
     if plain is None:
         return None
     if fraction := _FRACTION.match(text, plain.start()):
-        return _divided(fraction[1], fraction[2])
-    return _value(plain[0])
+        return _found(text, fraction, _divided(fraction[1], fraction[2]))
+    return _found(text, plain, _value(plain[0]))
+
+
+def _found(text: str, number: re.Match[str], value: Fraction | None) -> _Found | None:
+    if value is None:
+        return None
+    return _Found(value if _stands_alone(text, number) else None, number.start(), number.end())
+
+
+def _number_of_a_box(box: str) -> Fraction | None:
+    """Return the number that a box holds, with its unit or not, and behind an equals sign or not; None for all else.
+
+    A box holds an answer and nothing else, so what is left of it belongs to the answer: (2, 3) is not 2.
+    """
+    for written in (box, box.rpartition("=")[2]):
+        piece = _plainly(written)
+        found = None if _UNKNOWN.search(written) else _first_number(piece)
+        if (
+            found
+            and found.value is not None
+            and not _LEFT_IN_A_BOX.search(f"{piece[: found.start]} {piece[found.end :]}")
+        ):
+            return found.value
+    return None
 
 
 def _last_number(text: str) -> Fraction | None:
@@ -242,9 +313,17 @@ def _last_number(text: str) -> Fraction | None:
     if last is None:
         return None
     if latex := [found for found in _LATEX_FRACTION.finditer(text) if found.end() > last.end()]:
-        return _divided(f"{latex[-1][1]}{latex[-1][2]}".replace("--", ""), latex[-1][3])
-    fractions = [found for found in _FRACTION.finditer(text) if found.end() >= last.end()]
-    return _divided(fractions[-1][1], fractions[-1][2]) if fractions else _value(last[0])
+        value = _divided(f"{latex[-1][1]}{latex[-1][2]}".replace("--", ""), latex[-1][3])
+        return value if _stands_alone(text, latex[-1]) else None
+    if fractions := [found for found in _FRACTION.finditer(text) if found.end() >= last.end()]:
+        return _divided(fractions[-1][1], fractions[-1][2]) if _stands_alone(text, fractions[-1]) else None
+    return _value(last[0]) if _stands_alone(text, last) else None
+
+
+def _stands_alone(text: str, number: re.Match[str]) -> bool:
+    """Say whether a number is what is meant, and not a part of it as in \\sqrt{2}, 2\\pi and 1 + \\sqrt{2}."""
+    before = text[max(0, number.start() - _BEFORE_CHARS) : number.start()]
+    return not (_BEYOND_BEFORE.search(before) or _BEYOND_AFTER.match(text, number.end()))
 
 
 def _divided(above: str, below: str) -> Fraction | None:

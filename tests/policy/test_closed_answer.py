@@ -43,6 +43,17 @@ NUMBERS = [
     ("**5** **3**", 3), ("\u00bd", Fraction(1, 2)), ("2\u00bd cups", Fraction(5, 2)), ("-\u00bd", Fraction(-1, 2)),
     ("x = 2\u00bd.", Fraction(5, 2)), ("It is 2 1/2.", Fraction(5, 2)), ("1,23,456", 123456),
     ("1,23 and 1,24", Fraction(31, 25)),
+    ("10 500/1 000", Fraction(21, 2)), ("11 500 / 1 000.", Fraction(23, 2)), ("500/1 000", Fraction(1, 2)),
+    ("\\boxed{\\sqrt{2}}", None), ("\\boxed{2\\pi}", None), ("\\boxed{\\frac{\\sqrt{3}}{2}}", None),
+    ("\\boxed{\\frac{\\pi}{2}}", None), ("\\boxed{1 + \\sqrt{2}}", None), ("\\boxed{\\pm 2}", None),
+    ("\\boxed{(2, 3)}", None), ("\\boxed{2x}", None), ("\\boxed{x^2}", None), ("\\boxed{x > 5}", None),
+    ("\\boxed{\\frac{a}{2}}", None), ("\\boxed{3!}", None), ("\\boxed{9:30}", None),
+    ("It is 4, or \\boxed{\\sqrt{16}}", None), ("\\boxed{x_1 = 5}", 5), ("\\boxed{\\sqrt{16} = 4}", 4),
+    ("\\boxed{12\\text{ cm}^2}", 12), ("\\boxed{90^\\circ}", 90), ("\\boxed{\\text{Day 5}}", 5), ("\\boxed{5 N}", 5),
+    ("\\boxed{\\left(\\frac{1}{2}\\right)}", Fraction(1, 2)), ("\\boxed{B} of 7", 7), ("\\boxed{5\\%}", 5),
+    ("It covers 12 cm^2.", 12), ("5 m/s^2", 5), ("The answer is $2\\pi$.", None), ("The answer is \u221a2.", None),
+    ("x = 3\\sqrt{2}", None), ("so 2 * pi", None), ("\u03c0 \u2248 3.14", Fraction(157, 50)), ("\\log_2 8 = 3", 3),
+    ("e^2", None), ("It is the square root of 2", None), ("_5_", 5), ("**7**", 7),
     ("2 500 / 4", 125), ("5 250,000", 250000), ("1.5 300", 300), ("12 500 and 13 000", 13000),
 ]  # fmt: skip
 CHOICES = [
@@ -101,13 +112,16 @@ def test_the_letter_of_a_text_is_found(text: str, letter: str | None) -> None:
         ("It is 3 million", "3,000,000", "number", True),
         ("2\u00bd", "2\u00be", "number", False),
         ("1,23,456", "9,23,456", "number", False),
+        ("10 500/1 000", "11 500/1 000", "number", False),
+        ("\\boxed{\\sqrt{2}}", "\\boxed{2}", "number", False),
+        ("\\boxed{2\\pi}", "\\boxed{2\\pi}", "number", False),
     ],
 )
 def test_answers_agree_where_they_say_the_same(first: str, second: str, by: By, agree: bool) -> None:
     assert answers_agree(first, second, by) is agree
 
 
-@given(st.text(alphabet="0123456789.,/-+eE{}()\\boxedfracanswer is#ABJ \n\u2212", max_size=200))
+@given(st.text(alphabet="0123456789.,/-+=^_eE{}()\\boxedfracanswer is#ABJpsqt \n\u2212", max_size=200))
 def test_any_text_has_an_answer_or_none(text: str) -> None:
     for by in ("exact", "number", "choice", "json"):
         closed_answer(text, by)  # type: ignore[arg-type]  the four there are
@@ -137,6 +151,11 @@ def test_space_without_end_in_a_code_fence_is_read_in_bounded_time() -> None:
         "9 ",
         "```",
         "1.111",
+        "9 999/",
+        "\\sqrt{2",
+        "\\pi ",
+        "\\boxed{\\sqrt{2}}",
+        "cm^",
         "1.111,",
         "1,5 ",
         "\u7b54\u6848",
