@@ -24,7 +24,7 @@ from router.errors import LedgerUnavailable
 from router.ledger.contract import Store
 from router.ledger.labels import Change
 from router.ledger.rows import COLUMNS, NAMES, Row
-from router.ledger.schema import pending
+from router.ledger.schema import at_odds, pending
 
 CONNECT_WITHIN_S = 2.0
 WRITE_WITHIN_S = 2.5
@@ -104,7 +104,12 @@ class PostgresStore(Store):
 
     def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         try:
-            return _apart(self._fetch(query, values))
+            try:
+                return _apart(self._fetch(query, values))
+            except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError) as error:
+                if (why := at_odds(_apart(self._found()))) is None:
+                    raise
+                raise LedgerUnavailable(f"The ledger {self._where} can't be read: {why}.", why=why) from error
         except _FAILURES as error:
             raise self._away("read", error) from error
 
@@ -151,6 +156,15 @@ class PostgresStore(Store):
             try:
                 async with connection.transaction(readonly=True):
                     return [tuple(row) for row in await connection.fetch(query, *values, timeout=READ_WITHIN_S)]
+            finally:
+                connection.terminate()
+
+    async def _found(self) -> int:
+        """Return the version of the ledger's schema; 0 where it has none."""
+        async with asyncio.timeout(READ_WITHIN_S):
+            connection = await self._connect()
+            try:
+                return await _version(connection)
             finally:
                 connection.terminate()
 

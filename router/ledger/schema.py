@@ -35,6 +35,22 @@ class SchemaTooNew(FarthingError):
     code = "schema_too_new"
 
 
+def at_odds(found: int) -> str | None:
+    """Say what is wrong with a ledger whose tables lack what a question asks for, and what to do; None for its version.
+
+    `found` is its version, 0 where it has none.
+    """
+    if found == NEWEST:
+        return None
+    if found > NEWEST:
+        return f"its schema is of version {found} and this Farthing knows {NEWEST} at most: use the newer Farthing"
+    of = f"its schema is of version {found}" if found else "it is no ledger yet, or one of before schemas had versions"
+    return (
+        f"{of}, and this Farthing reads version {NEWEST}: start this version's `farthing serve` on it once, which "
+        "brings it up and keeps its rows, or use the Farthing that wrote it"
+    )
+
+
 def pending(found: int, *, text: str = "TEXT") -> Iterator[str]:
     """Return the statements from version `found` (0: an empty database, or one of before there were versions) to ours.
 

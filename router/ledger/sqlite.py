@@ -27,7 +27,7 @@ from router.errors import LedgerUnavailable
 from router.ledger.contract import Store
 from router.ledger.labels import Change
 from router.ledger.rows import NAMES, Row
-from router.ledger.schema import pending
+from router.ledger.schema import at_odds, pending
 
 BUSY_TIMEOUT_S = 5.0
 ROWS_AT_ONCE = 2
@@ -43,6 +43,10 @@ ROWS_OF_A_BATCH = 3
 """A batch fills the log by so many rows beside its own: the pages of the indexes that it touches."""
 MOST_ROWS_A_STATEMENT = 128
 """One statement writes many rows, so that the interpreter lock is given up once a batch and not once a row."""
+
+_VERSION = "SELECT coalesce(max(version), 0) FROM farthing_schema"
+_NOT_THERE = ("no such column", "no such table")
+"""How SQLite begins to say that a question is at odds with the schema; it has no code of its own for that."""
 
 log = logging.getLogger("farthing.ledger")
 
@@ -117,7 +121,16 @@ class SqliteStore(Store):
                 connection.execute("PRAGMA query_only = ON")
                 return connection.execute(query.replace("$", "?"), values).fetchall()
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"The ledger {self._path} can't be read: {error}.", why=str(error)) from error
+            odds = at_odds(self._version()) if str(error).startswith(_NOT_THERE) else None
+            why = odds or str(error)
+            raise LedgerUnavailable(f"The ledger {self._path} can't be read: {why}.", why=why) from error
+
+    def _version(self) -> int:
+        try:
+            with closing(self._connect()) as connection:
+                return int(connection.execute(_VERSION).fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -211,7 +224,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("CREATE TABLE IF NOT EXISTS farthing_schema (version INTEGER PRIMARY KEY, at TEXT NOT NULL)")
-        found = connection.execute("SELECT coalesce(max(version), 0) FROM farthing_schema").fetchone()[0]
+        found = connection.execute(_VERSION).fetchone()[0]
         for statement in pending(found):
             connection.execute(statement)
         connection.execute("COMMIT")

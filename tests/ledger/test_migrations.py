@@ -15,6 +15,7 @@ from proxy import ServeProcess
 
 from ledger.outcomes import answered
 from ledger.server import PostgresServer, asyncio_run
+from router.errors import LedgerUnavailable
 from router.ledger.open import open_store
 from router.ledger.rows import COLUMNS, NAMES, row_of
 from router.ledger.schema import NEWEST, SchemaTooNew, pending
@@ -107,6 +108,34 @@ def test_a_newer_ledger_is_refused_and_left_as_it_is(url: str) -> None:
         write(url, "b")
     assert versions(url) == list(range(1, NEWEST + 2))
     assert open_store(url, read_only=True).spend((), None)[0].requests == 1
+
+
+def test_a_command_says_what_to_do_about_an_older_ledger(url: str) -> None:
+    statements = list(pending(0, text='TEXT COLLATE "C"' if url.startswith("postgresql") else "TEXT"))
+    first = next(at for at, statement in enumerate(statements) if "VALUES (1," in statement)
+    table = "CREATE TABLE farthing_schema (version INTEGER PRIMARY KEY, at TEXT NOT NULL)"
+    execute(url, table, *statements[: first + 1])
+    with pytest.raises(LedgerUnavailable) as raised:
+        open_store(url, read_only=True).held()
+    said = f"its schema is of version 1, and this Farthing reads version {NEWEST}: start this version's"
+    assert said in raised.value.message
+    write(url, "new")
+    assert open_store(url, read_only=True).held() == []
+
+
+def test_a_database_that_holds_no_ledger_is_told_as_such(url: str) -> None:
+    execute(url, "CREATE TABLE something (id TEXT)")
+    with pytest.raises(
+        LedgerUnavailable, match=r"it is no ledger yet, or one of before .* `farthing serve` on it once"
+    ):
+        open_store(url, read_only=True).spend((), None)
+
+
+def test_a_newer_ledger_that_lacks_what_is_asked_for_is_told_as_such(url: str) -> None:
+    write(url, "a")
+    execute(url, f"INSERT INTO farthing_schema VALUES ({NEWEST + 1}, 'later')", "ALTER TABLE requests RENAME TO later")
+    with pytest.raises(LedgerUnavailable, match=f"of version {NEWEST + 1} .* use the newer Farthing"):
+        open_store(url, read_only=True).spend((), None)
 
 
 def test_a_proxy_does_not_start_on_a_newer_ledger(url: str, tmp_path: Path) -> None:
