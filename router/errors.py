@@ -278,13 +278,17 @@ class UnusableFile(FarthingError):
 
 
 class PolicyFaults(FarthingError):
-    """The policy folder is not valid and none of it is used; `faults` are all of them, a line each."""
+    """The policy folder is not valid and none of it is used; `faults` are all of them, a line each.
+
+    `causes` are those of them that keep it from being used: neither warnings nor what money can't buy.
+    """
 
     code = "policy_faults"
 
-    def __init__(self, faults: tuple[str, ...]) -> None:
+    def __init__(self, faults: tuple[str, ...], causes: tuple[str, ...] | None = None) -> None:
         super().__init__("The policies are not valid:\n" + "\n".join(faults))
         self.faults = faults
+        self.causes = faults if causes is None else causes
 
 
 class NotAdmitted(PolicyFaults):

@@ -172,7 +172,7 @@ def _policies(folder: Path) -> tuple[PolicySet | None, str | None]:
     except typer.BadParameter:
         return None, f"there is no folder of policies at {folder} (--policies) to say which models the baselines are"
     except PolicyFaults as error:
-        return None, f"the policies in {folder} are not valid: {error.faults[0]}"
+        return None, f"the policies in {folder} are not valid: {error.causes[0]}"
 
 
 def _print_without_baseline(report: dict[str, Any], policies: PolicySet) -> None:

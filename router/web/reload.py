@@ -168,8 +168,8 @@ class PolicyFolder:
                 policies = await asyncio.to_thread(self.read)
             except PolicyFaults as error:
                 if self._rejections > rejections:
-                    for fault in error.faults:
-                        log.error("Policy edit rejected: %s", fault)
+                    for cause in error.causes:
+                        log.error("Policy edit rejected: %s", cause)
                 continue
             if policies.revision != before:
                 # Told at the default level: what decides is another from here on, or is whole again.

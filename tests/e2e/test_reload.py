@@ -286,6 +286,36 @@ async def test_each_rejected_edit_is_logged_however_soon_it_follows(
     assert [re.findall("first|second", message) for message in rejected] == [["first"], ["second"]]
 
 
+@pytest.mark.anyio
+async def test_only_what_stops_an_edit_is_logged_as_why_it_was_rejected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_policies(tmp_path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
+    write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
+    write_policies(tmp_path, {"_included_by_none": "conditions: {long: {input_tokens: {gt: 5}}}\n"})
+    load = partial(load_folder, catalogue=Catalogue(), environ={})
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(revision: str | None) -> None:
+        loop.call_soon_threadsafe(told.put_nowait, revision)
+
+    folder = PolicyFolder(tmp_path, load, lambda policies: policies, tell, lambda: 1_795_262_400.0)
+    revision = folder.read().revision
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(WITHIN_S):
+        watching = tasks.create_task(folder.watch(lambda policies: None))
+        assert await told.get() == revision
+        write_policies(tmp_path, {"default": "task: default\nroute: [{use: gone}]\n"})
+        assert await told.get() is None
+        rejected = folder.described()["faults"]
+        write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
+        assert await told.get() == revision
+        watching.cancel()
+    assert [bool(re.search(": warning: ", fault)) for fault in rejected] == [True, False]
+    logged = [message for message in caplog.messages if message.startswith("Policy edit rejected")]
+    assert logged == [f"Policy edit rejected: {rejected[1]}"]
+
+
 def test_an_edit_that_waits_for_redis_comes_into_force_when_it_is_back(tmp_path: Path) -> None:
     files = {
         "models": "models:\n  m: {target: openai/gpt-4.1-nano}\n",

@@ -61,7 +61,8 @@ class Loaded:
             PolicyFaults: there is none; carries every fault.
         """
         if self.set is None:
-            raise PolicyFaults(tuple(str(fault) for fault in self.faults))
+            causes = tuple(str(fault) for fault in self.faults if fault.stops)
+            raise PolicyFaults(tuple(str(fault) for fault in self.faults), causes)
         return self.set
 
 
