@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from router.policy.condition import Condition
 from router.policy.facts import Facts
 from router.policy.fault import START, Report
 from router.policy.reading.document import read_document
-from router.policy.reading.logic import contradiction, demands, follows, is_certain
+from router.policy.reading.logic import contradiction, demands, follows, is_certain, streamed
 from router.policy.reading.when import WhenCompiler
 
 HOURS = ("0", "1", "2", "23")
@@ -110,3 +111,27 @@ def test_many_alternatives_are_given_up_on_in_no_time() -> None:
     for _ in range(11):
         deep = f"{{any: [{deep}, {deep}]}}"
     assert contradiction(compiled(deep)) is None
+
+
+@given(WHENS, FACTS)
+def test_a_condition_that_takes_streams_alone_holds_for_no_other(when: str, facts: Facts) -> None:
+    condition = compiled(when)
+    kept = streamed(condition)
+    event(f"takes {kept}")
+    assert kept is None or facts.stream is kept or not condition.holds(facts)
+
+
+@pytest.mark.parametrize(
+    ("when", "kept"),
+    [
+        ("{stream: true}", True),
+        ("{stream: {ne: true}, hour: 1}", False),
+        ("{all: [{stream: true}, {any: [{hour: 1}, {hour: 2}]}]}", True),
+        ("{all: [{hour: 1}, {not: {stream: true}}]}", False),
+        ("{any: [{stream: true, hour: 1}, {stream: true, hour: 2}]}", True),
+        ("{any: [{stream: true}, {hour: 2}]}", None),
+        ("{hour: 1}", None),
+    ],
+)
+def test_it_is_told_whether_a_condition_takes_streams_alone(when: str, kept: bool | None) -> None:
+    assert streamed(compiled(when)) is kept

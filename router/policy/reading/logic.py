@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from itertools import product
 
 from router.policy.condition import AllOf, Always, AnyOf, Comparison, Condition, Named, Not
+from router.policy.facts import Facts
 from router.policy.vocabulary import FACTS
 
 MOST_CASES = 128
 """Of alternatives that are followed; a condition with more is taken for one that may hold."""
+_STREAM, _WHOLE = Facts(input_tokens=0, stream=True), Facts(input_tokens=0, stream=False)
+_OF_STREAMS = frozenset(("stream",))
 _ORDERED = frozenset(("gt", "gte", "lt", "lte"))
 
 Case = tuple[Condition, ...]
@@ -93,6 +96,15 @@ def follows(later: Condition, earlier: Condition) -> bool:
 def demands(condition: Condition) -> tuple[Demand, ...]:
     """Return what each case of `condition` demands; a request meets one of them where it holds. Never empty."""
     return tuple(_demand(case) for case in _cases(condition)) or (Demand(),)
+
+
+def streamed(condition: Condition) -> bool | None:
+    """Say whether `condition` takes streams alone (True), whole answers alone (False) or, as far as is told, both."""
+    cases = _cases(condition)
+    for kept, other in ((True, _WHOLE), (False, _STREAM)):
+        if cases and all(any(part.needs() == _OF_STREAMS and not part.holds(other) for part in case) for case in cases):
+            return kept
+    return None
 
 
 def _cases(condition: Condition) -> list[Case]:

@@ -35,7 +35,7 @@ from router.policy.reading.names import Names, check_name, check_version
 from router.policy.reading.shape import read_shape, strange_keys
 from router.policy.reading.sharing import Scope
 from router.policy.reading.tests import check_tests, read_tests
-from router.policy.reading.verify import check_verify, verify_of
+from router.policy.reading.verify import check_streams, check_verify, verify_of
 from router.policy.reading.when import WhenCompiler
 from router.policy.schema.task import MatchShape, RuleShape, TaskFile
 
@@ -70,6 +70,9 @@ def read_task(root: Table, names: Names, scope: Scope, report: Report) -> Task |
     rule_names = _rule_names(rules)
     conditions = _conditions(rules, names, scope, report)
     _check_uses(scope, report)
+    for rule, condition in zip(rules, conditions, strict=True):
+        if condition is not None:
+            check_streams(rule, condition, report)
     _check_rules(rules, rule_names, conditions, report)
     check_tests(root, frozenset((*rule_names, PINNED)), names, report)
     if shape is None or None in conditions or report.stops:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import Any, cast
 
+from router.policy.condition import Condition
 from router.policy.fault import Report
 from router.policy.json_schema import BadSchema, Schema
 from router.policy.pattern import BadPattern, Pattern
 from router.policy.reading.document import Leaf, Node, Table, at, entries_at, key_place, place_of, text_at, texts_at
+from router.policy.reading.logic import streamed
 from router.policy.reading.names import Names, check_name
 from router.policy.schema.checks import VerifyShape
 from router.policy.verify import Agree, Judge, OwnCheck, Verify
@@ -21,7 +23,7 @@ class NoSuchFunction(ValueError):
 
 
 def check_verify(rule: Node, names: Names, report: Report) -> None:
-    """Report what a rule's `verify` names and can't mean, and streams that it would let out unchecked."""
+    """Report what a rule's `verify` names and can't mean."""
     verify = at(rule, "verify")
     if not isinstance(verify, Table):
         return
@@ -32,21 +34,28 @@ def check_verify(rule: Node, names: Names, report: Report) -> None:
         for model, place in texts_at(verify, "escalate_to"):
             if used == {model}:
                 report.warning(place, f"'{model}' is what this rule asks anyway, so it is never escalated to")
-    checks = [key for key, entry in entries_at(verify).items() if key not in _NOT_CHECKS and not _is_off(entry.value)]
+    if not _checks_anything(verify):
+        report.error(key_place(rule, ("verify",)), "`verify` checks nothing; say `json: true`, or leave it out")
+    _check_parts(verify, report)
+
+
+def check_streams(rule: Node, condition: Condition, report: Report) -> None:
+    """Report streams that a rule's `verify` would let out unchecked; `condition` is the rule's."""
+    verify = at(rule, "verify")
+    if not isinstance(verify, Table) or not _checks_anything(verify):
+        return
     own_place = key_place(rule, ("verify",))
-    if not checks:
-        report.error(own_place, "`verify` checks nothing; say `json: true`, or leave it out")
-    elif _buffers(verify) is not True and _streams(rule) is True:
+    takes = streamed(condition)
+    if _buffers(verify) is not True and takes is True:
         report.error(
             own_place, "this rule is for streams, and they pass unchecked; say `buffer: true` to hold them back"
         )
-    elif _buffers(verify) is None and _streams(rule) is None:
+    elif _buffers(verify) is None and takes is None:
         report.warning(
             own_place,
             "streams pass this unchecked; say `buffer: true` to hold them back until they have passed, or "
             "`buffer: false` to let them pass",
         )
-    _check_parts(verify, report)
 
 
 def verify_of(shape: VerifyShape | None) -> Verify | None:
@@ -110,6 +119,10 @@ def _check_parts(verify: Table, report: Report) -> None:
             report.error(place, f"{error}; put its folder on PYTHONPATH")
 
 
+def _checks_anything(verify: Table) -> bool:
+    return any(key not in _NOT_CHECKS and not _is_off(entry.value) for key, entry in entries_at(verify).items())
+
+
 def _is_off(node: Node) -> bool:
     return isinstance(node, Leaf) and (node.value is False or node.value is None)
 
@@ -117,12 +130,3 @@ def _is_off(node: Node) -> bool:
 def _buffers(verify: Table) -> bool | None:
     given = at(verify, "buffer")
     return given.value if isinstance(given, Leaf) and isinstance(given.value, bool) else None
-
-
-def _streams(rule: Node) -> bool | None:
-    """Say whether a rule's `when` takes streams only (True), whole answers only (False) or both (None)."""
-    for path, negated in ((("stream",), False), (("stream", "eq"), False), (("stream", "ne"), True)):
-        found = at(rule, "when", *path)
-        if isinstance(found, Leaf) and isinstance(found.value, bool):
-            return found.value is not negated
-    return None
