@@ -350,11 +350,22 @@ def test_a_failed_check_escalates_and_both_are_paid(farthing: Run, folder: Path,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("per_request_usd", "escalated"), [("0.0003", 0), ("0.01", 1)])
-def test_an_escalation_that_the_request_s_budget_does_not_buy_is_not_forecast(
-    farthing: Run, folder: Path, tmp_path: Path, per_request_usd: str, escalated: int
+@pytest.mark.parametrize(
+    ("budget", "escalated"),
+    [
+        ("per_request_usd: 0.0003", 0),
+        ("per_request_usd: 0.01", 1),
+        ("per_day_usd: 0.1", 0),
+        ("per_day_usd: 0.1, on_exceeded: warn", 1),
+        ("per_day_usd: 10", 1),
+        ("per_month_usd: 0.005", 1),  # the first answer is bound by it, and so what is left of it buys a short one
+        ("per_request_usd: 0.01, per_month_usd: 0.02", 1),
+    ],
+)
+def test_an_escalation_that_a_budget_does_not_buy_is_not_forecast(
+    farthing: Run, folder: Path, tmp_path: Path, budget: str, escalated: int
 ) -> None:
-    bounded = CHECKED.replace("task: checked", f"task: bounded\nbudget: {{per_request_usd: {per_request_usd}}}")
+    bounded = CHECKED.replace("task: checked", f"task: bounded\nbudget: {{{budget}}}")
     (folder / "bounded.yaml").write_text(bounded)
     cheap = {"quality": 0.0, "cost_usd": 0.00002, "answer": "no JSON"}
     row = {"prompt": "Give JSON", "outcomes": {"cheap": cheap, "premium": {"quality": 1.0, "cost_usd": 0.002}}}

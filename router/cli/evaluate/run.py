@@ -23,7 +23,7 @@ from router.policy.purse import purse_of
 from router.policy.room import foreseen, left_usd, tighter, unused
 from router.policy.verify import Verify
 from router.tokens import Counter
-from router.values import nusd_cost, usd_number
+from router.values import nusd_cost, short_of, usd_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,8 @@ def _choice(
 ) -> Choice:
     """Decide as the proxy would, every budget of hours, days and months unused.
 
-    An answer that failed its checks stays where what is left of the request's budget does not buy another.
+    An answer that failed its checks stays where what is left of the request's budget does not buy another, or any
+    other budget has no room for one.
     """
     levels = unused(policies, policy, None)
     around = Circumstances(gauge=gauge, label=row.task, budget_remaining_usd=left_usd(levels))
@@ -153,12 +154,14 @@ def _choice(
         return Choice(row.outcomes[name].quality, costs.usd(row, name), premium=name == pair.premium)
     grade_usd = _grade_usd(verify, policies, facts, costs.answer_tokens(row, costs.answers_as(first, pair)))
     through = _through(verify, first, row, costs, pair, grade_usd)
-    if not through.escalated or purse is None or verify.escalate_to is None:
+    if not through.escalated or verify.escalate_to is None:
         return through
     stayed = _through(replace(verify, escalate_to=None), first, row, costs, pair, grade_usd)
-    left_nusd = max(0, purse.nusd - nusd_cost(Decimal(stayed.cost_usd)))
-    dearer = consider(policies.models[verify.escalate_to], policy, facts, replace(purse, nusd=left_nusd))
-    return through if dearer.fits else stayed
+    spent_nusd = nusd_cost(Decimal(stayed.cost_usd))
+    left = decision.purse and replace(decision.purse, nusd=max(0, decision.purse.nusd - spent_nusd))
+    dearer = consider(policies.models[verify.escalate_to], policy, facts, left)
+    drawn = [replace(level, spent_nusd=spent_nusd) for level in levels]
+    return through if dearer.fits and not short_of(drawn, dearer.ceiling_nusd) else stayed
 
 
 def _grade_usd(verify: Verify, policies: PolicySet, facts: Facts, answer_tokens: int) -> float:
