@@ -134,7 +134,7 @@ def test_a_set_of_different_prompts_is_not_warned_of(farthing: Run, folder: Path
     rows = [row | {"prompt": text} for row, text in zip(lines(5), DIFFERENT, strict=True)]
     file = write(tmp_path / "set.jsonl", rows)
     assert evaluated(farthing, file, folder)["near_duplicates"] == 0
-    assert "Warning" not in farthing("evaluate", file, "--policies", folder, "--task", "support").out
+    assert "nearly repeat" not in farthing("evaluate", file, "--policies", folder, "--task", "support").out
 
 
 def test_labels_make_the_order_better(farthing: Run, labelled: Path, folder: Path) -> None:
@@ -198,6 +198,15 @@ def test_prompts_of_one_score_are_judged_alike_in_whatever_order(farthing: Run, 
         assert found["policy"]["premium_share"] == pytest.approx(1 / 3)
         for way in ("score", "longest", "task_prior"):
             assert found[f"{way}_same_spend"]["quality"] == pytest.approx(chance, abs=0.005), way
+
+
+@pytest.mark.parametrize(("number", "said"), [(1, "1 prompt tells"), (49, "49 prompts tell"), (50, None)])
+def test_a_set_that_is_too_small_to_tell_is_warned_of(
+    farthing: Run, folder: Path, tmp_path: Path, number: int, said: str | None
+) -> None:
+    file = write(tmp_path / "set.jsonl", lines(number))
+    out = " ".join(farthing("evaluate", file, "--policies", folder, "--task", "support").out.split())
+    assert (f"Warning: {said} next to nothing" in out) if said else ("next to nothing" not in out)
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 3])

@@ -9,6 +9,8 @@ from router.cli.table import Column, dollars, plural, print_table, say
 
 MANY_ALIKE = 0.3
 """The share of near duplicates from which a set is told to flatter. Of users' own words about one fifth are alike."""
+FEW = 50
+"""Prompts; of fewer the intervals, the bootstrap's above all, are far too narrow to go by."""
 _ROWS = {
     "policy": "this policy",
     "always_cheap": "always cheap",
@@ -104,6 +106,11 @@ def _show_apgr(found: dict[str, Any]) -> None:
 def _asides(found: dict[str, Any]) -> list[str]:
     """Return what to mind about the set and the checks, a sentence or two each."""
     said = []
+    if found["n"] < FEW:
+        said.append(
+            f"Warning: {plural(found['n'], 'prompt')} {'tells' if found['n'] == 1 else 'tell'} next to nothing, and "
+            "the intervals of so few are too narrow, even where they have no width. Label some hundreds."
+        )
     if strange := found["not_in_models"]:
         said.append(
             f"models.yaml has no {' or '.join(map(repr, strange))}, as names of vendors and misspelt ones are. Of the "
