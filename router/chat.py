@@ -161,16 +161,8 @@ class ChatBody:
                 body.decode()
             self.fields: dict[str, Raw] = _FIELDS.decode(body)
             self.chat: Chat = _CHAT.decode(body)
-        except msgspec.ValidationError as error:
-            raise _wrong_shape(str(error)) from None
-        except msgspec.DecodeError as error:
-            raise InvalidRequest(f"The body is not valid JSON: {_uncapitalised(str(error))}.") from None
-        except UnicodeDecodeError as error:
-            raise InvalidRequest(
-                f"The body is not valid UTF-8: byte 0x{body[error.start]:02x} at position {error.start}."
-            ) from None
-        except RecursionError:
-            raise InvalidRequest("The body is nested too deeply to be read; flatten it.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise not_read(error, body) from None
 
     def rewritten(self, changes: dict[str, bytes | None]) -> bytes:
         """Return the body with the members in `changes` set to those raw JSON values, or left out where None.
@@ -189,7 +181,21 @@ class ChatBody:
 _FIELDS: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 _CHAT = msgspec.json.Decoder(Chat)
 _encode = msgspec.json.Encoder().encode
+MOST_TOLD_CHARS = 60
+"""Of a name that a caller made up."""
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+
+
+def not_read(error: Exception, body: bytes) -> InvalidRequest:
+    """Say in our words why a body could not be decoded, and where."""
+    match error:
+        case msgspec.ValidationError():
+            return _wrong_shape(str(error))
+        case UnicodeDecodeError(start=start):
+            return InvalidRequest(f"The body is not valid UTF-8: byte 0x{body[start]:02x} at position {start}.")
+        case RecursionError():
+            return InvalidRequest("The body is nested too deeply to be read; flatten it.")
+    return InvalidRequest(f"The body is not valid JSON: {_uncapitalised(str(error))}.")
 
 
 def _wrong_shape(text: str) -> InvalidRequest:
@@ -200,6 +206,11 @@ def _wrong_shape(text: str) -> InvalidRequest:
     if missing := re.match(r"Object missing required field `(\w+)`", what):
         where = f"{param}.{missing[1]}" if param else missing[1]
         return InvalidRequest(f"The body lacks the required member `{where}`.", param=where)
+    if unknown := re.match(r"Object contains unknown field `(.*)`", what, re.DOTALL):
+        where = f"{param}.{unknown[1]}" if param else unknown[1]
+        return InvalidRequest(
+            f"There is no member `{where[:MOST_TOLD_CHARS]}`; leave it out.", param=where[:MOST_TOLD_CHARS]
+        )
     place = f"`{param}`" if param else "the body"
     return InvalidRequest(f"Wrong value in {place}: {_uncapitalised(what)}.", param=param)
 

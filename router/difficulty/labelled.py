@@ -100,7 +100,11 @@ def _labelled(text: bytes, number: int, file: Path) -> Labelled:
         raise fault(file, number, "`outcomes` is empty")
     for model, outcome in line.outcomes.items():
         if not 0 <= outcome.quality <= 1:
-            raise fault(file, number, f"the quality of {model[:80]} is {outcome.quality:g}; it goes from 0 to 1")
+            raise fault(
+                file,
+                number,
+                f"the quality of {model[:80]} is {repr(outcome.quality).removesuffix('.0')}; it goes from 0 to 1",
+            )
         if outcome.cost_usd is not None and not (math.isfinite(outcome.cost_usd) and outcome.cost_usd >= 0):
             raise fault(file, number, f"the cost_usd of {model[:80]} is {outcome.cost_usd:g}; it can't be below 0")
     return Labelled(

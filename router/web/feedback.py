@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
+from router.chat import not_read
 from router.errors import InvalidRequest, LedgerUnavailable
 from router.ledger.writer import LedgerWriter
 from router.lifecycle.ratings import Ratings
@@ -17,6 +18,7 @@ from router.web.asgi import JSON, Receive, Scope, Send, id_headers, read_body, r
 from router.web.auth import account_of
 
 WRITTEN_WITHIN_S = 2.0
+_ASKED = 'A rating is {"request_id": text, "score": a number from 0 (bad) to 1 (good)}.'
 
 
 class _Rating(Struct, forbid_unknown_fields=True):
@@ -76,10 +78,13 @@ def _rating(raw: bytes) -> _Rating:
         InvalidRequest: it is no JSON object of a request_id and a score from 0 to 1.
     """
     try:
+        if not raw.isascii():
+            raw.decode()
         rating = msgspec.json.decode(raw, type=_Rating)
-    except (msgspec.DecodeError, RecursionError) as error:
-        said = f"The body must be {{request_id: text, score: 0 to 1}}: {error}."
-        raise InvalidRequest(said) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        fault = not_read(error, raw)
+        raise InvalidRequest(f"{fault.message} {_ASKED}", param=fault.param) from None
     if not (math.isfinite(rating.score) and 0 <= rating.score <= 1):
-        raise InvalidRequest(f"score must be from 0 (bad) to 1 (good), not {rating.score:g}.", param="score")
+        written = repr(rating.score).removesuffix(".0")
+        raise InvalidRequest(f"`score` must be from 0 (bad) to 1 (good), not {written}.", param="score")
     return rating

@@ -497,6 +497,10 @@ def test_the_schema_that_a_line_asks_for_is_what_its_answer_is_held_against(
     ("line", "problem"),
     [
         ({"prompt": "a", "outcomes": {"m": {"quality": 2}}}, "the quality of m is 2; it goes from 0 to 1"),
+        (
+            {"prompt": "a", "outcomes": {"m": {"quality": 1.0000001}}},
+            "the quality of m is 1.0000001; it goes from 0 to 1",
+        ),
         ({"prompt": "a", "outcomes": {"m": {"quality": 1, "cost_usd": -1}}}, "can't be below 0"),
         ({"prompt": "a", "messages": [], "outcomes": {"m": {"quality": 1}}}, "one of `messages` and `prompt`"),
         ({"messages": [], "outcomes": {"m": {"quality": 1}}}, "`messages` is empty"),

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -215,22 +214,48 @@ def _add(proxy: Calls, rows: list[LabelRow]) -> None:
     asyncio.run(add())
 
 
+RATING = 'A rating is {"request_id": text, "score": a number from 0 (bad) to 1 (good)}.'
+
+
 @pytest.mark.parametrize(
-    ("body", "param"),
+    ("body", "param", "message"),
     [
-        ({"request_id": "x", "score": 2}, "score"),
-        ({"request_id": "x", "score": -0.1}, "score"),
-        ({"request_id": "x"}, None),
-        ({"request_id": 1, "score": 1}, None),
-        ({"request_id": "x", "score": 1, "note": "good"}, None),
-        ([], None),
+        ('{"request_id": "x", "score": 2}', "score", "`score` must be from 0 (bad) to 1 (good), not 2."),
+        ('{"request_id": "x", "score": -0.1}', "score", "`score` must be from 0 (bad) to 1 (good), not -0.1."),
+        (
+            '{"request_id": "x", "score": 1.0000001}',
+            "score",
+            "`score` must be from 0 (bad) to 1 (good), not 1.0000001.",
+        ),
+        ('{"request_id": "x"}', "score", f"The body lacks the required member `score`. {RATING}"),
+        (
+            '{"request_id": 1, "score": 1}',
+            "request_id",
+            f"Wrong value in `request_id`: expected `str`, got `int`. {RATING}",
+        ),
+        (
+            '{"request_id": "x", "score": "1"}',
+            "score",
+            f"Wrong value in `score`: expected `float`, got `str`. {RATING}",
+        ),
+        (
+            '{"request_id": "x", "score": 1, "note": "good"}',
+            "note",
+            f"There is no member `note`; leave it out. {RATING}",
+        ),
+        ("[]", None, f"Wrong value in the body: expected `object`, got `array`. {RATING}"),
+        ("{", None, f"The body is not valid JSON: input data was truncated. {RATING}"),
+        (b'{"request_id": "\xff"}', None, f"The body is not valid UTF-8: byte 0xff at position 16. {RATING}"),
     ],
 )
-def test_what_is_no_rating_is_refused(url: str, tmp_path: Path, body: Any, param: str | None) -> None:
+def test_what_is_no_rating_is_refused(
+    url: str, tmp_path: Path, body: str | bytes, param: str | None, message: str
+) -> None:
     with running_proxy(tmp_path, files(agree(0), url=url)) as proxy:
-        refused = proxy.http.post("/v1/feedback", json=body)
-        assert refused.status_code == 400
-        assert (refused.json()["error"]["code"], refused.json()["error"]["param"]) == ("invalid_request", param)
+        refused = proxy.http.post("/v1/feedback", content=body)
+        told = refused.json()["error"]
+        assert (refused.status_code, told["code"], told["param"]) == (400, "invalid_request", param)
+        assert told["message"] == message
         unknown = rate(proxy, "no-such-request", 1)
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "request_not_found")
 
