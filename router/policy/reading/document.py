@@ -232,6 +232,8 @@ class _Open:
     """None for a list."""
     key: str | None = None
     key_place: Place = START
+    split_off: str | None = None
+    """Where the key is what a comma has split off a number, as the 01 of {lt: 0,01}: the number's beginning."""
     nodes: int = 1
 
 
@@ -277,6 +279,10 @@ class _Composer:
         self._refuse_tag(event.tag, place)
         if self._awaits_key():
             self._key(event.value, place)
+            self.stack[-1].split_off = self._splits_a_number(event)
+            return
+        if not event.value and event.implicit[0] and self.stack and (whole := self.stack[-1].split_off):
+            self._put_together(whole)
             return
         value = self._resolved(event.value, place) if event.implicit[0] else event.value
         written = ""
@@ -333,6 +339,32 @@ class _Composer:
             self.report.error(place, f'the key "{key[:60]}" is given twice; it is first on line {first}')
         parent.key, parent.key_place = key, place
 
+    def _splits_a_number(self, event: yaml.ScalarEvent) -> str | None:
+        """Return the beginning of a number, where what is read as a key is only what a comma has split off it."""
+        begin, entries = event.start_mark.index, self.stack[-1].entries
+        if not entries or not event.value.isdecimal() or self.text[begin - 1 : begin] != ",":
+            return None
+        before = entries[next(reversed(entries))].value
+        if not isinstance(before, Leaf) or not isinstance(before.value, int) or isinstance(before.value, bool):
+            return None
+        written = _COUNTED.search(self.text[max(0, begin - LONGEST_NUMBER) : begin - 1])
+        return written[0].replace(",", "") if written else None
+
+    def _put_together(self, whole: str) -> None:
+        """Report a number that is written with a comma, and take it for what was meant."""
+        parent = self.stack[-1]
+        assert parent.entries is not None, "a key was split off"
+        assert parent.key is not None, "a key was split off"
+        below, parent.key, parent.split_off = parent.key[:LONGEST_NUMBER], None, None
+        name, entry = parent.entries.popitem()
+        place = entry.value.place
+        grouped = len(below) == len("000")
+        if not self.report.knows(place):
+            or_whole = f", or {whole}{below} without the comma" if grouped else ""
+            self.report.error(place, f"a comma ends a value here; write {whole}.{below} with a point{or_whole}")
+        value = self._resolved(whole + below if grouped else f"{whole}.{below}", place)
+        parent.entries[name] = Entry(entry.place, Leaf(place, value))
+
     def _alias(self, name: str, place: Place) -> Node:
         node = self.anchors.get(name)
         if node is None:
@@ -374,6 +406,7 @@ _WORDS: Mapping[str, Scalar] = {
 _NUMBER_STARTS = frozenset("+-.0123456789")
 _WHOLE = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _DECIMAL = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_COUNTED = re.compile(r"[-+]?[0-9][0-9,]*$")
 _ENDLESS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
