@@ -16,22 +16,23 @@ from typing import Any
 import anyio
 from msgspec import structs
 
-from router.errors import FarthingError
+from router.errors import FarthingError, StoreUnavailable
 from router.ledger.contract import SHADOW_SUFFIX
 from router.lifecycle.behind import Behind
 from router.lifecycle.shadow import compared, mirrored, mirrored_plan, reason_of, whole
-from router.pipeline import Answered, Parts
+from router.pipeline import Answered, Parts, Plan
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.relay import SETTLE_WITHIN_S
 from router.pipeline.run import Run
 from router.policy.closed_answer import By, answers_agree, call_the_same, closed_answer
+from router.policy.decide import Route, consider
 from router.policy.experiment import point_of
 from router.policy.learn import LEARNING, LearnShadow, by_price, counterpart
 from router.policy.policy import Policy, Rule
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import Judge, Verify, failing
 from router.providers.contract import Answer
-from router.values import NUSD_PER_USD, Ending, Scope
+from router.values import NUSD_PER_USD, Ending, Scope, short_of
 
 SECOND_SUFFIX = ".l" + SHADOW_SUFFIX
 """What the id of a second answer ends in; the rest is its request's."""
@@ -127,6 +128,9 @@ class Grader:
         if heard is None:
             self._dropped(_name(policy), "ungraded")
             return
+        if why := await self._why_ungradable(plan, answered, shadow, heard):
+            self._dropped(_name(policy), why)
+            return
         run = Run(self._parts, mirrored(answered.arrival, self._parts.clock(), SECOND_SUFFIX), plan)
         try:
             answer, leg = await run.first_answer(await run.hold_first(), whole)
@@ -160,6 +164,26 @@ class Grader:
             extra_usd = (premium.nusd - cheap.nusd) / NUSD_PER_USD
             self._graded(Graded(answered, cheap.model, premium.model, *grades, extra_usd, shadow.share))
 
+    async def _why_ungradable(self, plan: Plan, answered: Answered, shadow: LearnShadow, heard: Said) -> str | None:
+        """Say, in one of few words, why no judge could grade both answers, were the second as long as is expected.
+
+        The money is looked at and not held, so that of several that look at once one may yet go ungraded.
+        """
+        if shadow.judge is None or not isinstance(plan.decision, Route):
+            return None
+        model = plan.policies.models[shadow.judge]
+        _, facts = await judging(_judge(shadow), answered.arrival.body.chat, (heard,), model, self._parts.counter)
+        longer = structs.replace(facts, input_tokens=facts.input_tokens + plan.facts.expected_output_tokens)
+        grades = [consider(model, plan.policy, each, None) for each in (facts, longer)]
+        if not all(grade.fits for grade in grades):
+            return "unfit"
+        needs_nusd = plan.decision.candidates[0].estimate_nusd + sum(grade.ceiling_nusd for grade in grades)
+        try:
+            short = short_of(await self._parts.budgets.peek(plan.scopes), needs_nusd)
+        except StoreUnavailable as error:
+            return reason_of(error)
+        return "over_budget" if short or (plan.purse and plan.purse.nusd < needs_nusd) else None
+
     async def _grades(
         self, run: Run, answered: Answered, shadow: LearnShadow, cheap: _Answer, premium: _Answer
     ) -> tuple[float, float] | None:
@@ -179,12 +203,16 @@ class Grader:
             assert verify is not None, "it was offered with checks"
             verdict = await asyncio.to_thread(failing, _looking(verify), (answer.said,), chat)
             return 0.0 if isinstance(verdict, str) else 1.0 if verdict is None else None
-        assert shadow.judge is not None, "a judge grades"
-        model = run.plan.policies.models[shadow.judge]
-        judge = Judge(shadow.judge, shadow.question, 0.0)
+        judge = _judge(shadow)
+        model = run.plan.policies.models[judge.model]
         body, facts = await judging(judge, chat, (answer.said,), model, self._parts.counter)
         said = await run.aside(model, facts, body, "judge")
         return grade_of(said.body) if isinstance(said, Answer) else None
+
+
+def _judge(shadow: LearnShadow) -> Judge:
+    assert shadow.judge is not None, "a judge grades"
+    return Judge(shadow.judge, shadow.question, 0.0)
 
 
 def learning_scope(policy: Policy, shadow: LearnShadow) -> Scope:

@@ -198,7 +198,7 @@ EXPERIMENT_AGREEMENT = Family(
 EXPERIMENT_DROPPED = Family(
     "counter", "farthing_experiment_shadows_dropped_total",
     "requests not mirrored: `queue_full`, `over_budget`, `rate_limited`, `unfit`, "
-    "`store_unavailable`, `refused`, `bug`",
+    "`store_unavailable`, `refused`, `ungraded`, `bug`",
     ("task", "rule", "reason"),
 )  # fmt: skip
 EXPERIMENT_STATE = Family(

@@ -102,6 +102,25 @@ def test_what_a_judge_does_not_grade_is_no_label(tmp_path: Path) -> None:
         assert told["cost_usd"] > 0
 
 
+def test_no_second_answer_is_bought_whose_grades_can_not_be_paid(provider: SimulatedProvider, tmp_path: Path) -> None:
+    little = shadow(JUDGED).replace("budget_per_day_usd: 5", "budget_per_day_usd: 0.0006")
+    with running_proxy(tmp_path, files(little, url=provider.base_url)) as proxy:
+
+        def dropped(reason: str) -> float:
+            return proxy.metric("farthing_experiment_shadows_dropped_total", rule="learning", reason=reason)
+
+        for number, text in enumerate(texts(10, SEED), start=1):
+            asked(proxy, text)
+            eventually(
+                lambda number=number: len(labels(proxy)) + dropped("ungraded") + dropped("over_budget") == number,
+                "what became of each",
+            )
+        seconds = [row for row in proxy.rows() if row["outcome"] == "shadow"]
+        assert 0 < len(seconds) == len(labels(proxy)) < 10
+        assert {len(row["attempts"]) for row in seconds} == {3}, "a second answer and two grades"
+        assert dropped("ungraded") == 0
+
+
 NUMBER = "grade: agree, agree: {by: number}"
 
 
