@@ -180,7 +180,11 @@ def _verdict(explained: dict[str, Any]) -> str:
 
 
 def _asides(explained: dict[str, Any]) -> Iterator[str]:
-    """Yield what has a hand in the decision beside its rule: expected gain, an experiment, a warm cache."""
+    """Yield what the estimates leave out, and what has a hand in the decision beside its rule."""
+    if explained["checks_usd"]:
+        yield (
+            "The table's estimates are of an answer alone; its checks come on top, and an escalation is in no estimate."
+        )
     if weighed := explained.get("by_money"):
         yield f"By {weighed['by']}: {weighed['reason']}."
     if trial := explained.get("experiment"):

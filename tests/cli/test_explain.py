@@ -179,3 +179,19 @@ def test_nothing_is_said_of_unused_budgets_where_there_are_none(farthing: Run, f
     said = farthing("explain", "--task", "free", "--policies", folder, _written(tmp_path, "Hello")).out
     assert "no budget limits it" in said
     assert "unused" not in said
+
+
+@pytest.mark.parametrize(
+    ("verify", "is_said"), [("agree: {with: premium}, escalate_to: premium", True), ("json: true", False)]
+)
+def test_the_table_says_that_its_estimates_leave_the_checks_out(
+    farthing: Run, folder: Path, tmp_path: Path, verify: str, is_said: bool
+) -> None:
+    (folder / "twice.yaml").write_text(
+        f"version: 1\ntask: twice\nroute: [{{use: cheap, verify: {{{verify}, buffer: true}}}}]\n"
+    )
+    asked = ("explain", "--policies", folder, "--task", "twice", _written(tmp_path, "Which gas do plants take in?"))
+    explained, out = farthing(*asked, "--json").json, " ".join(farthing(*asked).out.split())
+    [candidate] = explained["candidates"]
+    assert (explained["estimate_usd"] > candidate["estimate_usd"]) is is_said
+    assert ("The table's estimates are of an answer alone; its checks come on top" in out) is is_said
