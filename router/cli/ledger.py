@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,7 +14,27 @@ SinceOption = Annotated[
     str | None,
     typer.Option("--since", help="30m, 24h, 7d, 2w, or a date or time (UTC). Default: from the beginning."),
 ]
+TasksOption = Annotated[
+    list[str] | None, typer.Option("--task", help="Of these tasks alone: one, or several with commas. Default: all.")
+]
 DEFAULT_LEDGER = "sqlite:///farthing.db"
+
+
+def tasks_of(written: list[str] | None) -> tuple[str, ...]:
+    """Return the tasks that `--task` names, each once; empty where it is not given."""
+    names = (name.strip() for text in written or () for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+@contextmanager
+def bad_tasks() -> Iterator[None]:
+    """Turn the ledger's word on what it can't be asked for into bad usage."""
+    from router.errors import InvalidRequest
+
+    try:
+        yield
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.message, param_hint="--task") from None
 
 
 def since_of(text: str) -> datetime:

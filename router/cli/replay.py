@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption, read_folder
-from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption, since_of
+from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption, TasksOption, bad_tasks, since_of, tasks_of
 from router.cli.table import Column, dollars, plural, print_json, print_table, progress_bar, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from router.ledger.contract import Store
@@ -45,6 +45,7 @@ _LARGEST = (
 def replay(
     policies: FolderOption = DEFAULT_FOLDER,
     since: SinceOption = None,
+    task: TasksOption = None,
     against: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Compare with these policies in place of what was recorded.")
     ] = None,
@@ -58,6 +59,7 @@ def replay(
     beside a running proxy.
 
     Example: farthing replay --policies new-policies --since 7d
+    Example: farthing replay --policies new-policies --task support,code
     Example: farthing replay --policies policies --against old-policies --markdown
     """
     from router.ledger.open import open_store
@@ -68,8 +70,11 @@ def replay(
     start = since_of(since) if since else None
     new = read_folder(policies).checked()
     old = read_folder(against).checked() if against else None
+    tasks = tasks_of(task)
     with closing(open_store(ledger_url, read_only=True)) as store:
-        tally = _tallied(store, start, Player(new), Player(old) if old else None)
+        with bad_tasks():
+            store.require_tasks(tasks)
+        tally = _tallied(store, start, tasks, Player(new), Player(old) if old else None)
     report = tally.report() | {
         "since": start.isoformat() if start else None,
         "policy_revision": new.revision,
@@ -84,13 +89,13 @@ def replay(
         _print(report, before)
 
 
-def _tallied(store: Store, since: datetime | None, new: Player, old: Player | None) -> Tally:
+def _tallied(store: Store, since: datetime | None, tasks: Sequence[str], new: Player, old: Player | None) -> Tally:
     from router.policy.backtest.replay import read
     from router.policy.backtest.tally import Tally
     from router.values import Ending
 
     tally = Tally()
-    for record in _shown(store, since):
+    for record in _shown(store, since, tasks):
         if record.outcome == "correction":
             tally.add_correction(record.charged_nusd)
         elif record.outcome == Ending.EXPERIMENT:
@@ -105,13 +110,13 @@ def _tallied(store: Store, since: datetime | None, new: Player, old: Player | No
     return tally
 
 
-def _shown(store: Store, since: datetime | None) -> Iterator[Record]:
+def _shown(store: Store, since: datetime | None, tasks: Sequence[str]) -> Iterator[Record]:
     """Yield every row, with a progress bar on a terminal."""
     from router.ledger.report import count_since, records_since
 
     with progress_bar() as progress:
-        bar = progress.add_task("replaying", total=count_since(store, since))
-        for page in records_since(store, since):
+        bar = progress.add_task("replaying", total=count_since(store, since, tasks))
+        for page in records_since(store, since, tasks):
             yield from page
             progress.advance(bar, len(page))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.cli.folder import DEFAULT_FOLDER, FolderOption, JsonOption
-from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption
+from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, SinceOption, TasksOption, bad_tasks, tasks_of
 from router.cli.table import Column, dollars, percent, plural, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def spend(
         typer.Option(help="Any of task, model, account, rule, kind, provider, outcome, day, hour, minute, by comma."),
     ] = "task,model",
     since: SinceOption = None,
+    task: TasksOption = None,
     orphans: Annotated[
         bool, typer.Option("--orphans", help="List the requests that a crash cut off: charged at their ceiling.")
     ] = False,
@@ -72,7 +73,7 @@ def spend(
     the output that was really answered; its range, what it would be if the baseline model had answered at its own usual
     length, where the ledger has answers of it to the same task. It is safe beside a running proxy.
 
-    Example: farthing spend --by task,day --since 7d
+    Example: farthing spend --by task,day --since 7d; farthing spend --by day --task support,code
     Example: farthing spend --orphans; farthing spend --correct 019ab… --usd 0.0012 --note "the provider's invoice"
     """
     from router.errors import InvalidRequest
@@ -88,12 +89,13 @@ def spend(
         start = parse_since(since, datetime.now(UTC)) if since else None
     except InvalidRequest as error:
         raise typer.BadParameter(error.message) from None
+    tasks = tasks_of(task)
     in_force, why = (None, None) if orphans else _policies(policies)
-    with closing(open_store(ledger_url, read_only=True)) as store:
+    with closing(open_store(ledger_url, read_only=True)) as store, bad_tasks():
         if orphans:
-            report = orphans_report(store, datetime.now(UTC))
+            report = orphans_report(store, datetime.now(UTC), tasks)
         else:
-            report = spend_report(store, by, start, spool, in_force)
+            report = spend_report(store, by, start, spool, in_force, tasks)
     if as_json:
         print_json(report)
     elif orphans:
@@ -102,7 +104,7 @@ def spend(
         _print(report, groups)
         _print_range(report, why)
         if in_force is not None:
-            _print_without_baseline(report, in_force)
+            _print_without_baseline(report, in_force, tasks)
         if cut_off := report["orphans"]:
             what, held = plural(cut_off, "request"), dollars(report["orphaned_usd"])
             say(f"Of the cost, {held} is the ceiling of {what} that a crash cut off; --orphans lists them.")
@@ -175,10 +177,10 @@ def _policies(folder: Path) -> tuple[PolicySet | None, str | None]:
         return None, f"the policies in {folder} are not valid: {error.causes[0]}"
 
 
-def _print_without_baseline(report: dict[str, Any], policies: PolicySet) -> None:
-    """Say which tasks can't save anything by the table: those in it, or all where it does not tell tasks apart."""
+def _print_without_baseline(report: dict[str, Any], policies: PolicySet, asked: tuple[str, ...]) -> None:
+    """Say which tasks can't save anything by the table: those in it, or all asked for where it does not tell them."""
     without = {task for task, policy in policies.policies.items() if policy.baseline is None}
-    named = {row["task"] for row in report["rows"] if "task" in row}
+    named = {row["task"] for row in report["rows"] if "task" in row} or set(asked)
     if report["requests"] and (tasks := sorted(without & named if named else without)):
         say(
             f"No baseline: {', '.join(tasks)}. What they save counts as nothing until their files name, as "

@@ -31,7 +31,11 @@ class Shift:
 
 
 def shifts(
-    store: Store, policies: PolicySet, by: Sequence[Grouping], since: datetime | None
+    store: Store,
+    policies: PolicySet,
+    by: Sequence[Grouping],
+    since: datetime | None,
+    tasks: Sequence[str] = (),
 ) -> Mapping[tuple[str, ...], Shift]:
     """Return what each group's baseline would change by; groups of which nothing is known are not there.
 
@@ -40,11 +44,11 @@ def shifts(
     """
     usual = {
         (length.task, length.routed_model): Fraction(length.output_tokens, length.requests)
-        for length in store.lengths((), since)
+        for length in store.lengths((), since, tasks)
         if length.requests >= FEWEST
     }
     found: dict[tuple[str, ...], tuple[Fraction, int]] = {}
-    for row in store.lengths(by, since):
+    for row in store.lengths(by, since, tasks):
         policy = policies.policies.get(row.task)
         if policy is None or policy.baseline is None or row.routed_model == policy.baseline:
             continue

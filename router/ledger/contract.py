@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from router.errors import InvalidRequest
 from router.ledger.labels import READ, Change, LabelRow, added, pruned
 from router.ledger.rows import CORRECTION, Row, time_text
 from router.values import Ending
@@ -42,6 +43,12 @@ _SUMS = (
 )
 _ENTRY = "id, at, account, task, rule, policy_revision, requested_model, routed_model, provider, kind, outcome, "
 _ENTRY += "held_nusd, charged_nusd, instance, held_until"
+
+
+def rows_from(tasks: Sequence[str]) -> str:
+    """Return the condition on rows from `$1`, a time, on, of the tasks that are `$2`, `$3`…; none are all."""
+    named = ", ".join(f"${number}" for number in range(2, 2 + len(tasks)))
+    return f"at >= $1 AND task IN ({named})" if named else "at >= $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,29 +178,45 @@ class Store(ABC):
         """Return the number of a task's newest label; 0 where it has none."""
         return int(self.ask("SELECT coalesce(max(seq), 0) FROM labels WHERE task = $1", [task])[0][0])
 
-    def spend(self, by: Sequence[Grouping], since: datetime | None) -> list[Spend]:
-        """Return what was charged, by group, dearest first; without groups, one row of totals."""
+    def spend(self, by: Sequence[Grouping], since: datetime | None, tasks: Sequence[str] = ()) -> list[Spend]:
+        """Return what was charged, by group, dearest first; without groups, one row of totals. No `tasks` are all."""
         groups = [_COLUMN_OF[grouping] for grouping in by]
         sums = [f"CAST(coalesce(sum({name}), 0) AS BIGINT)" for name in _SUMS]
         others = f"outcome IN ('{CORRECTION}', '{Ending.EXPERIMENT}') OR id LIKE '%{SHADOW_SUFFIX}'"
         count = f"count(CASE WHEN NOT ({others}) THEN 1 END)"
-        query = f"SELECT {count}, {', '.join(sums + groups)} FROM requests WHERE at >= $1"  # noqa: S608  no input in it
+        query = f"SELECT {count}, {', '.join(sums + groups)} FROM requests WHERE {rows_from(tasks)}"  # noqa: S608  no input in it
         if groups:
             query += f" GROUP BY {', '.join(groups)} ORDER BY 2 DESC, 1 DESC, {', '.join(groups)}"
-        rows = self.ask(query, [time_text(since) if since else ""])
+        rows = self.ask(query, [time_text(since) if since else "", *tasks])
         return [Spend(tuple(row[7:]), *row[:7]) for row in rows]
 
-    def lengths(self, by: Sequence[Grouping], since: datetime | None) -> list[Length]:
+    def lengths(self, by: Sequence[Grouping], since: datetime | None, tasks: Sequence[str] = ()) -> list[Length]:
         """Return how long whole answers were, by group, task and model; those that have no baseline are left out."""
         groups = ["task", "routed_model", *(_COLUMN_OF[grouping] for grouping in by)]
         sums = [f"CAST(sum({name}) AS BIGINT)" for name in ("input_tokens", "output_tokens")]
         rows = self.ask(
-            f"SELECT count(*), {', '.join(sums + groups)} FROM requests WHERE at >= $1 AND outcome = 'answered' "  # noqa: S608  no input in it
+            f"SELECT count(*), {', '.join(sums + groups)} FROM requests WHERE {rows_from(tasks)} "  # noqa: S608  no input in it
+            "AND outcome = 'answered' "
             "AND routed_model IS NOT NULL AND output_tokens IS NOT NULL AND baseline_nusd > 0 "
             f"GROUP BY {', '.join(dict.fromkeys(groups))}",
-            [time_text(since) if since else ""],
+            [time_text(since) if since else "", *tasks],
         )
         return [Length(tuple(row[5:]), row[3], row[4], *row[:3]) for row in rows]
+
+    def require_tasks(self, tasks: Sequence[str]) -> None:
+        """Make sure that there are rows of each task.
+
+        Raises:
+            InvalidRequest: of one there are none; says of which there are.
+            StoreUnavailable: the ledger can't be read.
+        """
+        for task in tasks:
+            if not self.ask("SELECT 1 FROM requests WHERE task = $1 LIMIT 1", [task]):
+                known = [row[0] for row in self.ask("SELECT DISTINCT task FROM requests ORDER BY task LIMIT 50")]
+                there_are = ", ".join(known) or "none of any"
+                raise InvalidRequest(
+                    f"The ledger has no request of the task '{task[:80]}'. It has: {there_are}.", param="task"
+                )
 
     def charged_since(
         self, since: datetime, *, task: str | None, account: str | None, shadow: str | None = None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 from router.errors import InvalidRequest
 from router.ledger.baseline import Shift, shifts
-from router.ledger.contract import Grouping, Spend, Store
+from router.ledger.contract import Entry, Grouping, Spend, Store, rows_from
 from router.ledger.correction import orphans
 from router.ledger.rows import time_text
 from router.ledger.spool import rows_waiting_in
@@ -55,7 +55,12 @@ def groupings(by: str) -> tuple[Grouping, ...]:
 
 
 def spend_report(
-    store: Store, by: str, since: datetime | None, spool: Path, policies: PolicySet | None = None
+    store: Store,
+    by: str,
+    since: datetime | None,
+    spool: Path,
+    policies: PolicySet | None = None,
+    tasks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the contract's object: totals in dollars, and a row a group with its own, dearest first.
 
@@ -63,17 +68,18 @@ def spend_report(
     `baseline_compared` requests as long as the baseline model's own usually are; None where nobody knows, as without
     `policies`, which say which model that is and what it costs. `spooled_rows` are those that wait in this machine's
     `spool`, at most, and are in none of the sums. `orphans` and `orphaned_usd` are requests that a crash cut off, and
-    what they are charged at, their ceilings; the sums count them.
+    what they are charged at, their ceilings; the sums count them. No `tasks` are all.
 
     Raises:
-        InvalidRequest: `by` names something that can't be grouped by.
+        InvalidRequest: `by` names something that can't be grouped by, or `tasks` one that has no rows.
         StoreUnavailable: the ledger can't be read.
     """
     names = groupings(by)
-    total = store.spend((), since)[0]
-    cut_off = [entry for entry in orphans(store, datetime.now(UTC)) if entry.at >= _from(since)]
-    of_all = shifts(store, policies, (), since) if policies else {}
-    of_groups = shifts(store, policies, names, since) if policies and names else {}
+    store.require_tasks(tasks)
+    total = store.spend((), since, tasks)[0]
+    cut_off = [entry for entry in _orphans(store, datetime.now(UTC), tasks) if entry.at >= _from(since)]
+    of_all = shifts(store, policies, (), since, tasks) if policies else {}
+    of_groups = shifts(store, policies, names, since, tasks) if policies and names else {}
     return {
         "total_usd": usd_number(total.charged_nusd),
         **_sums(total),
@@ -85,7 +91,7 @@ def spend_report(
                 **_sums(row),
                 **_range(row, of_groups.get(row.group)),
             }
-            for row in (store.spend(names, since) if names else [])
+            for row in (store.spend(names, since, tasks) if names else [])
         ],
         "orphans": len(cut_off),
         "orphaned_usd": usd_number(sum(entry.charged_nusd for entry in cut_off)),
@@ -93,13 +99,15 @@ def spend_report(
     }
 
 
-def orphans_report(store: Store, now: datetime) -> dict[str, Any]:
+def orphans_report(store: Store, now: datetime, tasks: Sequence[str] = ()) -> dict[str, Any]:
     """Return the requests that a crash cut off, oldest first, and what they are charged at together.
 
     Raises:
+        InvalidRequest: there are no rows of one of the `tasks`.
         StoreUnavailable: the ledger can't be read.
     """
-    found = orphans(store, now)
+    store.require_tasks(tasks)
+    found = _orphans(store, now, tasks)
     return {
         "held_usd": usd_number(sum(entry.charged_nusd for entry in found)),
         "orphans": [
@@ -117,27 +125,33 @@ def orphans_report(store: Store, now: datetime) -> dict[str, Any]:
     }
 
 
-def count_since(store: Store, since: datetime | None) -> int:
+def _orphans(store: Store, now: datetime, tasks: Sequence[str]) -> list[Entry]:
+    return [entry for entry in orphans(store, now) if not tasks or entry.task in tasks]
+
+
+def count_since(store: Store, since: datetime | None, tasks: Sequence[str] = ()) -> int:
     """Return how many rows there are from `since` on.
 
     Raises:
         StoreUnavailable: the ledger can't be read.
     """
-    return int(store.ask("SELECT count(*) FROM requests WHERE at >= $1", [_from(since)])[0][0])
+    query = f"SELECT count(*) FROM requests WHERE {rows_from(tasks)}"  # noqa: S608  no input in it
+    return int(store.ask(query, [_from(since), *tasks])[0][0])
 
 
-def records_since(store: Store, since: datetime | None) -> Iterator[list[Record]]:
+def records_since(store: Store, since: datetime | None, tasks: Sequence[str] = ()) -> Iterator[list[Record]]:
     """Yield the rows from `since` on, oldest first, a page at a time; a page is never empty.
 
     Raises:
         StoreUnavailable: the ledger can't be read.
     """
     at, last_id = _from(since), ""
+    past = f"(at > ${len(tasks) + 2} OR id > ${len(tasks) + 3})"
     while True:
         found = store.ask(
-            f"SELECT {_RECORD} FROM requests WHERE at >= $1 AND (at > $2 OR id > $3) "  # noqa: S608  names are ours
+            f"SELECT {_RECORD} FROM requests WHERE {rows_from(tasks)} AND {past} "  # noqa: S608  names are ours
             f"ORDER BY at, id LIMIT {ROWS_A_PAGE}",
-            [at, at, last_id],
+            [at, *tasks, at, last_id],
         )
         if not found:
             return

@@ -151,6 +151,17 @@ models:
 """
 
 
+def test_spend_of_a_task_is_that_task_s_alone(farthing: Run, recorded: str, tmp_path: Path) -> None:
+    asked = ("spend", "--json", "--ledger-url", recorded)
+    alone = farthing(*asked, "--task", "support").json
+    assert (alone["total_usd"], [row["task"] for row in alone["rows"]]) == (0.007, ["support"])
+    assert farthing(*asked, "--task", "support, code").json == farthing(*asked).json
+    assert farthing(*asked, "--orphans", "--task", "code").json["orphans"] == []
+    wrong = farthing(*asked, "--task", "support", "--task", "cod")
+    assert wrong.status == 2
+    assert "no request of the task 'cod'. It has: code, support." in " ".join(wrong.err.replace("│", "").split())
+
+
 def test_spend_says_which_tasks_name_no_baseline(farthing: Run, recorded: str, tmp_path: Path) -> None:
     (tmp_path / "models.yaml").write_text(MODELS)
     (tmp_path / "support.yaml").write_text(SUPPORT)

@@ -77,6 +77,16 @@ def test_all_to_premium_costs_more_and_moves_what_was_not_there(process: Run, re
     assert moved == sorted(moved, reverse=True)
 
 
+def test_tasks_are_replayed_alone(process: Run, recorded: str) -> None:
+    whole = {row["task"]: row for row in replayed(process, recorded, "--policies", "policies")["tasks"]}
+    both = replayed(process, recorded, "--policies", "policies", "--task", "support,code", "--task", "support")
+    assert both["tasks"] == [whole["code"], whole["support"]]
+    assert both["requests"] == whole["code"]["requests"] + whole["support"]["requests"] > 0
+    ran = process("replay", "--ledger-url", recorded, "--task", "suport")
+    assert ran.status == 2
+    assert "The ledger has no request of the task 'suport'. It has: code," in " ".join(ran.err.replace("│", "").split())
+
+
 def test_quality_at_risk_is_the_share_that_leaves_premium(process: Run, recorded: str, edited: Path) -> None:
     for file in edited.glob("*.yaml"):
         file.write_text(file.read_text().replace("use: premium", "use: cheap").replace("use: [premium, ", "use: ["))

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.outcomes import NOW, answered, held, outcome
-from router.errors import StoreUnavailable
+from router.errors import InvalidRequest, StoreUnavailable
 from router.ledger.contract import Grouping, Output, Store
 from router.ledger.open import open_store
 from router.ledger.recent import recent
+from router.ledger.report import count_since, records_since
 from router.ledger.rows import NAMES, row_of
 from router.values import EXACT_NUSD, Attempt, Certainty, Ending, Outcome, Usage
 
@@ -102,6 +103,19 @@ def test_what_was_spent_is_summed_by_task_account_and_time(store: Store, write: 
     assert store.charged_since(hour, task=None, account="one") == 100
     assert store.charged_since(NOW - timedelta(hours=2), task=None, account="one") == 101
     assert store.charged_since(NOW + timedelta(microseconds=1), task=None, account=None) == 0
+
+
+def test_tasks_are_summed_and_read_alone(store: Store, write: Write) -> None:
+    write(*(answered(task + id_, 5, task=task) for task in ("a", "b", "c's") for id_ in ("1", "2")), held("a3", 7))
+    before = NOW - timedelta(hours=1)
+    for tasks, rows in (((), 7), (("a",), 2), (("a", "c's"), 4), (("d",), 0)):
+        assert store.spend((), None, tasks)[0].requests == rows
+        assert count_since(store, before, tasks) == rows
+        pages = [record.id for page in records_since(store, before, tasks) for record in page]
+        assert len(pages) == len(set(pages)) == rows
+    store.require_tasks(("a", "c's"))
+    with pytest.raises(InvalidRequest, match=r"no request of the task 'd'. It has: a, b, c's"):
+        store.require_tasks(("a", "d"))
 
 
 def test_groups_are_in_the_same_order_in_every_store(store: Store, write: Write) -> None:
