@@ -74,11 +74,13 @@ def replay(
     with closing(open_store(ledger_url, read_only=True)) as store:
         with bad_tasks():
             store.require_tasks(tasks)
-        tally = _tallied(store, start, tasks, Player(new), Player(old) if old else None)
+        player = Player(new)
+        tally = _tallied(store, start, tasks, player, Player(old) if old else None)
     report = tally.report() | {
         "since": start.isoformat() if start else None,
         "policy_revision": new.revision,
         "against_revision": old.revision if old else None,
+        "limits_passed": player.limits.report(),
     }
     before = str(against) if against else "recorded"
     if as_json:
@@ -98,13 +100,16 @@ def _tallied(store: Store, since: datetime | None, tasks: Sequence[str], new: Pl
     for record in _shown(store, since, tasks):
         if record.outcome == "correction":
             tally.add_correction(record.charged_nusd)
+            new.keep(record)
         elif record.outcome == Ending.EXPERIMENT:
             continue
         elif record.outcome == Ending.SHADOW:
             # What it cost is paid under any policies; it says nothing of where a caller's request would go.
             tally.add_correction(record.charged_nusd)
+            new.keep(record)
         elif (request := read(record)) is None:
             tally.add_unreadable(record.charged_nusd)
+            new.keep(record)
         else:
             tally.add(record, old.play(request) if old else request.as_recorded(), new.play(request))
     return tally
@@ -195,6 +200,14 @@ def _said(report: dict[str, Any], before: str) -> list[str]:
             f"Assumed: the difficulty of {plural(spread, 'request')} was not recorded, for no rule of the task asked "
             "for it then; it is taken as evenly spread, so shares hold, and which requests are the hard ones is not "
             f"known: {rules}."
+        )
+    for passed in report["limits_passed"]:
+        whose = "everything" if passed["scope"] == "global" else f"the {passed['scope']} '{passed['name']}'"
+        lines.append(
+            f"Not applied: the {passed['window']}'s budget of {whose} ({dollars(passed['limit_usd'])}) would be passed "
+            f"in {passed['passed']:,} of {plural(passed['windows'], passed['window'])}, by "
+            f"{dollars(passed['beyond_usd'])} in all. A proxy would send what comes after to a cheaper model, or "
+            "refuse it."
         )
     if recounted := report["recounted"]:
         lines.append(f"Estimated: the input of {plural(recounted, 'request')}, which the new model never counted.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -47,6 +48,7 @@ def test_the_policies_that_made_it_reproduce_every_decision_and_every_dollar(pro
     assert report["changed_decisions"] == 0
     assert report["recorded_usd"] == report["replayed_usd"] == spent["total_usd"] > 0
     assert report["mix"] == report["mix_before"]
+    assert report["limits_passed"] == []
     assert sum(report["mix"].values()) == pytest.approx(1)
     assert report["refused"] == report["refused_before"] >= 2
     assert report["largest"] == []
@@ -75,6 +77,39 @@ def test_all_to_premium_costs_more_and_moves_what_was_not_there(process: Run, re
     assert len(report["largest"]) == min(50, support["changed_decisions"])
     moved = [abs(move["replayed_usd"] - move["before_usd"]) for move in report["largest"]]
     assert moved == sorted(moved, reverse=True)
+
+
+def limited(edited: Path, task: str, limits: str) -> None:
+    """Give a task no budget but these limits."""
+    file = edited / f"{task}.yaml"
+    budget = f"budget: {{{limits}}}"
+    text, given = re.subn(r"^budget:.*(?:\n .*)*", budget, file.read_text(), flags=re.MULTILINE)
+    file.write_text(text if given else text.replace("route:", f"{budget}\nroute:", 1))
+
+
+def test_no_request_is_dearer_than_a_whole_day_may_be(process: Run, recorded: str, edited: Path) -> None:
+    limited(edited, "code", "per_day_usd: 0.0001")
+    report = replayed(process, recorded, "--policies", edited, "--task", "code")
+    assert report["mix_before"].get("premium", 0) > 0
+    assert "premium" not in report["mix"]
+    assert report["changed_decisions"] > 0
+    limited(edited, "code", "per_day_usd: 100")
+    assert replayed(process, recorded, "--policies", edited, "--task", "code")["changed_decisions"] == 0
+
+
+def test_a_limit_that_the_replayed_dollars_pass_is_told(process: Run, recorded: str, edited: Path) -> None:
+    limited(edited, "summarise", "per_hour_usd: 100, per_day_usd: 0.0004, on_exceeded: reject")
+    limited(edited, "extract", "per_day_usd: 0.0001, on_exceeded: warn")
+    report = replayed(process, recorded, "--policies", edited)
+    usd = next(row["replayed_usd"] for row in report["tasks"] if row["task"] == "summarise")
+    [passed] = report["limits_passed"]
+    days = passed.pop("windows")
+    assert days in (1, 2), "midnight may pass"
+    assert 1 <= passed.pop("passed") <= days
+    assert passed.pop("beyond_usd") == pytest.approx(usd - 0.0004 * days, abs=0.0004 * days)
+    assert passed == {"scope": "task", "name": "summarise", "window": "day", "limit_usd": 0.0004}
+    out = " ".join(process("replay", "--ledger-url", recorded, "--policies", edited).out.split())
+    assert "Not applied: the day's budget of the task 'summarise' ($0.000400) would be passed in" in out
 
 
 def test_tasks_are_replayed_alone(process: Run, recorded: str) -> None:

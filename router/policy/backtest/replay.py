@@ -1,6 +1,7 @@
 """Recorded requests decided again under other policies: where each would go now, and what it would cost. Pure.
 
-Each request is decided alone, with the money and the state of its budgets that it met. What it would cost rests on what
+Each request is decided alone, with the money and the state of its budgets that it met, and within the whole limits of
+the policies' own hours, days and months; `limits` tells where the sums pass those. What it would cost rests on what
 it used: a decision that stays as it was keeps every attempt, priced at the policies' prices; another model is taken to
 answer at once and at the same length, as far as the budget allows. What the ledger can't tell is counted, not guessed;
 only a difficulty that was not worked out is taken as evenly spread, for a rank is that among the requests of its task.
@@ -17,16 +18,18 @@ import msgspec
 from msgspec import UNSET, Struct, structs
 
 from router.errors import FarthingError
+from router.policy.backtest.limits import Limits
 from router.policy.backtest.playable import Playable, playable_of
 from router.policy.claim import Claim, claim
-from router.policy.decide import Purse, Refusal, Route, decide
+from router.policy.decide import Decision, Purse, Refusal, Route, decide
 from router.policy.facts import Facts
 from router.policy.features import FACT_RULES
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
 from router.policy.record import LEFT_OF_A_BUDGET, RecordedFacts
+from router.policy.room import Levels, tighter, unused
 from router.policy.target import Model
-from router.values import BESIDE, Ending, Usage
+from router.values import BESIDE, Ending, Usage, short_of
 
 MOST_CLAIMS = 10_000
 """Distinct requests to claim that are remembered; then it is begun anew."""
@@ -145,6 +148,9 @@ class Player:
         self._claims: dict[tuple[str, str, bool, str | None], Claim | None] = {}
         self._purses: dict[tuple[str, str | None, int | None], Purse | None] = {}
         self._spread: Counter[str] = Counter()
+        self._levels: dict[tuple[str, str | None], Levels] = {}
+        self.limits = Limits()
+        """Where what was played passes the policies' limits, as far as it was played."""
 
     def play(self, request: Request) -> Played:
         """Decide a request again and say what it would have cost."""
@@ -152,18 +158,18 @@ class Player:
         claimed = self._claim(record, facts)
         if claimed is None:
             return Played("-", None, None, None, 0)
-        policy = claimed.policy
+        policy, levels = claimed.policy, self._unused(claimed.policy, record.account)
         playable = self._playable.get(policy.task) or playable_of(policy)
         facts, recounted = self._counted(facts, playable.policy)
         recorded, facts = facts, self._with_difficulty(record.task, facts, playable)
         unknown = playable.unknown(facts) if playable.asks else False
-        decision = decide(
-            self._as_present(facts),
-            playable.sure if unknown else playable.policy,
-            facts,
-            purse=self._purse(policy, record.account, facts),
-            pinned=claimed.pinned,
-        )
+        present, asked = self._as_present(facts), playable.sure if unknown else playable.policy
+        purse = self._purse(policy, record.account, facts)
+        decision = decide(present, asked, facts, purse=purse, pinned=claimed.pinned)
+        # What a task's answers usually cost, which others hold, the rows do not tell.
+        ceiling_nusd = _ceiling_nusd(decision) if policy.budget.hold == "ceiling" else 0
+        if short := short_of(levels, ceiling_nusd):
+            decision = decide(present, asked, facts, purse=tighter(purse, short), pinned=claimed.pinned)
         doubted = playable.doubted(facts, decision.rule.name) if unknown and claimed.pinned is None else ()
         if isinstance(decision, Refusal):
             played = self._refused(request, decision)
@@ -173,7 +179,22 @@ class Player:
         if facts is not recorded and claimed.pinned is None:
             hang = playable.doubted(recorded, decision.rule.name)
             spread = tuple(rule for rule in hang if rule not in doubted)
+        self.limits.add(levels, record.at, played.nusd)
         return structs.replace(played, unknown_rules=doubted, spread_rules=spread)
+
+    def keep(self, record: Record) -> None:
+        """Note a row whose charge stays as it is, whatever the policies, and draws on their budgets."""
+        if (policy := self._policies.policies.get(record.task)) is not None:
+            self.limits.add(self._unused(policy, record.account), record.at, record.charged_nusd)
+
+    def _unused(self, policy: Policy, account_name: str | None) -> Levels:
+        """Return the budgets that a request draws on, while nobody has; those that only warn end nothing."""
+        key = (policy.task, account_name)
+        if key not in self._levels:
+            account = self._policies.accounts.get(account_name) if account_name else None
+            levels = unused(self._policies, policy, account)
+            self._levels[key] = tuple(level for level in levels if not level.scope.is_soft)
+        return self._levels[key]
 
     def _with_difficulty(self, task: str, facts: RecordedFacts, playable: Playable) -> RecordedFacts:
         """Give a request whose difficulty was not worked out one of evenly spread places, where the policy asks for it.
@@ -274,6 +295,10 @@ class Player:
             if target.name == attempt.target:
                 return target.price.charge_nusd(usage)
         return _charge_nusd(model, usage)
+
+
+def _ceiling_nusd(decision: Decision) -> int:
+    return decision.candidates[0].ceiling_nusd if isinstance(decision, Route) else 0
 
 
 def _anew_nusd(request: Request, route: Route, facts: Facts) -> int:
