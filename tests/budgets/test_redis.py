@@ -114,8 +114,8 @@ async def test_every_counter_is_forgotten_some_time_after_its_window(shared: Pla
     assert {key for key, ttl_s in left.items() if ttl_s == -1} == {"{farthing}:epoch"}
     assert set(left) == {
         "{farthing}:epoch",
-        "{farthing}:tally:task:support:day:2026-11-21",
-        "{farthing}:tally:global:all:month:2026-11",
+        "{farthing}:tally:task:support:day:2096-11-21",
+        "{farthing}:tally:global:all:month:2096-11",
         "{farthing}:bucket:account:a:tokens",
     }, "and a settled hold at once"
 
@@ -387,11 +387,11 @@ from router.budgets.contract import Held, Hold
 from router.budgets.open import open_budgets
 from router.values import Scope
 
-async def main(url, process, callers, limit):
+async def main(url, process, callers, limit, now_s):
     scopes = tuple(
         Scope(kind, "x", window, limit) for kind in ("task", "account", "global") for window in ("hour", "month")
     )
-    store = open_budgets(url, lambda: 1_795_262_400.0)
+    store = open_budgets(url, lambda: now_s)
     work = asyncio.create_task(store.work())
     await store.levels(scopes)
     print("ready", flush=True)
@@ -409,7 +409,7 @@ async def main(url, process, callers, limit):
     await store.aclose()
     print(sum(answers), flush=True)
 
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])))
 """
 
 
@@ -417,7 +417,7 @@ async def test_a_thousand_callers_of_four_processes_cannot_overspend(shared: Pla
     limit_nusd = 138 * 1_000_003 - 1
     children = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-c", CALLERS, shared.url, str(number), "250", str(limit_nusd),
+            sys.executable, "-c", CALLERS, shared.url, str(number), "250", str(limit_nusd), str(NOON_S),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )
         for number in range(4)

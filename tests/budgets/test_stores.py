@@ -16,7 +16,7 @@ from router.values import EXACT_NUSD, Kind, Level, OnExceeded, Rate, Scope, Wind
 
 pytestmark = pytest.mark.anyio
 
-MIDNIGHT_S = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+MIDNIGHT_S = NOON_S + 12 * 3600
 
 
 def scope(
@@ -139,9 +139,9 @@ async def test_a_settlement_that_comes_a_day_after_the_expiry_is_too_late(place:
     [
         ("hour", NOON_S + 3599),
         ("day", MIDNIGHT_S - 1),
-        ("month", datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC).timestamp()),
-        ("month", datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()),
-        ("month", datetime(2028, 2, 29, 23, 59, 59, tzinfo=UTC).timestamp()),
+        ("month", datetime(2096, 11, 30, 23, 59, 59, tzinfo=UTC).timestamp()),
+        ("month", datetime(2096, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()),
+        ("month", datetime(2096, 2, 29, 23, 59, 59, tzinfo=UTC).timestamp()),
     ],
 )
 async def test_a_window_is_the_calendars_and_a_hold_settles_in_its_own(

@@ -18,7 +18,8 @@ from e2e.test_ledger import Clock
 from router.budgets.contract import HOLD_TTL_S
 from router.providers.simulated import SimulatedProvider
 
-LAST_SECOND_S = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC).timestamp()
+LAST_SECOND_S = datetime(2096, 11, 30, 23, 59, 59, tzinfo=UTC).timestamp()
+"""Redis lets keys expire by a clock of its own, so that no day is taken that it may see."""
 TASK = "task: clocked\nbudget: {per_hour_usd: 1, per_day_usd: 1, per_month_usd: 1}\nroute: [{use: cheap}]\n"
 WINDOWS = ("hour", "day", "month")
 
@@ -102,12 +103,12 @@ def test_a_request_over_the_end_of_a_month_is_charged_to_the_month_in_which_it_w
 
 @pytest.mark.parametrize(
     ("window", "anew"),
-    [("hour", "2026-11-30 10:00 UTC"), ("day", "2026-12-01 00:00 UTC"), ("month", "2026-12-01 00:00 UTC")],
+    [("hour", "2096-11-30 10:00 UTC"), ("day", "2096-12-01 00:00 UTC"), ("month", "2096-12-01 00:00 UTC")],
 )
 def test_a_refusal_tells_when_the_budget_begins_anew(
     provider: SimulatedProvider, settings: dict[str, Any], tmp_path: Path, clock: Clock, window: str, anew: str
 ) -> None:
-    clock.now_s = datetime(2026, 11, 30, 9, 30, tzinfo=UTC).timestamp()
+    clock.now_s = datetime(2096, 11, 30, 9, 30, tzinfo=UTC).timestamp()
     poor = f"task: poor\nbudget: {{per_{window}_usd: 0.000001}}\nroute: [{{use: cheap}}]\n"
     with running_proxy(tmp_path, files_for(provider, poor=poor), settings=settings, clock=clock) as proxy:
         refused = proxy.ask(model="task:poor")
