@@ -153,21 +153,20 @@ SAID = "It is 1."
 VALID = "  - {use: cheap, verify: {tool_calls_valid: true, buffer: true}}\n"
 
 
-@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("grade", "cheap", "premium", "gain"),
+    ("grade", "cheap", "premium", "gain", "stream"),
     [
-        ("grade: agree", CALL, SAME_CALL, 0),
-        ("grade: agree", CALL, OTHER_CALL, 1),
-        ("grade: agree", SAID, CALL, 1),
-        ("grade: agree", SAID, SAID, 0),
-        (NUMBER, CALL, SAME_CALL, 0),
-        (NUMBER, CALL, CALL + OTHER_CALL, 1),
-        (NUMBER, CALL, SAID, 1),
-        (CHECKED, BROKEN, CALL, 1),
-        (CHECKED, CALL, OTHER_CALL, 0),
-        (JUDGED, BROKEN, CALL, 1),
-        (JUDGED, OTHER_CALL, SAID, 0),
+        ("grade: agree", CALL, SAME_CALL, 0, False),
+        ("grade: agree", CALL, OTHER_CALL, 1, True),
+        ("grade: agree", SAID, CALL, 1, True),
+        ("grade: agree", SAID, SAID, 0, True),
+        (NUMBER, CALL, SAME_CALL, 0, True),
+        (NUMBER, CALL, CALL + OTHER_CALL, 1, False),
+        (NUMBER, CALL, SAID, 1, True),
+        (CHECKED, BROKEN, CALL, 1, True),
+        (CHECKED, CALL, OTHER_CALL, 0, False),
+        (JUDGED, BROKEN, CALL, 1, True),
+        (JUDGED, OTHER_CALL, SAID, 0, False),
     ],
 )
 def test_calls_of_tools_are_graded(
