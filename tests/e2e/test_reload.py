@@ -13,7 +13,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -258,30 +259,38 @@ async def test_an_edit_whose_reading_failed_is_read_again(tmp_path: Path) -> Non
     assert (failures, folder.current().policies["default"].rules[0].name) == ([], "next")
 
 
-@pytest.mark.anyio
-async def test_each_rejected_edit_is_logged_however_soon_it_follows(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_policies(tmp_path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
-    write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
-    load = partial(load_folder, catalogue=Catalogue(), environ={})
+@asynccontextmanager
+async def watched(path: Path) -> AsyncIterator[tuple[PolicyFolder, asyncio.Queue[str | None]]]:
+    """Watch a folder under a clock that stands still; the queue has the revision of each edit, None where rejected."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
     def tell(revision: str | None) -> None:
         loop.call_soon_threadsafe(told.put_nowait, revision)
 
-    folder = PolicyFolder(tmp_path, load, lambda policies: policies, tell, lambda: 1_795_262_400.0)
+    load = partial(load_folder, catalogue=Catalogue(), environ={})
+    folder = PolicyFolder(path, load, lambda policies: policies, tell, lambda: 1_795_262_400.0)
     revision = folder.read().revision
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(WITHIN_S):
         watching = tasks.create_task(folder.watch(lambda policies: None))
         assert await told.get() == revision
+        yield folder, told
+        watching.cancel()
+
+
+@pytest.mark.anyio
+async def test_each_rejected_edit_is_logged_however_soon_it_follows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_policies(tmp_path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
+    write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
+    async with watched(tmp_path) as (folder, told):
+        revision = folder.current().revision
         for model in ("first", "second"):
             write_policies(tmp_path, {"default": f"task: default\nroute: [{{use: {model}}}]\n"})
             assert await told.get() is None
         write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
         assert await told.get() == revision
-        watching.cancel()
     rejected = [message for message in caplog.messages if message.startswith("Policy edit rejected")]
     assert [re.findall("first|second", message) for message in rejected] == [["first"], ["second"]]
 
@@ -293,24 +302,13 @@ async def test_only_what_stops_an_edit_is_logged_as_why_it_was_rejected(
     write_policies(tmp_path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
     write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
     write_policies(tmp_path, {"_included_by_none": "conditions: {long: {input_tokens: {gt: 5}}}\n"})
-    load = partial(load_folder, catalogue=Catalogue(), environ={})
-    told: asyncio.Queue[str | None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-
-    def tell(revision: str | None) -> None:
-        loop.call_soon_threadsafe(told.put_nowait, revision)
-
-    folder = PolicyFolder(tmp_path, load, lambda policies: policies, tell, lambda: 1_795_262_400.0)
-    revision = folder.read().revision
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(WITHIN_S):
-        watching = tasks.create_task(folder.watch(lambda policies: None))
-        assert await told.get() == revision
+    async with watched(tmp_path) as (folder, told):
+        revision = folder.current().revision
         write_policies(tmp_path, {"default": "task: default\nroute: [{use: gone}]\n"})
         assert await told.get() is None
         rejected = folder.described()["faults"]
         write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
         assert await told.get() == revision
-        watching.cancel()
     assert [bool(re.search(": warning: ", fault)) for fault in rejected] == [True, False]
     logged = [message for message in caplog.messages if message.startswith("Policy edit rejected")]
     assert logged == [f"Policy edit rejected: {rejected[1]}"]
