@@ -24,7 +24,7 @@ from router.pipeline import Answered, Parts, Plan
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.relay import SETTLE_WITHIN_S
 from router.pipeline.run import Run
-from router.policy.closed_answer import By, answers_agree, call_the_same, closed_answer
+from router.policy.closed_answer import By, call_the_same, closed_answer, say_the_same
 from router.policy.decide import Route, consider
 from router.policy.experiment import point_of
 from router.policy.learn import LEARNING, LearnShadow, by_price, counterpart
@@ -257,15 +257,13 @@ async def _agreement(cheap: Said, premium: Said, by: By | None) -> float | None:
 
     Then no answer could be right.
     """
-    if cheap.calls or premium.calls:
-        closed = premium.calls or by is None or closed_answer(premium.text or "", by) is not None
-        return float(await asyncio.to_thread(call_the_same, cheap, premium)) if closed else None
-    one, other = cheap.text or "", premium.text or ""
     if by is None:
-        return await compared(one, other)
-    if closed_answer(other, by) is None:
+        if cheap.calls or premium.calls:
+            return float(await asyncio.to_thread(call_the_same, cheap, premium))
+        return await compared(cheap.text or "", premium.text or "")
+    if not premium.calls and closed_answer(premium.text or "", by) is None:
         return None
-    return float(await asyncio.to_thread(answers_agree, one, other, by))
+    return float(await asyncio.to_thread(say_the_same, cheap, premium, by))
 
 
 def _name(policy: Policy) -> str:
