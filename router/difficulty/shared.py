@@ -16,7 +16,10 @@ from zlib import adler32, crc32
 ENOUGH = 3
 MOST_MARKS = 256
 MOST_CHARS = 12_000
-"""Where a beginning may end is looked for in this many characters only."""
+"""A beginning may end after each sentence and line in so many characters, MOST_MARKS of them at the most."""
+COARSE_CHARS, COARSE_STEP = 48_000, 300
+"""Past those, in so many characters, at ends of lines so far apart: worked examples may be as long as a chapter, and a
+piece of the last one does no harm."""
 MOST_KEPT = 4_096
 SHORTEST_CHARS = 24
 FEWEST_WORDS, FEWEST_BYTES = 3, 24
@@ -118,6 +121,10 @@ def _beginnings(text: str) -> list[tuple[int, int]]:
             found.append((at, rolling))
             if len(found) == MOST_MARKS:
                 break
+    while at := text.find("\n", before + COARSE_STEP, COARSE_CHARS) + 1:
+        rolling = crc32(text[before:at].encode("utf-8", "replace"), rolling)
+        before = at
+        found.append((at, rolling))
     return found
 
 

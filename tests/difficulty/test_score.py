@@ -254,3 +254,15 @@ def test_many_worked_examples_are_left_out_as_well() -> None:
     for question in ("Who wrote Emma?", "What is a quark?", "When was Rome founded?"):
         shared.add(examples + question)
     assert shared.stripped(examples + "Why is the sky blue?").text == "Why is the sky blue?"
+
+
+def test_the_examples_of_a_benchmark_are_left_out_however_many_lines_they_have() -> None:
+    options = "\n".join(f"{letter}. {letter}-shaped" for letter in "ABCDEFGHIJ")
+    examples = "".join(f"Q{number}: What is shaped most like this?\n{options}\nA: it is B\n\n" for number in range(200))
+    assert len(examples) > 20_000
+    shared = SharedText()
+    for question in ("Who wrote Emma?", "What is a quark made of?", "Where does a river end?"):
+        shared.add(examples + question)
+    own = shared.stripped(examples + "Why is the sky blue?").text
+    assert own.endswith("Why is the sky blue?")
+    assert len(own) < 600
