@@ -26,7 +26,7 @@ FEWEST_WORDS, FEWEST_BYTES = 3, 24
 """So many words of a prompt are left, or bytes where words have no spaces between: prompts that differ in a last word
 would otherwise be scored by that word alone."""
 PLACES = 1 << 24
-_TAIL_CHARS = 2_000
+_TAIL_CHARS, _TAIL_LINES = 2_000, 16
 _END = re.compile(r"\n+|(?<=[.:?!])\s+")
 
 
@@ -133,7 +133,7 @@ def _ends(text: str) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     tail = text[-_TAIL_CHARS:]
     at = len(tail)
-    for _ in range(4):
+    for _ in range(_TAIL_LINES):
         at = tail.rfind("\n", 0, at)
         if at <= 0:
             break

@@ -266,3 +266,11 @@ def test_the_examples_of_a_benchmark_are_left_out_however_many_lines_they_have()
     own = shared.stripped(examples + "Why is the sky blue?").text
     assert own.endswith("Why is the sky blue?")
     assert len(own) < 600
+
+
+def test_instructions_of_several_lines_below_a_question_are_left_out() -> None:
+    asked = '\n\nInstructions:\n- Explain why.\n- First compute.\n\nRespond as JSON:\n{\n  "answer": "X"\n}'
+    shared = SharedText()
+    for question in ("Who wrote Emma?", "What is a quark made of?", "Where does a river end?"):
+        shared.add(question + asked)
+    assert shared.stripped("Why is the sky blue?" + asked).text == "Why is the sky blue?"
