@@ -26,6 +26,7 @@ from router.difficulty.labelled import fault, lines_of, read_labelled
 from router.difficulty.learner import Learner, Row
 from router.difficulty.look import Look, key_of, look_at, shape_of
 from router.difficulty.scorer import Scorer
+from router.difficulty.shared import SharedText, shared_in
 from router.difficulty.weights import FORMAT, Weights, quantised
 from router.errors import UnusableFile
 
@@ -181,14 +182,17 @@ def _of_set(file: Path) -> list[Example]:
         for model, outcome in each.outcomes.items():
             qualities[model].append(outcome.quality)
     order = sorted(qualities, key=lambda model: (math.fsum(qualities[model]) / len(qualities[model]), model))
+    texts = [each.chat.last_user_text() for each in labelled]
+    shared = SharedText(shared_in(texts))
     found = []
-    for each in labelled:
+    for each, text in zip(labelled, texts, strict=True):
         present = [model for model in order if model in each.outcomes]
         weak, strong = present[0], present[-1]
         if weak != strong:
             gain = each.outcomes[strong].quality - each.outcomes[weak].quality
             group = f"{source}/{each.task or ''}/{weak}>{strong}"
-            found.append(Example(each.id, source, look_of(each.chat), ((group, gain),)))
+            look = look_of(each.chat, shared.stripped(text).text)
+            found.append(Example(each.id, source, look, ((group, gain),)))
     return found
 
 

@@ -71,6 +71,19 @@ def test_words_that_gain_are_scored_above_those_that_do_not(tmp_path: Path) -> N
     assert scorer.score(poem).gain > scorer.score(city).gain
 
 
+def test_worked_examples_that_all_prompts_begin_with_teach_nothing(tmp_path: Path) -> None:
+    examples = "".join(f"Q: Which city lies on the river {n}?\nA: None.\n" for n in range(40))
+    alone, behind = (
+        train(
+            read_examples(
+                [write(tmp_path / "labelled.jsonl", [row | {"prompt": before + row["prompt"]} for row in rows])]
+            )
+        )
+        for rows, before in ((lines(100), ""), (lines(100), examples))
+    )
+    assert behind.quantised == alone.quantised
+
+
 def test_a_source_that_gains_throughout_teaches_nothing(tmp_path: Path) -> None:
     gaining = [
         {"id": f"a{n}", "prompt": f"alpha {n}", "outcomes": {"cheap": {"quality": 0}, "premium": {"quality": 1}}}
