@@ -537,13 +537,42 @@ def test_one_model_alone_is_nothing_to_compare(farthing: Run, folder: Path, tmp_
     assert "Two models at least" in ran.err
 
 
-def test_the_line_that_lacks_a_model_is_named(farthing: Run, folder: Path, tmp_path: Path) -> None:
+def test_a_set_without_two_models_on_every_line_is_refused(farthing: Run, folder: Path, tmp_path: Path) -> None:
     rows = lines(3)
-    del rows[1]["outcomes"]["premium"]
+    for row, name in zip(rows, ("cheap", "premium", "cheap"), strict=True):
+        row["outcomes"] = {name: row["outcomes"][name]}
     file = write(tmp_path / "set.jsonl", rows)
     ran = farthing("evaluate", file, "--policies", folder, "--task", "support")
     assert ran.status == 1
-    assert "line 2 has none of 'premium', which 2 of 3 have" in ran.err
+    assert "line 1 has none of 'premium', which 1 of 3 have" in ran.err
+
+
+def test_one_line_without_a_second_answer_does_not_make_all_untold(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    agreeing(folder, "second")
+    rows = lines(60)
+    for row in rows:
+        row["outcomes"]["cheap"]["answer"] = "The answer is 1."
+        row["outcomes"]["second"] = {"quality": 1.0, "cost_usd": 0.0001, "answer": "The answer is 2."}
+    del rows[7]["outcomes"]["second"]
+    found = evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder, task="agreeing")
+    assert found["left_out"] == {"lines": 1, "first": 8, "model": "second"}
+    assert found["checks"]["lines_not_judged"] == 0
+
+
+def test_a_line_that_lacks_a_model_is_left_out_and_named(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    rows = lines(60)
+    whole = evaluated(farthing, write(tmp_path / "whole.jsonl", rows[1:]), folder)
+    for row in rows:
+        row["outcomes"]["other"] = {"quality": 0.5, "cost_usd": 0.002}
+    del rows[0]["outcomes"]["premium"]
+    file = write(tmp_path / "set.jsonl", rows)
+    found = evaluated(farthing, file, folder, "--scores", tmp_path / "scores.csv")
+    assert found["left_out"] == {"lines": 1, "first": 1, "model": "premium"}
+    assert (found["cheap"], found["premium"], found["n"]) == ("cheap", "premium", 59)
+    assert found["always_premium"] == whole["always_premium"]
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 61
+    ran = farthing("evaluate", file, "--policies", folder, "--task", "support")
+    assert "1 line is left out for want of an outcome: line 1 has none of 'premium'" in " ".join(ran.out.split())
 
 
 def test_two_lines_of_one_id_are_told_and_judged(farthing: Run, folder: Path, tmp_path: Path) -> None:

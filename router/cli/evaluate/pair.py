@@ -16,6 +16,9 @@ from router.pricing import Ask
 from router.tokens import Counter
 from router.values import usd
 
+NEARLY_ALL = 0.9
+"""The share of the lines that must have an outcome of a model, for the others to be left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -106,6 +109,36 @@ def pair_of(costs: Costs, policy: Policy) -> Pair:
     order = own if len(own) >= 2 else costs.by_cost
     premium = policy.baseline if policy.baseline in order else order[-1]
     return Pair(cheap=next(name for name in order if name != premium), premium=premium)
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Lines that can't be judged, for they have no outcome of a model that most have."""
+
+    lines: int
+    first: int
+    """The number of the first of them."""
+    model: str
+    """What that one lacks."""
+
+
+def complete(rows: list[Labelled], policy: Policy) -> tuple[list[Labelled], Lacking | None]:
+    """Return the lines that have all models of the policy that nearly all lines have, and what the others lack.
+
+    One failed call among thousands must not leave its model out and put another in its place. Where fewer than two
+    models would be left, the two that most lines have are wanted, if nearly all have them.
+    """
+    having = Counts(name for row in rows for name in row.outcomes)
+    usual = [name for name, times in having.most_common() if times >= NEARLY_ALL * len(rows)]
+    agreeing = [rule.verify.agree.model for rule in policy.rules if rule.verify and rule.verify.agree]
+    wanted = [name for name in (*models_of(policy), *agreeing) if name in usual]
+    if len({*wanted, *(name for name in usual if having[name] == len(rows))}) < 2:
+        wanted = usual[:2]
+    whole = [row for row in rows if row.outcomes.keys() >= set(wanted)]
+    if len(whole) in (0, len(rows)):
+        return rows, None
+    row, model = next((row, name) for row in rows for name in wanted if name not in row.outcomes)
+    return whole, Lacking(len(rows) - len(whole), row.line, model)
 
 
 def named_in_all(rows: list[Labelled]) -> list[str]:

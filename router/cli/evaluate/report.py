@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from operator import mul
 from typing import Any
 
@@ -27,6 +27,7 @@ def report(evaluated: Evaluated, task: str, work: Work) -> dict[str, Any]:
         "n": count,
         "learned": evaluated.learned,
         "near_duplicates": evaluated.near_duplicates,
+        "left_out": asdict(evaluated.lacking) if evaluated.lacking else None,
         "task": task,
         "cheap": evaluated.pair.cheap,
         "premium": evaluated.pair.premium,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from router.cli.evaluate.alike import near_duplicates
-from router.cli.evaluate.pair import Costs, Pair, named_in_all, pair_of
+from router.cli.evaluate.pair import Costs, Lacking, Pair, complete, named_in_all, pair_of
 from router.cli.progress import Work
 from router.difficulty.gauge import Gauge
 from router.difficulty.labelled import Labelled
@@ -49,6 +49,7 @@ class Evaluated:
 
     pair: Pair
     learned: int
+    lacking: Lacking | None
     scores: list[tuple[str, float]]
     tested: list[Labelled]
     looks: list[Look]
@@ -64,38 +65,41 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
     Raises:
         UnusableFile: no line would be left, or no two models can be compared.
     """
-    if learn >= len(rows):
-        raise UnusableFile(f"--learn {learn} leaves no line of {len(rows)} to be judged; learn from fewer.")
-    named = named_in_all(rows)
-    costs = Costs(named, rows, policies, policy)
+    whole, lacking = complete(rows, policy)
+    if learn >= len(whole):
+        raise UnusableFile(f"--learn {learn} leaves no line of {len(whole)} to be judged; learn from fewer.")
+    named = named_in_all(whole)
+    costs = Costs(named, whole, policies, policy)
     pair = pair_of(costs, policy)
     gauge = Gauge(policies.weights)
     work.step("Looking at the prompts")
     gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
     if learn:
         work.step(f"Learning from {learn} labels")
-        gauge.learn(policy.task, _labels(rows[:learn], named, gauge, policies, policy))
-    readings = [_read(row, gauge, policy) for row in work.over("Scoring", rows, len(rows))]
-    tested = rows[learn:]
+        gauge.learn(policy.task, _labels(whole[:learn], named, gauge, policies, policy))
+    readings = {row.line: _read(row, gauge, policy) for row in work.over("Scoring", rows, len(rows))}
+    tested = whole[learn:]
     counter = Counter()
     own = (gauge.own_text(policy.task, row.chat.last_user_text()) for row in rows)
     alike = near_duplicates(work.over("Looking for near duplicates", own, len(rows)))
+    repeating = {row.line for row, repeats in zip(rows, alike, strict=True) if repeats}
     return Evaluated(
         pair=pair,
         learned=learn,
-        scores=[(row.id, score) for row, (score, _) in zip(rows, readings, strict=True)],
+        lacking=lacking,
+        scores=[(row.id, readings[row.line][0]) for row in rows],
         tested=tested,
-        looks=[look for _, look in readings[learn:]],
-        near_duplicates=sum(alike[learn:]),
+        looks=[readings[row.line][1] for row in tested],
+        near_duplicates=sum(row.line in repeating for row in tested),
         prompts=[
             Prompt(
-                score=score,
+                score=readings[row.line][0],
                 cheap=row.outcomes[pair.cheap].quality,
                 premium=row.outcomes[pair.premium].quality,
                 cheap_usd=costs.usd(row, pair.cheap),
                 premium_usd=costs.usd(row, pair.premium),
             )
-            for row, (score, _) in zip(tested, readings[learn:], strict=True)
+            for row in tested
         ],
         choices=[
             _choice(row, gauge, policies, policy, costs, pair, counter)

@@ -111,6 +111,11 @@ def _asides(found: dict[str, Any]) -> list[str]:
             f"Warning: {plural(found['n'], 'prompt')} {'tells' if found['n'] == 1 else 'tell'} next to nothing, and "
             "the intervals of so few are too narrow, even where they have no width. Label some hundreds."
         )
+    if lacking := found["left_out"]:
+        said.append(
+            f"Warning: {plural(lacking['lines'], 'line')} {'is' if lacking['lines'] == 1 else 'are'} left out for want "
+            f"of an outcome: line {lacking['first']} has none of '{lacking['model'][:80]}', which most lines have."
+        )
     if strange := found["not_in_models"]:
         said.append(
             f"models.yaml has no {' or '.join(map(repr, strange))}, as names of vendors and misspelt ones are. Of the "
