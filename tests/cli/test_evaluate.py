@@ -597,6 +597,16 @@ def test_learning_from_everything_leaves_nothing_to_judge(farthing: Run, folder:
     assert "leaves no line" in ran.err
 
 
+@pytest.mark.parametrize("option", ["--scores", "--plot"])
+def test_a_file_that_has_no_folder_is_told_before_any_work(
+    farthing: Run, folder: Path, tmp_path: Path, option: str
+) -> None:
+    unread = tmp_path / "unread.jsonl"
+    ran = farthing("evaluate", unread, "--policies", folder, "--task", "support", option, tmp_path / "none" / "a.svg")
+    assert ran.status == 2
+    assert "There is no folder" in ran.err
+
+
 @pytest.mark.parametrize("options", [("--task", "nothing"), ("--learn", "-1"), ("--plot", "a.gif")])
 def test_bad_usage_ends_with_2(farthing: Run, folder: Path, labelled: Path, options: tuple[str, str]) -> None:
     assert farthing("evaluate", labelled, "--policies", folder, *options).status == 2

@@ -51,6 +51,9 @@ def evaluate(
 
     if plot is not None:
         drawable(plot)
+    for option, written in (("--scores", scores), ("--plot", plot)):
+        if written is not None and not written.parent.is_dir():
+            raise typer.BadParameter(f"There is no folder {written.parent} for {written.name}.", param_hint=option)
     loaded = read_folder(policies).checked()
     policy = _policy(loaded, task)
     with shown_work() as work:
