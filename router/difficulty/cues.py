@@ -9,20 +9,20 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress, islice
+from itertools import compress
 
 HEAD_CHARS = 6_000
 TAIL_CHARS = 2_000
 """A question stands at the beginning or at the end of a text; what lies between is most often material."""
 BRIEF_WITHIN_CHARS = 400
-MOST_HITS = 3
 PLAIN_TOKENS = 4
 """A request shorter than this, with no cue in it, is a greeting."""
 LOOK_UP_TOKENS = 12
 LOOK_UP = (
-    "what whats who whom whose where when book call cancel change check close define dial flip get give go list make "
-    "move name open order play put read remind remove repeat report reset roll say schedule search send set show speak "
-    "spell start stop summarise summarize switch tell text track transfer translate turn update"
+    "what whats who whom whose where when add book call cancel change check close convert define dial flip get give "
+    "go inform let lets list make move name open order play pull put read remind remove repeat report reserve reset "
+    "revert roll say schedule search send set share show skip speak spell start stop summarise summarize switch tell "
+    "text track transfer translate turn update use"
 )
 """One that is shorter than this, begins with one of these, and has no cue in it but of design, is a look-up or an
 errand: who asks when a contract ends does not ask for one to be drafted."""
@@ -30,9 +30,11 @@ YES_OR_NO_TOKENS = 8
 YES_OR_NO = "is are was were do does did can could has have will"
 """So is one that is shorter than this and begins with one of these."""
 PERSONAL_TOKENS = 20
-PERSONAL = "i im my mine me you your we our us please hi hello hey thank thanks"
-"""One that is shorter than this, holds one of these, and has no cue in it, is small talk or a wish. Any other short
-question may be as hard as a long one: quizzes and completions are."""
+PERSONAL = "i im my mine me please hi hello hey thank thanks"
+ASKED_OF_YOU = "are can could did do have were will would"
+"""One that is shorter than this and has no cue in it is small talk or a wish if it holds one of the first, or begins
+with one of the second and "you". Any other short question may be as hard as a long one: quizzes and completions are,
+and say "you" and "we" of anyone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ WORDS: dict[str, tuple[float, str]] = {
             "compute determine many"
         ),
     ),
-    "code": (0.7, "def import class function python sql return async regex"),
+    "code": (0.9, "def import class function python sql return async regex"),
     "programming": (0.6, "implement refactor debug algorithm complexity concurrency recursion compile tests"),
     "reasoning": (
         0.8,
@@ -69,14 +71,17 @@ WORDS: dict[str, tuple[float, str]] = {
     "design": (0.6, "design architecture strategy plan draft contract clause negotiate liability jurisdiction"),
     "constraint": (0.4, "must exactly least without unless ensure"),
 }
-"""What makes a request look harder: how much (in log-odds), and the words that it is recognised by."""
+"""What makes a request look harder: how much (in log-odds), and the words that it is recognised by.
+
+One of them counts as much as many: a long text holds more of them, and is dearer and not so much harder.
+"""
 MARKS: dict[str, tuple[str, ...]] = {
     "code": ("```", "#include", "=>", "();"),
     "reasoning": ("step by step", "trade-off"),
     "multi-step": ("followed by", "in addition"),
 }
 """More than one word, or none."""
-FORMULA_WEIGHT = 0.7
+FORMULA_STRENGTH = 0.7
 NAMES = (*WORDS, "formula", "figures", "plain", "length", "tools", "images", "turns", "language")
 """What `cues_of` measures, in its order."""
 
@@ -84,6 +89,7 @@ _CUES = (*WORDS, "formula")
 _OF_TOPICS = {"design"}
 _YES_OR_NO = frozenset(YES_OR_NO.split())
 _LOOK_UP, _PERSONAL = frozenset(LOOK_UP.split()), frozenset(PERSONAL.split())
+_ASKED_OF_YOU = frozenset(ASKED_OF_YOU.split())
 _CUE_OF = {word: index for index, (_, words) in enumerate(WORDS.values()) for word in words.split()}
 _WEIGHTS = tuple(weight for weight, _ in WORDS.values())
 _MARKS = tuple((tuple(WORDS).index(name), mark) for name, marks in MARKS.items() for mark in marks)
@@ -132,17 +138,10 @@ def cues_of(text: str, words: Sequence[str], chars: int, shape: Shape) -> tuple[
 
     `words` are the text's words, and `chars` is how long the text was before it was cut.
     """
-    hits = [0] * len(WORDS)
-    cue_of = _CUE_OF.get
-    for word in words:
-        index = cue_of(word)
-        if index is not None:
-            hits[index] += 1
-    for index, mark in _MARKS:
-        if mark in text:
-            hits[index] += 1
-    measured = [_strength(weight, hit) for weight, hit in zip(_WEIGHTS, hits, strict=True)]
-    measured.append(_strength(FORMULA_WEIGHT, sum(1 for _ in islice(_FORMULA.finditer(text), MOST_HITS))))
+    found = {*map(_CUE_OF.get, words)}
+    found.update([index for index, mark in _MARKS if mark in text])
+    measured = [weight if index in found else 0.0 for index, weight in enumerate(_WEIGHTS)]
+    measured.append(FORMULA_STRENGTH if _FORMULA.search(text) else 0.0)
     looked = max(1, len(text))
     measured.append(min(0.3, (len(text) - len(text.translate(_NOT_DIGITS))) / looked) * 5)
     cues = {*compress(_CUES, measured)}
@@ -165,10 +164,10 @@ def _plainness(words: Sequence[str], tokens: float) -> float:
         tokens < PLAIN_TOKENS
         or (tokens < LOOK_UP_TOKENS and not _LOOK_UP.isdisjoint(words[:1]))
         or (tokens < YES_OR_NO_TOKENS and not _YES_OR_NO.isdisjoint(words[:1]))
-        or (tokens < PERSONAL_TOKENS and not _PERSONAL.isdisjoint(words))
+        or (tokens < PERSONAL_TOKENS and (not _PERSONAL.isdisjoint(words) or _is_asked_of_you(words)))
     )
     return 1.0 if plain else 0.0
 
 
-def _strength(weight: float, hits: int) -> float:
-    return weight * (1 + 0.35 * (min(hits, MOST_HITS) - 1)) if hits else 0.0
+def _is_asked_of_you(words: Sequence[str]) -> bool:
+    return len(words) > 1 and words[1] == "you" and words[0] in _ASKED_OF_YOU

@@ -18,10 +18,12 @@ from router.difficulty.learner import Learner, Row
 from router.difficulty.look import Look
 from router.difficulty.weights import Weights
 
-CUE_WEIGHT = 0.25
+CUE_WEIGHT = 0.33
 """What one log-odds of a cue adds to the logarithm of the gain. This and the next were chosen leaving a source out."""
-FIGURES_WEIGHT = 0.3
-PLAIN_WEIGHT = -2.0
+FORMULA_WEIGHT = 0.1
+"""Less than a word's, for where formulas stand the premium model often fails, too."""
+FIGURES_WEIGHT = 0.5
+PLAIN_WEIGHT = -3.0
 SHAPE_WEIGHT = {"tools": 0.2, "images": 0.2, "turns": 0.1}
 WORDS_WEIGHT = 0.04
 """For one standard deviation of what the trained words say: little of that carries to work that they never saw."""
@@ -30,7 +32,7 @@ MEAN_GAIN = 0.25
 COST_WEIGHT = 0.6
 """What one logarithm of the cost takes off the score. Less than 1, for a gain is told less surely than a cost, and at 1
 the long prompts came last even where they gain the most. This and the next were chosen leaving a source out."""
-FIXED_TOKENS = 30.0
+FIXED_TOKENS = 20.0
 """What a call is taken to cost beside its prompt, in input tokens' worth, until labels tell it."""
 BRIEF_TOKENS = 10.0
 """The same at the most where a letter, a number or a word is asked for."""
@@ -42,7 +44,8 @@ FOREIGN = 0.5
 LANGUAGE = NAMES.index("language")
 
 _COLD = tuple(
-    CUE_WEIGHT if name in WORDS or name == "formula"
+    CUE_WEIGHT if name in WORDS
+    else FORMULA_WEIGHT if name == "formula"
     else FIGURES_WEIGHT if name == "figures"
     else PLAIN_WEIGHT if name == "plain"
     else SHAPE_WEIGHT.get(name, 0.0)

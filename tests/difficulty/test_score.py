@@ -36,6 +36,13 @@ def test_a_proof_is_harder_than_a_look_up() -> None:
     assert read(HARD).difficulty > 0.8
 
 
+def test_a_word_of_a_cue_counts_as_much_as_many() -> None:
+    one, many = (
+        dict(read(text).pushed_by)["reasoning"] for text in ("Explain it.", "Explain why, and justify the reason.")
+    )
+    assert one == many
+
+
 def test_a_reading_says_what_pushed_it() -> None:
     pushed = dict(read(HARD).pushed_by)
     assert pushed["maths"] > 0
@@ -108,6 +115,10 @@ def test_a_request_is_brief_by_its_words_its_instructions_or_its_limit() -> None
         ("Which gas do plants take in?", False),
         ("Who proved that there are infinitely many primes?", False),
         ("What holds a moon in its orbit round a planet that turns?", False),
+        ("Can you check how my order is doing?", True),
+        ("You would use a lever to move a", False),
+        ("How can you make liquid water become solid?", False),
+        ("It is the largest city of which US state?", False),
     ],
 )
 def test_small_talk_and_look_ups_are_plain_and_short_quizzes_are_not(text: str, is_plain: bool) -> None:
