@@ -141,7 +141,7 @@ def _shares(store: Store, policy: Policy) -> Iterable[Share]:
     )
     for threshold in thresholds(policy) if rows else ():
         above = sum(difficulty >= threshold for (difficulty,) in rows)
-        yield Share(threshold, 1 - threshold, above / len(rows), len(rows))
+        yield Share(threshold, round(1 - threshold, 6), above / len(rows), len(rows))
 
 
 def _seconds(store: Store, task: str) -> Seconds:
