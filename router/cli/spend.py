@@ -218,7 +218,7 @@ def _print(report: dict[str, Any], groups: Sequence[str]) -> None:
     else:
         print_table(columns, [total])
     if report["over_budget_usd"]:
-        say(f"Of this, {dollars(report['over_budget_usd'])} went above the requests' budgets.")
+        say(f"Of this, {dollars(report['over_budget_usd'])} went above what budgets allowed.")
 
 
 def _range(row: dict[str, Any]) -> str:

@@ -91,7 +91,8 @@ ORPHANED = Family(
     "what the ledger charges, at its ceiling, for requests that a crash cut off, until it is corrected",
 )  # fmt: skip
 OVER_BUDGET = Family(
-    "counter", "farthing_over_budget_usd_total", "dollars above requests' budgets; should stay 0"
+    "counter", "farthing_over_budget_usd_total",
+    "dollars above requests' budgets, or above what was held for them in a window's; should stay 0",
 )  # fmt: skip
 REQUESTS = Family(
     "counter", "farthing_requests_total",

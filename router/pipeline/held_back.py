@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from router.pipeline.leg import Leg
 from router.pipeline.relay import DONE, Tally, comment, cut_event, most_tokens, said_in_events, usage_event
@@ -52,9 +52,7 @@ async def read_all(run: Run, counter: Counter, lane: Provider, call: Call) -> He
         ProviderError: it could not be had, or broke off; nothing has gone out, so that another may be asked.
     """
     leg = run.leg
-    # Another answer may be under way beside it, so that no more than this leg's own ceiling is its to use.
-    within = structs.replace(leg, purse_nusd=leg.candidate.ceiling_nusd if run.plan.purse else None)
-    tally = Tally(counter, leg.target.token_rules, most_tokens(within))
+    tally = Tally(counter, leg.target.token_rules, most_tokens(leg))
     last, usage, cut = Chunk(b""), Chunk(b""), False
     raw: list[bytes] = []
     stream = await lane.stream(call)

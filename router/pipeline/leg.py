@@ -30,8 +30,8 @@ class Leg(Struct, frozen=True):
     candidate: Candidate
     target: Target
     ask: Ask
-    purse_nusd: int | None
-    """What this leg may cost at the most; None where nothing limits it."""
+    is_bounded: bool
+    """Whether it may cost no more than its ceiling; else nothing limits it."""
     started: float
     span_id: str | None = None
     """16 hexadecimal digits; None where nothing is traced."""
@@ -39,6 +39,11 @@ class Leg(Struct, frozen=True):
     @property
     def model(self) -> Model:
         return self.candidate.model
+
+    @property
+    def ceiling_nusd(self) -> int:
+        """The most it may cost, as it was held."""
+        return self.candidate.ceiling_nusd
 
 
 def body_for(leg: Leg, body: ChatBody, prompt: str | None) -> bytes:

@@ -62,6 +62,16 @@ class Plan(Struct, frozen=True):
     named_task: bool = True
     """Whether the caller named the task, and no `match` had to be looked at."""
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a budget limits what the request may cost, its own or one of an hour, day or month."""
+        return self.purse is not None or self.draws_on_limits
+
+    @property
+    def draws_on_limits(self) -> bool:
+        """Whether it draws on an hour's, day's or month's budget that refuses what it has no room for."""
+        return any(not scope.is_soft for scope in self.scopes)
+
     def estimate_nusd(self, candidate: Candidate) -> int:
         """Return what the request was expected to cost with an answer of `candidate`, its checks included."""
         decision = self.decision

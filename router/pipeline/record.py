@@ -18,6 +18,7 @@ class Record:
     __slots__ = (
         "_ended",
         "_facts",
+        "_over_holds_nusd",
         "arrival",
         "attempts",
         "first_token_s",
@@ -49,6 +50,8 @@ class Record:
         self.notes: dict[str, object] = {}
         """Numbers and names beside the facts."""
         self._ended: dict[str, Attempt] = {}
+        self._over_holds_nusd = 0
+        """What the attempts that have ended cost above what each might, as it was held."""
         self._facts = plan.recorded(arrival.budget_nusd)
 
     @property
@@ -64,6 +67,7 @@ class Record:
         """Note how a leg ended."""
         self._ended[leg.hold_id] = attempt
         self.attempts.append(attempt)
+        self._over_holds_nusd += max(0, attempt.charge_nusd - leg.ceiling_nusd)
 
     def amend(self, before: Attempt, attempt: Attempt) -> None:
         """Put another attempt in the place of one that turned out to be something else."""
@@ -122,7 +126,7 @@ class Record:
             charged_nusd=charged_nusd,
             baseline_nusd=self._baseline_nusd(answer),
             overhead_nusd=charged_nusd - (answer.charge_nusd if answer else 0),
-            over_budget_nusd=max(0, charged_nusd - plan.purse.nusd) if plan.purse else 0,
+            over_budget_nusd=self._over_budget_nusd(),
             attempts=tuple(attempts),
             difficulty=plan.facts.difficulty,
             facts=self._noted(),
@@ -134,6 +138,12 @@ class Record:
             warnings=self.warnings,
             trace=arrival.trace,
         )
+
+    def _over_budget_nusd(self) -> int:
+        """Return what its budgets failed to hold: what went above its own, or above what was held in a window's."""
+        plan = self.plan
+        over_nusd = max(0, self.spent_nusd - plan.purse.nusd) if plan.purse else 0
+        return max(over_nusd, self._over_holds_nusd) if plan.draws_on_limits else over_nusd
 
     def _noted(self) -> dict[str, object]:
         """Return the facts, with the request's part in an experiment, what was cached where, and the notes."""

@@ -200,10 +200,13 @@ def _event(run: Run, leg: Leg, last: Chunk, choices: list[dict[str, object]], **
 
 
 def most_tokens(leg: Leg) -> int | None:
-    """Return how many output tokens, over all choices, the leg's money buys; None where nothing limits it."""
-    if leg.purse_nusd is None:
+    """Return how many output tokens, over all choices, what is held for a leg buys; None where nothing limits it.
+
+    No more than that is its to use: another leg may be under way beside it, and others draw on the same budgets.
+    """
+    if not leg.is_bounded:
         return None
-    within = leg.target.price.output_tokens_within(leg.purse_nusd, leg.ask)
+    within = leg.target.price.output_tokens_within(leg.ceiling_nusd, leg.ask)
     return within * leg.ask.choices + leg.ask.predicted_tokens
 
 

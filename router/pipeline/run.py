@@ -133,7 +133,7 @@ class Run:
             candidate,
             breakers.in_order(model, _by_weight(model.targets))[0],
             ask_of(facts, candidate.input_tokens),
-            candidate.ceiling_nusd,
+            is_bounded=self.plan.is_bounded,
             started=time.perf_counter(),
             span_id=self._span_id(),
         )
@@ -234,11 +234,8 @@ class Run:
 
     async def _hold(self, candidate: Candidate, target: Target) -> Leg | None:
         """Open a leg under its hold; None where the money left does not suffice any more."""
-        if self._legs == 0:
-            purse_nusd = self.plan.purse.nusd if self.plan.purse else None
-        else:
-            purse = self._holds.purse_left()
-            candidate = consider(candidate.model, self.plan.policy, self.plan.facts, purse)
+        if self._legs:
+            candidate = consider(candidate.model, self.plan.policy, self.plan.facts, self._holds.purse_left())
             if not candidate.fits:
                 return None
             try:
@@ -247,7 +244,6 @@ class Run:
                 return None
             if not isinstance(hold_id, str):
                 return None
-            purse_nusd = purse.nusd if purse else None
             self._hold_for(candidate, hold_id)
         assert self._unopened is not None, "a leg is opened once, after its hold"
         leg = Leg(
@@ -255,7 +251,7 @@ class Run:
             candidate,
             target,
             ask_of(self.plan.facts, candidate.input_tokens),
-            purse_nusd,
+            is_bounded=self.plan.is_bounded,
             started=time.perf_counter(),
             span_id=self._span_id(),
         )

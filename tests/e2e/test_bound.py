@@ -33,6 +33,8 @@ TASKS = {
     "checked-poor": "task: checked-poor\nbudget: {per_request_usd: 0.0006}\n"
     "route: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n",
     "daily": "task: daily\nbudget: {per_day_usd: 0.0001}\nroute: [{use: cheap}]\n",
+    "dated": "task: dated\nbudget: {per_day_usd: 1000}\nroute: [{use: cheap}]\n",
+    "warned": "task: warned\nbudget: {per_day_usd: 1000, on_exceeded: warn}\nroute: [{use: cheap}]\n",
     "nothing": "task: nothing\nroute: [{use: [cheap, free]}]\n",
 }
 
@@ -221,12 +223,50 @@ def test_a_whole_answer_that_passed_the_bound_is_charged_in_full_and_metered(
     assert proxy.metric_nusd("farthing_over_budget_usd_total") - before == row["over_budget_nusd"]
 
 
+def test_a_stream_under_a_days_budget_alone_is_ended_where_its_hold_is_used_up(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.always("ignore-limit drip=0.004")
+    before = proxy.metric_nusd("farthing_over_budget_usd_total")
+    answer = ask(proxy, "dated", stream=True, max_tokens=12)
+    row = proxy.row_of(answer)
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert (row["outcome"], len(COUNTER.encode(said(answer.text)))) == ("cut", 12)
+    assert row["held_nusd"] == row["facts"]["input_tokens"] * IN + 12 * OUT
+    assert 0 < row["over_budget_nusd"] == row["charged_nusd"] - row["held_nusd"] < 30 * OUT
+    assert proxy.metric_nusd("farthing_over_budget_usd_total") - before == row["over_budget_nusd"]
+    eventually(lambda: provider.calls[-1].disconnected_at, "the provider's connection to be closed")
+
+
+def test_a_whole_answer_above_what_a_days_budget_held_for_it_is_metered(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.always("ignore-limit")
+    before = proxy.metric_nusd("farthing_over_budget_usd_total")
+    row = proxy.row_of(ask(proxy, "dated", max_tokens=12))
+    assert row["over_budget_nusd"] == row["charged_nusd"] - row["held_nusd"] > 0
+    assert proxy.metric_nusd("farthing_over_budget_usd_total") - before == row["over_budget_nusd"]
+
+
+@pytest.mark.parametrize("task", ["default", "warned"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_no_budget_bounds_a_request_its_answer_is_the_providers_to_end(
+    proxy: Proxy, provider: SimulatedProvider, task: str, stream: bool
+) -> None:
+    provider.faults.always("ignore-limit")
+    row = proxy.row_of(ask(proxy, task, stream=stream, max_tokens=12))
+    assert row["outcome"] == "answered"
+    assert row["output_tokens"] > 12
+    assert row["over_budget_nusd"] == 0
+
+
 @pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(("task", "asked"), [("penny", {}), ("dated", {"max_tokens": 120})])
 def test_a_stream_that_keeps_its_limit_to_the_last_token_is_not_touched(
-    proxy: Proxy, provider: SimulatedProvider, n: int
+    proxy: Proxy, provider: SimulatedProvider, task: str, asked: dict[str, Any], n: int
 ) -> None:
     for seed in range(5):
-        answer = ask(proxy, "penny", 0.0003, stream=True, n=n, seed=seed)
+        answer = ask(proxy, task, 0.0003 if task == "penny" else None, stream=True, n=n, seed=seed, **asked)
         row = proxy.row_of(answer)
         assert (row["outcome"], row["certainty"], row["over_budget_nusd"]) == ("answered", "reported", 0)
 

@@ -316,6 +316,7 @@ def check(policies: PolicySet, asked: list[tuple[dict[str, Any], int | None]], l
         if windowed:
             # A day that had less left than the request's own limit bounds the request too, and is metered alike.
             assert passed_nusd <= outcome.over_budget_nusd <= outcome.charged_nusd
+            assert outcome.charged_nusd - outcome.held_nusd <= outcome.over_budget_nusd
         else:
             assert outcome.over_budget_nusd == passed_nusd
         assert 0 <= outcome.overhead_nusd <= outcome.charged_nusd
