@@ -166,6 +166,21 @@ async def test_a_claim_lasts_while_its_process_does(server: RedisServer) -> None
         assert await alive.claim("a", b"digest", "3") is Standing.UNDER_WAY
 
 
+async def test_a_place_whose_result_could_not_be_kept_is_free_after_its_lease(server: RedisServer) -> None:
+    async with opened("redis", server) as open_one:
+        results, other = open_one(lease_s=2.0), open_one()
+        await results.claim("a", b"digest", "1")
+        with redis.Redis(port=server.port) as client:
+            client.client_pause(1_300)
+        with pytest.raises(StoreUnavailable):
+            await results.keep("a", "1", ANSWER)
+        renewing = asyncio.create_task(results.renew())
+        async with asyncio.timeout(10):
+            await other.changed("a")
+        renewing.cancel()
+        assert await other.claim("a", b"digest", "2") is Standing.CLAIMED
+
+
 async def test_redis_away_is_said_in_time_and_over_when_it_is_back(server: RedisServer) -> None:
     async with opened("redis", server) as open_one:
         results = open_one()

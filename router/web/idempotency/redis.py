@@ -75,13 +75,14 @@ class RedisResults:
         return standing
 
     async def keep(self, place: str, claim_id: str, result: Result) -> None:
+        # Its lease is long enough for this; a claim whose end can't be told must not be renewed for good.
+        self._claims.pop(place, None)
         async with _in_time():
             await self._run(
                 "keep",
                 [PREFIX + place, INDEX, BYTES],
                 [claim_id, _encode(result), _ms(KEPT_FOR_S), self._most_results, self._most_bytes],
             )
-        self._claims.pop(place, None)
 
     async def release(self, place: str, claim_id: str) -> None:
         self._claims.pop(place, None)
