@@ -72,7 +72,7 @@ def body_for(leg: Leg, body: ChatBody, prompt: str | None) -> bytes:
 
 def used_by(leg: Leg, usage: Usage | None, text: str, counter: Counter) -> tuple[Usage, Certainty]:
     """Return what was reported, or, where nothing credible was, what we count: the input, and what text arrived."""
-    if usage is not None and max(usage.input_tokens, usage.output_tokens, usage.searches) <= MOST_TOKENS:
+    if usage is not None and _is_credible(usage, text):
         if leg.target.price.always_searches and not usage.searches:
             # These models bill a search for each answer, and OpenAI's usage does not tell of it.
             context = leg.ask.search_context or usage.search_context
@@ -85,6 +85,12 @@ def used_by(leg: Leg, usage: Usage | None, text: str, counter: Counter) -> tuple
         most = leg.candidate.max_output_tokens * leg.ask.choices + leg.ask.predicted_tokens
         counted = min(counted, max(most, int(counted / rules.factor**2)))
     return Usage(input_tokens=leg.candidate.input_tokens, output_tokens=counted), Certainty.COUNTED
+
+
+def _is_credible(usage: Usage, text: str) -> bool:
+    """Say whether an answer of this text can have used that: none is made of no input, and no text of no tokens."""
+    most = max(usage.input_tokens, usage.output_tokens, usage.searches)
+    return most <= MOST_TOKENS and usage.input_tokens > 0 and (usage.output_tokens > 0 or not text)
 
 
 def _limit_name(target: Target) -> str:

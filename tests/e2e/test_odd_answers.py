@@ -156,6 +156,27 @@ def test_a_usage_of_nothing_is_counted_by_us(proxy: Proxy, upstream: Upstream) -
     assert row["charged_nusd"] > 0
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("told_in", "told_out"), [(0, 5), (12, 0)])
+def test_a_usage_that_leaves_out_what_was_read_or_written_is_counted_by_us(
+    proxy: Proxy, upstream: Upstream, told_in: int, told_out: int, stream: bool
+) -> None:
+    usage = {"prompt_tokens": told_in, "completion_tokens": told_out}
+    if stream:
+        upstream.stream(told("Hello there", usage, finish="stop"), DONE)
+    else:
+        upstream.whole(completion({"content": "Hello there"}, usage))
+    row = proxy.row_of(proxy.ask(stream=stream))
+    assert (row["outcome"], row["certainty"], row["output_tokens"]) == ("answered", "counted", 2)
+    assert row["charged_nusd"] == row["facts"]["input_tokens"] * IN + 2 * OUT
+
+
+def test_an_answer_of_nothing_visible_is_charged_as_reported(proxy: Proxy, upstream: Upstream) -> None:
+    upstream.whole(completion({"content": ""}, {"prompt_tokens": 12, "completion_tokens": 0}))
+    row = proxy.row_of(proxy.ask())
+    assert (row["certainty"], row["charged_nusd"]) == ("reported", 12 * IN)
+
+
 @pytest.mark.parametrize("tokens", [10**9 + 1, 10**18, 10**30])
 @pytest.mark.parametrize("member", ["prompt_tokens", "completion_tokens", "num_search_queries"])
 @pytest.mark.parametrize("store", ["proxy", "redis_proxy"])
