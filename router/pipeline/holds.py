@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.budgets.contract import Held, Hold, Limited, Short
+from router.budgets.contract import Answer, Held, Hold, Limited, Short
 from router.pipeline.parts import Parts
 from router.pipeline.rates import draws_of
 from router.pipeline.record import Record
@@ -23,11 +23,11 @@ class Holds:
         self._tried = 0
         self._taken = False
         self._ceilings_nusd: dict[str, int] = {}
-        """By hold: what it may come to, of every hold that is not settled."""
+        """By hold: what it may come to, of every hold that is not settled, and of those that are being had."""
 
     @property
     def open_nusd(self) -> int:
-        """The most that what is not settled yet may come to."""
+        """The most that what is held, or being held, may come to."""
         return sum(self._ceilings_nusd.values())
 
     async def take(self, candidate: Candidate, facts: Facts) -> str | Limited | Short:
@@ -40,13 +40,19 @@ class Holds:
             # A request counts once with its account, however many legs it takes.
             draws = tuple(each for each in draws if (each.rate.kind, each.rate.unit) != ("account", "requests"))
         hold = Hold(hold_id, self._record.plan.scopes, amount_nusd, candidate.ceiling_nusd, draws)
-        answer = await self._parts.budgets.hold(hold)
+        # Counted before it is had, for a leg beside it may look what is left of the allowance meanwhile.
+        self._ceilings_nusd[hold_id] = candidate.ceiling_nusd
+        answer: Answer | None = None
+        try:
+            answer = await self._parts.budgets.hold(hold)
+        finally:
+            if not isinstance(answer, Held):
+                del self._ceilings_nusd[hold_id]
         if not isinstance(answer, Held):
             return answer
         self._record.held_nusd += amount_nusd
         self._record.warnings = answer.over or self._record.warnings
         self._taken = True
-        self._ceilings_nusd[hold_id] = candidate.ceiling_nusd
         return hold_id
 
     def purse_left(self) -> Purse | None:

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from router.budgets.contract import Scope
+from router.budgets.contract import Answer as StoreAnswer
+from router.budgets.contract import Hold
 from router.budgets.memory import MemoryBudgets
 from router.chat import ChatBody
 from router.errors import AnswerBroken, FarthingError, ProviderOverloaded, ProviderTimedOut
@@ -31,7 +32,7 @@ from router.pricing.price import Level, Rates, Schedule
 from router.providers.breaker import Breakers
 from router.providers.contract import Answer, AnswerStream, Call, Chunk
 from router.tokens import Counter, rules_for
-from router.values import Ending, Outcome, Usage
+from router.values import Ending, Outcome, Scope, Usage
 
 RULES = rules_for("openai", "gpt-4o-mini")
 TOKENS = Counter()
@@ -63,6 +64,7 @@ class Lane:
     honest: bool = True
 
     async def whole(self, call: Call) -> Answer:
+        await asyncio.sleep(0)
         conduct, usage, visible = self._play(call)
         text = '"x"' if conduct.is_json else WORD * visible
         message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
@@ -71,6 +73,7 @@ class Lane:
         return Answer(body, usage if conduct.told else None, "m", counted, "stop", 0.0)
 
     async def stream(self, call: Call) -> AnswerStream:
+        await asyncio.sleep(0)
         conduct, usage, visible = self._play(call)
         return Stream(visible, usage if conduct.told else None, broken=conduct.failure == "late")
 
@@ -146,6 +149,14 @@ class Recorder:
         committed = asyncio.Event()
         committed.set()
         return committed
+
+
+class Distant(MemoryBudgets):
+    """A store that answers no sooner than the next turn of the loop, as one beyond a socket does."""
+
+    async def hold(self, hold: Hold) -> StoreAnswer:
+        await asyncio.sleep(0)
+        return await super().hold(hold)
 
 
 shares = st.floats(0, 1)
@@ -294,7 +305,7 @@ def bound_of(policies: PolicySet, budget_nusd: int | None) -> int | None:
 def check(policies: PolicySet, asked: list[tuple[dict[str, Any], int | None]], lane: Lane) -> list[Outcome]:
     """Carry the requests one after the other; check what holds whatever the provider does, and return the outcomes."""
     outcomes: list[Outcome] = []
-    ledger, budgets = Recorder(), MemoryBudgets(lambda: 1e9)
+    ledger, budgets = Recorder(), Distant(lambda: 1e9)
     breakers = Breakers(0, lambda *_: None)
     parts = Parts(
         lambda: policies, TOKENS, budgets, ledger, lambda _: lane, breakers, outcomes.append, lambda *_: None,
@@ -370,3 +381,29 @@ def test_what_passes_the_budget_is_metered_where_a_provider_does_not_keep_its_li
 ) -> None:
     for outcome in check(policies, asked, Lane(iter(conducted))):
         event(f"{outcome.ending.value}, {'over' if outcome.over_budget_nusd else 'within'}")
+
+
+def test_a_candidate_tried_while_a_second_answer_is_being_held_draws_on_what_that_leaves() -> None:
+    def model(name: str, output_nusd: int) -> Model:
+        rates = Rates.filled({"input": 150_000_000, "output": output_nusd})
+        target = Target(
+            provider="openai",
+            model=name,
+            price=Price((Schedule("default", (Level(-1, rates),)),)),
+            token_rules=RULES,
+            max_output_tokens=16_384,
+            output_limit_known=True,
+            context_tokens=None,
+        )
+        return Model(name=name, kind="routine", targets=(target,), retries=0)
+
+    rule = Rule("r", ("cheap", "dear"), verify=Verify(agree=Agree("second", "exact")))
+    policy = Policy("default", rules=(rule,), budget=Budget(per_request_nusd=1_000_000))
+    models = {each.name: each for each in (model("cheap", 10), model("dear", 10**9), model("second", 5 * 10**8))}
+    policies = PolicySet("r", MappingProxyType(models), MappingProxyType({"default": policy}))
+    at_the_limit = Conduct(1.0, 1.0, 0.0, 0.0, told=True, failure=None, excess=1.0, is_json=True)
+    lane = Lane(iter([replace(at_the_limit, failure="overloaded"), at_the_limit, at_the_limit]))
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1_000}
+    (outcome,) = check(policies, [(body, None)], lane)
+    assert [attempt.model for attempt in outcome.attempts] == ["cheap", "second", "dear"]
+    assert outcome.charged_nusd <= 1_000_000
