@@ -31,13 +31,14 @@ def parse_since(text: str, now: datetime) -> datetime:
     Raises:
         InvalidRequest: it is none of these.
     """
-    if span := _SPAN.match(text):
-        return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
     try:
+        if span := _SPAN.match(text):
+            return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        # The latter is of a time before the year 1 or after 9999.
         raise InvalidRequest(f"'{text[:40]}' is no time: use 7d, 24h, 2026-11-21 or 2026-11-21T08:00.") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def groupings(by: str) -> tuple[Grouping, ...]:
