@@ -95,7 +95,7 @@ class OpenAIWire:
 
     async def stream(self, call: Call) -> OpenAIStream:
         started = time.perf_counter()
-        async with _deadline(call.deadlines.first_byte_s, "first event", call):
+        async with _deadline(min(call.deadlines.first_byte_s, call.deadlines.total_s), "first event", call):
             response = await self._post(call)
             try:
                 stream = OpenAIStream(response, started, call)

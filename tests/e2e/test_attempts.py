@@ -240,11 +240,12 @@ def test_silence_ends_at_its_deadline_and_may_be_billed(
 def test_the_whole_request_ends_in_its_time_however_often_it_may_be_tried(
     proxy: Proxy, provider: SimulatedProvider, stream: bool
 ) -> None:
-    provider.faults.always("drip=0.2")
-    started = time.perf_counter()
-    answer = proxy.ask(model="hasty", stream=stream, max_tokens=50)
-    assert time.perf_counter() - started < 1.2
-    assert error_of(answer)["code"] == "upstream_timeout"
+    for fault in ("drip=0.2", "silence"):
+        provider.faults.always(fault)
+        started = time.perf_counter()
+        answer = proxy.ask(model="hasty", stream=stream, max_tokens=50)
+        assert time.perf_counter() - started < 1.2
+        assert error_of(answer)["code"] == "upstream_timeout"
     provider.faults.always("status=429 retry-after=1")
     started = time.perf_counter()
     assert proxy.ask(model="hasty", stream=stream).status_code == 503
