@@ -133,6 +133,7 @@ class Attempt(Struct, frozen=True):
     """`answered`, or a `ProviderError.reason`, `cancelled`, `cut`; `check_…` of an answer that failed this check and
     was asked for elsewhere; `agree` or `judge` of what was asked beside it."""
     status: int | None
+    """Of HTTP; None where it failed by none: no connection, no answer in time, one that broke off."""
     usage: Usage | None
     charge_nusd: int
     certainty: Certainty

@@ -146,7 +146,12 @@ class StreamedAnswer:
             error.message, cause=error
         )
         await self.run.ended(
-            self.leg, error.reason, self._usage, self._tally.text(), reported_model=self._reported_model
+            self.leg,
+            error.reason,
+            self._usage,
+            self._tally.text(),
+            reported_model=self._reported_model,
+            status=error.status,
         )
         await self.run.close(Ending.FAILED, error=failure)
         return failure

@@ -285,7 +285,14 @@ class Run:
     # -- how a leg ends ----------------------------------------------------------------------------------------------
 
     async def ended(
-        self, leg: Leg, reason: str, usage: Usage | None, text: str = "", *, reported_model: str | None = None
+        self,
+        leg: Leg,
+        reason: str,
+        usage: Usage | None,
+        text: str = "",
+        *,
+        reported_model: str | None = None,
+        status: int | None = 200,
     ) -> Attempt:
         """Close a leg that used something: charge it, settle its hold."""
         self._texts[leg.hold_id] = text
@@ -297,7 +304,7 @@ class Run:
                 model=leg.model.name,
                 target=leg.target.name,
                 reason=reason,
-                status=200,
+                status=status,
                 usage=used,
                 charge_nusd=charge_nusd,
                 certainty=certainty,
@@ -313,7 +320,7 @@ class Run:
         if isinstance(error, AnswerEmpty):
             usage = error.answer.usage
         if error.billable:
-            await self.ended(leg, error.reason, usage, text)
+            await self.ended(leg, error.reason, usage, text, status=error.status)
             return
         await self._settle(
             leg,
@@ -368,7 +375,7 @@ class Run:
             return self.outcome
         for open_leg in tuple(self._open.values()):
             text = "".join(self.heard) if open_leg is self.record.last else ""
-            await self.ended(open_leg, "cancelled", None, text)
+            await self.ended(open_leg, "cancelled", None, text, status=200 if text else None)
         await self._holds.release()
         outcome = self.outcome = self.record.ended(ending, leg, error)
         if self._committed is not None or not isinstance(error, StoreUnavailable):

@@ -208,6 +208,7 @@ def test_what_a_broken_leg_cost_is_overhead_beside_the_answer(
     row = proxy.row_of(answer)
     broken, good = row["attempts"]
     assert (broken["reason"], good["reason"]) == ("broken", "answered")
+    assert (broken["status"], good["status"]) == (None, 200)
     assert row["charged_nusd"] == broken["charged_nusd"] + good["charged_nusd"]
     assert row["overhead_nusd"] == broken["charged_nusd"] > 0
     assert proxy.metric_nusd("farthing_overhead_cost_usd_total", task="fallback") - before == row["overhead_nusd"]
@@ -233,6 +234,7 @@ def test_silence_ends_at_its_deadline_and_may_be_billed(
     row = proxy.row_of(answer)
     assert reasons(row) == ["timeout"]
     assert (row["certainty"], row["charged_nusd"]) == ("counted", row["facts"]["input_tokens"] * 150)
+    assert row["attempts"][0]["status"] is None
     assert provider.calls[-1].disconnected_at is not None
 
 
@@ -290,7 +292,7 @@ def test_a_stream_that_breaks_ends_in_an_error_event_and_is_charged_for_what_cam
     assert in_order(row) == [("cheap", reason)]
     assert (row["outcome"], row["certainty"], row["refusal"]) == ("failed", "counted", code)
     attempt = row["attempts"][0]
-    assert attempt["output_tokens"] == 2
+    assert (attempt["output_tokens"], attempt["status"]) == (2, None)
     assert row["charged_nusd"] == attempt["input_tokens"] * 150 + 2 * 600
     assert row["overhead_nusd"] == row["charged_nusd"]
     assert row["routed_model"] == "cheap"

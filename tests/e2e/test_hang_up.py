@@ -154,7 +154,7 @@ def test_a_caller_gone_in_mid_stream_is_charged_for_the_input_and_what_had_arriv
     assert row["charged_nusd"] == row["input_tokens"] * IN + row["output_tokens"] * OUT
     assert row["input_tokens"] == row["facts"]["input_tokens"]
     assert 6 <= row["output_tokens"] <= 20
-    assert [attempt["reason"] for attempt in row["attempts"]] == ["cancelled"]
+    assert [(attempt["reason"], attempt["status"]) for attempt in row["attempts"]] == [("cancelled", 200)]
     assert held_nusd(proxy) == 0
 
 
@@ -170,6 +170,7 @@ def test_a_caller_gone_while_a_whole_answer_is_made_is_charged_for_the_input(
     row = only_row(proxy, before)
     assert (row["outcome"], row["certainty"]) == ("cancelled", "counted")
     assert row["charged_nusd"] == row["overhead_nusd"] == row["facts"]["input_tokens"] * IN
+    assert row["attempts"][0]["status"] is None
     assert held_nusd(proxy) == 0
 
 
