@@ -16,7 +16,7 @@ from router.policy.said import Said, said_by
 from router.providers.contract import AnswerStream, Chunk
 from router.providers.sse import EventCutter, payload
 from router.tokens import Counter, TokenRules
-from router.values import Ending, Outcome, Usage, usd_text
+from router.values import Attempt, Ending, Outcome, Usage, usd_text
 
 SETTLE_WITHIN_S = 10.0
 """How long a settlement may take once the caller is gone; the hold's expiry is the net below."""
@@ -100,9 +100,7 @@ class StreamedAnswer:
         if ending is Ending.CUT:
             await self._stream.aclose()
             yield cut_event(self.run, self.leg, self._last)
-        attempt = await self.run.ended(
-            self.leg, ending.value, self._usage, self._tally.text(), reported_model=self._reported_model
-        )
+        attempt = await self._charged(ending.value)
         said = None if self._kept is None else partial(said_in_events, b"".join(self._kept))
         outcome = await self.run.close(ending, leg=self.leg, said=said)
         await self.run.committed()
@@ -118,13 +116,7 @@ class StreamedAnswer:
         if self.run.outcome is None:
             with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
                 if self.run.under_way(self.leg):
-                    await self.run.ended(
-                        self.leg,
-                        "cancelled",
-                        self._usage,
-                        self._tally.text(),
-                        reported_model=self._reported_model,
-                    )
+                    await self._charged("cancelled")
                 await self.run.close(Ending.CANCELLED, leg=self.leg)
 
     def _took(self, chunk: Chunk) -> bool:
@@ -145,16 +137,14 @@ class StreamedAnswer:
         failure = (UpstreamTimeout if isinstance(error, ProviderTimedOut) else UpstreamError)(
             error.message, cause=error
         )
-        await self.run.ended(
-            self.leg,
-            error.reason,
-            self._usage,
-            self._tally.text(),
-            reported_model=self._reported_model,
-            status=error.status,
-        )
+        await self._charged(error.reason, error.status)
         await self.run.close(Ending.FAILED, error=failure)
         return failure
+
+    async def _charged(self, reason: str, status: int | None = 200) -> Attempt:
+        """Charge what has arrived."""
+        text, model = self._tally.text(), self._reported_model
+        return await self.run.ended(self.leg, reason, self._usage, text, reported_model=model, status=status)
 
 
 def said_in_events(raw: bytes) -> tuple[Said, ...]:

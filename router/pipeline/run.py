@@ -93,7 +93,7 @@ class Run:
         """
         last: ProviderError | None = None
         for candidate in route.candidates:
-            tried = await self._try(candidate, call)
+            tried = await self._try(candidate.model, call)
             if isinstance(tried, tuple):
                 return tried
             last = tried or last
@@ -104,10 +104,7 @@ class Run:
 
     async def escalate(self, model: Model, call: Callable[[Provider, Call], Awaitable[T]]) -> tuple[T, Leg] | None:
         """Ask `model` as well, within what is left of the allowance; None where that does not suffice or it fails."""
-        candidate = consider(model, self.plan.policy, self.plan.facts, self._holds.purse_left())
-        if not candidate.fits:
-            return None
-        tried = await self._try(candidate, call)
+        tried = await self._try(model, call)
         return tried if isinstance(tried, tuple) else None
 
     async def aside(
@@ -128,16 +125,8 @@ class Run:
         if not isinstance(hold_id, str):
             return None
         self._record_held()
-        leg = Leg(
-            hold_id,
-            candidate,
-            breakers.in_order(model, _by_weight(model.targets))[0],
-            ask_of(facts, candidate.input_tokens),
-            is_bounded=self.plan.is_bounded,
-            started=time.perf_counter(),
-            span_id=self._span_id(),
-        )
-        self._open[hold_id] = leg
+        target = breakers.in_order(model, _by_weight(model.targets))[0]
+        leg = self._opened(hold_id, candidate, target, facts)
         deadlines = replace(model.deadlines, total_s=max(LEAST_S, self._left_s(model)))
         try:
             sent = body_for(leg, body, prompt)
@@ -152,18 +141,16 @@ class Run:
         return answer
 
     async def _try(
-        self, candidate: Candidate, call: Callable[[Provider, Call], Awaitable[T]]
+        self, model: Model, call: Callable[[Provider, Call], Awaitable[T]]
     ) -> tuple[T, Leg] | ProviderError | None:
         """Return an answer and its open leg, or the last failure, or None where the money does not suffice."""
-        model, last = candidate.model, None
+        last: ProviderError | None = None
         breakers = self._parts.breakers
         targets = breakers.in_order(model, _by_weight(model.targets))
         tries = max(model.retries + 1, len(targets))
         for number in range(tries):
             left_s = self._left_s(model)
-            if (self._legs and left_s <= 0) or (
-                leg := await self._hold(candidate, targets[number % len(targets)])
-            ) is None:
+            if (self._legs and left_s <= 0) or (leg := await self._hold(model, targets[number % len(targets)])) is None:
                 return last
             deadlines = model.deadlines if not self.record.attempts else replace(model.deadlines, total_s=left_s)
             try:
@@ -232,10 +219,10 @@ class Run:
         held = self.record.held(self._candidate, self._holds.open_nusd)
         self._committed = self._parts.ledger.record(held)
 
-    async def _hold(self, candidate: Candidate, target: Target) -> Leg | None:
-        """Open a leg under its hold; None where the money left does not suffice any more."""
+    async def _hold(self, model: Model, target: Target) -> Leg | None:
+        """Open a leg, the first under the hold that there is; None where the money left does not suffice any more."""
         if self._legs:
-            candidate = consider(candidate.model, self.plan.policy, self.plan.facts, self._holds.purse_left())
+            candidate = consider(model, self.plan.policy, self.plan.facts, self._holds.purse_left())
             if not candidate.fits:
                 return None
             try:
@@ -246,22 +233,23 @@ class Run:
                 return None
             self._hold_for(candidate, hold_id)
         assert self._unopened is not None, "a leg is opened once, after its hold"
-        leg = Leg(
-            self._unopened,
-            candidate,
-            target,
-            ask_of(self.plan.facts, candidate.input_tokens),
-            is_bounded=self.plan.is_bounded,
-            started=time.perf_counter(),
-            span_id=self._span_id(),
-        )
-        self._open[leg.hold_id] = self.record.last = leg
+        assert self._candidate is not None, "and that names its candidate"
+        leg = self.record.last = self._opened(self._unopened, self._candidate, target, self.plan.facts)
         self._unopened, self.heard = None, []
         self._legs += 1
         return leg
 
-    def _span_id(self) -> str | None:
-        return random.randbytes(8).hex() if self._parts.traced else None
+    def _opened(self, hold_id: str, candidate: Candidate, target: Target, facts: Facts) -> Leg:
+        leg = self._open[hold_id] = Leg(
+            hold_id,
+            candidate,
+            target,
+            ask_of(facts, candidate.input_tokens),
+            is_bounded=self.plan.is_bounded,
+            started=time.perf_counter(),
+            span_id=random.randbytes(8).hex() if self._parts.traced else None,
+        )
+        return leg
 
     def _call(self, leg: Leg, body: bytes, deadlines: Deadlines) -> Call:
         trace = self.arrival.trace
