@@ -7,6 +7,7 @@ connection, and every failure of HTTP becomes ours here.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator
 from types import MappingProxyType, TracebackType
@@ -68,7 +69,6 @@ class OpenAIWire:
 
     def __init__(self) -> None:
         self._http = HttpClient()
-        self._endpoints: dict[Target, Endpoint] = {}
 
     async def whole(self, call: Call) -> Answer:
         started = time.perf_counter()
@@ -114,7 +114,7 @@ class OpenAIWire:
         Raises:
             ProviderError: everything else; the connection is closed or back in the pool by then.
         """
-        endpoint = self._endpoints.get(call.target) or self._endpoint(call.target)
+        endpoint = _endpoint(call.target)
         try:
             response = await self._http.post(
                 endpoint, call.body, connect_s=call.deadlines.connect_s, headers=_trace_lines(call.trace)
@@ -133,24 +133,6 @@ class OpenAIWire:
         if response.status == 200:
             raise ProviderFailed(f"{call.target.name} compressed its answer, though we asked it not to.")
         raise refusal_of(response.status, response.header("retry-after"), raw, call.target)
-
-    def _endpoint(self, target: Target) -> Endpoint:
-        """Build where a target's requests go, and keep it for the next."""
-        base = target.base_url or BASE_URLS.get(target.provider)
-        if base is None:
-            raise ProviderDenied(f"{target.name} has no base_url, and we know none for '{target.provider}'.")
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "farthing"}
-        if target.api_key and target.provider == "azure":
-            headers["api-key"] = target.api_key
-        elif target.api_key:
-            headers["Authorization"] = f"Bearer {target.api_key}"
-        path, mark, query = base.partition("?")
-        try:
-            endpoint = Endpoint.at(f"{path.rstrip('/')}/chat/completions{mark}{query}", headers)
-        except InvalidEndpoint as error:
-            raise ProviderDenied(f"{target.name} can't be called as it is configured. {error}") from error
-        self._endpoints[target] = endpoint
-        return endpoint
 
 
 class OpenAIStream:
@@ -282,6 +264,28 @@ class OpenAIStream:
             id=last.id if last else None,
             created=last.created if last else None,
         )
+
+
+@functools.lru_cache(maxsize=1024)
+def _endpoint(target: Target) -> Endpoint:
+    """Return where a target's requests go; not kept for good, for each edit of the policies makes all targets anew.
+
+    Raises:
+        ProviderDenied: it can't be called as it is configured.
+    """
+    base = target.base_url or BASE_URLS.get(target.provider)
+    if base is None:
+        raise ProviderDenied(f"{target.name} has no base_url, and we know none for '{target.provider}'.")
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "farthing"}
+    if target.api_key and target.provider == "azure":
+        headers["api-key"] = target.api_key
+    elif target.api_key:
+        headers["Authorization"] = f"Bearer {target.api_key}"
+    path, mark, query = base.partition("?")
+    try:
+        return Endpoint.at(f"{path.rstrip('/')}/chat/completions{mark}{query}", headers)
+    except InvalidEndpoint as error:
+        raise ProviderDenied(f"{target.name} can't be called as it is configured. {error}") from error
 
 
 def _trace_lines(trace: Trace | None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -83,3 +84,19 @@ async def test_a_key_that_can_not_be_sent_is_told_of_without_the_key(lane: OpenA
     assert "Authorization" in denied.value.message
     assert "secret" not in denied.value.message
     assert not peer.connections
+
+
+async def test_targets_that_edits_took_away_are_forgotten(lane: OpenAIWire) -> None:
+    def living() -> int:
+        gc.collect()
+        return sum(type(each) is Target for each in gc.get_objects())
+
+    async def nobody_answers(number: int) -> None:
+        target = Target("openai", "m", Price.free(), rules_for("openai", "m"), base_url="http://127.0.0.1:1/v1")
+        with pytest.raises(ProviderUnreachable):
+            await lane.whole(Call(f"req_{number}", target, BODY, Deadlines(connect_s=1)))
+
+    before = living()
+    for number in range(3_000):
+        await nobody_answers(number)
+    assert living() - before < 1_100
