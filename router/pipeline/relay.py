@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -29,7 +30,8 @@ class Tally:
     def __init__(self, counter: Counter, rules: TokenRules, most_tokens: int | None) -> None:
         self._counter = counter
         self._rules = rules
-        self._most_tokens = most_tokens
+        self._most_counted = None if most_tokens is None else math.ceil(most_tokens * rules.factor**2)
+        """By our count, which is on the high side where the tokenizer is not OpenAI's: the benefit of the doubt."""
         self._texts: list[str] = []
         self._counted = 0
         self._since: list[str] = []
@@ -38,28 +40,25 @@ class Tally:
     def add(self, text: str) -> bool:
         """Take some more text; False where it is now surely past the limit.
 
-        A text has at most as many tokens as bytes, so nothing is counted while the bytes fit. For models whose
-        tokenizer is not OpenAI's our count is on the high side; there the benefit of the doubt is theirs.
+        A text counts as at most as many tokens as it has bytes, so nothing is counted while the bytes fit. Pieces
+        count as more than the whole, which decides.
         """
         self._texts.append(text)
-        if self._most_tokens is None:
+        if self._most_counted is None:
             return True
         self._since.append(text)
         self._since_bytes += len(text) if text.isascii() else len(text.encode(errors="replace"))
-        if self._counted + self._since_bytes <= self._most_tokens:
+        if self._counted + self._since_bytes <= self._most_counted:
             return True
-        self._counted += self._at_least("".join(self._since))
+        self._counted += self._counter.count_text("".join(self._since), self._rules)
         self._since, self._since_bytes = [], 0
-        if self._counted <= self._most_tokens:
+        if self._counted <= self._most_counted:
             return True
-        self._counted = self._at_least(self.text())
-        return self._counted <= self._most_tokens
+        self._counted = self._counter.count_text(self.text(), self._rules)
+        return self._counted <= self._most_counted
 
     def text(self) -> str:
         return "".join(self._texts)
-
-    def _at_least(self, text: str) -> int:
-        return int(self._counter.count_text(text, self._rules) / self._rules.factor**2)
 
 
 class StreamedAnswer:

@@ -20,6 +20,10 @@ MORE_MODELS = """
     target: openai/gpt-4o-mini
     base_url: {url}
     price: free
+  tuned:
+    target: openai/support-ft-v3
+    base_url: {url}
+    price: {{input_usd_per_mtok: 0.15, output_usd_per_mtok: 0.60}}
 """
 TASKS = {
     "penny": "task: penny\nbudget: {per_request_usd: 0.001}\nroute: [{use: cheap}]\n",
@@ -35,6 +39,7 @@ TASKS = {
     "daily": "task: daily\nbudget: {per_day_usd: 0.0001}\nroute: [{use: cheap}]\n",
     "dated": "task: dated\nbudget: {per_day_usd: 1000}\nroute: [{use: cheap}]\n",
     "warned": "task: warned\nbudget: {per_day_usd: 1000, on_exceeded: warn}\nroute: [{use: cheap}]\n",
+    "tuned": "task: tuned\nbudget: {per_request_usd: 0.001}\nroute: [{use: tuned}]\n",
     "nothing": "task: nothing\nroute: [{use: [cheap, free]}]\n",
 }
 
@@ -208,6 +213,19 @@ def test_a_stream_that_would_pass_the_bound_is_ended_as_at_a_limit(
     eventually(lambda: call.disconnected_at, "the provider's connection to be closed")
     if "stream_options" in asked:
         assert events(answer.text)[-1]["usage"]["completion_tokens"] == row["output_tokens"]
+
+
+def test_a_stream_whose_tokens_are_estimated_is_ended_once_it_surely_passed_the_bound(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.always("ignore-limit drip=0.001")
+    answer = ask(proxy, "tuned", stream=True, max_tokens=40)
+    row = proxy.row_of(answer)
+    factor = rules_for("openai", "support-ft-v3").factor
+    assert factor > 1
+    assert row["outcome"] == "cut"
+    # Its own tokens may be so many fewer than our estimate, and no more.
+    assert 40 <= len(COUNTER.encode(said(answer.text))) <= 40 * factor + 1
 
 
 def test_a_whole_answer_that_passed_the_bound_is_charged_in_full_and_metered(
