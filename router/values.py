@@ -139,7 +139,6 @@ class Attempt(Struct, frozen=True):
     certainty: Certainty
     duration_s: float
     reported_model: str | None = None
-    first_byte_s: float | None = None
     check: str | None = None
     """Of an answer that its rule checks: `passed`, `unchecked`, or the name of the check that it failed."""
     started_s: float = 0.0

@@ -22,8 +22,7 @@ from router.lifecycle.behind import Behind
 from router.lifecycle.shadow import compared, mirrored, mirrored_plan, reason_of, whole
 from router.pipeline import Answered, Parts, Plan
 from router.pipeline.judging import grade_of, judging
-from router.pipeline.relay import SETTLE_WITHIN_S
-from router.pipeline.run import Run
+from router.pipeline.run import SETTLE_WITHIN_S, Run
 from router.policy.closed_answer import By, call_the_same, closed_answer, say_the_same
 from router.policy.decide import Route, consider
 from router.policy.experiment import point_of

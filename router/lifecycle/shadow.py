@@ -22,8 +22,7 @@ from router.ledger.contract import SHADOW_SUFFIX
 from router.lifecycle.agreement import agreement_of
 from router.lifecycle.behind import Behind
 from router.pipeline import Answered, Arrival, Parts, Plan
-from router.pipeline.relay import SETTLE_WITHIN_S
-from router.pipeline.run import Run
+from router.pipeline.run import SETTLE_WITHIN_S, Run
 from router.policy.decide import Refusal, Route, consider
 from router.policy.experiment import Experiment, Shadow, Side, Trial, is_mirrored
 from router.policy.policy import Rule

@@ -20,8 +20,8 @@ from router.pipeline.holds import amount_held_nusd
 from router.pipeline.parts import Answered, Parts
 from router.pipeline.plan import Arrival, Plan, plan_for
 from router.pipeline.rates import foreseen_rates
-from router.pipeline.relay import SETTLE_WITHIN_S, StreamedAnswer
-from router.pipeline.run import Run
+from router.pipeline.relay import StreamedAnswer
+from router.pipeline.run import SETTLE_WITHIN_S, Run
 from router.policy.decide import Candidate, Route
 from router.policy.said import said_in
 from router.policy.verify import Verify

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from msgspec import Struct
 
 from router.pipeline.leg import Leg
-from router.pipeline.relay import DONE, Tally, comment, cut_event, most_tokens, said_in_events, usage_event
+from router.pipeline.relay import DONE, Tally, comment, cut_event, said_in_events, usage_event
 from router.pipeline.run import Run
 from router.policy.said import Said
 from router.providers.contract import Call, Chunk, Provider
@@ -52,7 +52,7 @@ async def read_all(run: Run, counter: Counter, lane: Provider, call: Call) -> He
         ProviderError: it could not be had, or broke off; nothing has gone out, so that another may be asked.
     """
     leg = run.leg
-    tally = Tally(counter, leg.target.token_rules, most_tokens(leg))
+    tally = Tally(counter, leg)
     last, usage, cut = Chunk(b""), Chunk(b""), False
     raw: list[bytes] = []
     stream = await lane.stream(call)

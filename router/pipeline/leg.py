@@ -45,6 +45,16 @@ class Leg(Struct, frozen=True):
         """The most it may cost, as it was held."""
         return self.candidate.ceiling_nusd
 
+    def most_tokens(self) -> int | None:
+        """Return how many output tokens, over all choices, what is held for it buys; None where nothing limits it.
+
+        No more than that is its to use: another leg may be under way beside it, and others draw on the same budgets.
+        """
+        if not self.is_bounded:
+            return None
+        within = self.target.price.output_tokens_within(self.ceiling_nusd, self.ask)
+        return within * self.ask.choices + self.ask.predicted_tokens
+
 
 def body_for(leg: Leg, body: ChatBody, prompt: str | None) -> bytes:
     """Write the caller's body for a leg: the model's name, the limit that is paid for, `prompt` as the system's."""

@@ -12,24 +12,23 @@ import msgspec
 
 from router.errors import FarthingError, ProviderError, ProviderTimedOut, UpstreamError, UpstreamTimeout
 from router.pipeline.leg import Leg
-from router.pipeline.run import Run
+from router.pipeline.run import SETTLE_WITHIN_S, Run
 from router.policy.said import Said, said_by
 from router.providers.contract import AnswerStream, Chunk
 from router.providers.sse import EventCutter, payload
-from router.tokens import Counter, TokenRules
+from router.tokens import Counter
 from router.values import Attempt, Ending, Outcome, Usage, usd_text
 
-SETTLE_WITHIN_S = 10.0
-"""How long a settlement may take once the caller is gone; the hold's expiry is the net below."""
 DONE = b"data: [DONE]\n\n"
 
 
 class Tally:
     """How many tokens have been generated so far, counted only as closely as the limit demands."""
 
-    def __init__(self, counter: Counter, rules: TokenRules, most_tokens: int | None) -> None:
+    def __init__(self, counter: Counter, leg: Leg) -> None:
         self._counter = counter
-        self._rules = rules
+        self._rules = rules = leg.target.token_rules
+        most_tokens = leg.most_tokens()
         self._most_counted = None if most_tokens is None else math.ceil(most_tokens * rules.factor**2)
         """By our count, which is on the high side where the tokenizer is not OpenAI's: the benefit of the doubt."""
         self._texts: list[str] = []
@@ -70,7 +69,7 @@ class StreamedAnswer:
         self.ended = False
         """Whether the last piece is out, or about to be."""
         self._stream = stream
-        self._tally = Tally(counter, leg.target.token_rules, most_tokens(leg))
+        self._tally = Tally(counter, leg)
         self._usage: Usage | None = None
         self._usage_event = b""
         self._last = Chunk(b"")
@@ -191,17 +190,6 @@ def _event(run: Run, leg: Leg, last: Chunk, choices: list[dict[str, object]], **
         **more,
     }
     return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
-
-
-def most_tokens(leg: Leg) -> int | None:
-    """Return how many output tokens, over all choices, what is held for a leg buys; None where nothing limits it.
-
-    No more than that is its to use: another leg may be under way beside it, and others draw on the same budgets.
-    """
-    if not leg.is_bounded:
-        return None
-    within = leg.target.price.output_tokens_within(leg.ceiling_nusd, leg.ask)
-    return within * leg.ask.choices + leg.ask.predicted_tokens
 
 
 def comment(outcome: Outcome) -> bytes:

@@ -42,6 +42,8 @@ LONGEST_WAIT_S = 10.0
 FIRST_BACKOFF_S = 0.1
 LEAST_S = 0.001
 """A deadline is never less, for 0 may be read as none."""
+SETTLE_WITHIN_S = 10.0
+"""How long a settlement may take once the caller is gone; the hold's expiry is the net below."""
 MOST_DECISIONS = 5
 """How often it is decided anew because others took the money meanwhile."""
 
