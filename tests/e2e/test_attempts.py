@@ -352,6 +352,21 @@ def test_a_closed_port_is_unavailable_and_free(proxy: Proxy, provider: Simulated
     assert row["charged_nusd"] == 0
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_provider_that_is_never_reached_within_total_s_is_unavailable_and_free(tmp_path: Path, stream: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        files = {
+            "models": "models: {mute: {target: openai/gpt-4o-mini, retries: 0, timeouts: {total_s: 0.5},"
+            f" base_url: 'https://127.0.0.1:{mute.getsockname()[1]}/v1'}}}}\n",
+            "default": "task: default\nroute: [{use: mute}]\n",
+        }
+        with running_proxy(tmp_path, files) as proxy:
+            answer = proxy.ask(stream=stream)
+            assert (answer.status_code, error_of(answer)["code"]) == (503, "upstream_unavailable")
+            row = proxy.row_of(answer)
+            assert (reasons(row), row["charged_nusd"]) == (["unreachable"], 0)
+
+
 def test_candidates_are_tried_in_the_order_of_the_policy(proxy: Proxy, provider: SimulatedProvider) -> None:
     provider.faults.queue("status=500", model="gpt-4o-mini")
     row = proxy.row_of(proxy.ask(headers={"x-farthing-task": "three"}, max_tokens=5))
