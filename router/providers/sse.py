@@ -12,10 +12,13 @@ class EventTooLarge(Exception):
 class EventCutter:
     """Feed it what arrives; it gives back whole events, each with the blank line that ends it."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_middle", "_middle_bytes", "_rest")
 
     def __init__(self) -> None:
         self._rest = b""
+        self._middle: list[bytes] = []
+        """What came after it without a line's end, put together once: an event of megabytes comes in many pieces."""
+        self._middle_bytes = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that are complete now; may be empty.
@@ -24,7 +27,10 @@ class EventCutter:
             EventTooLarge: the unfinished event is too long to be one.
         """
         if self._rest:
-            data = self._rest + data
+            if b"\n" not in data:
+                self._put_by(data)
+                return []
+            data = self._taken() + data
         if b"\r" not in data:
             events = data.split(b"\n\n")
             self._rest = events.pop()
@@ -37,8 +43,22 @@ class EventCutter:
 
     def finish(self) -> bytes:
         """Return what is left when the connection ends: an event without its blank line, or nothing."""
-        rest, self._rest = self._rest, b""
+        rest = self._taken()
         return rest if rest.strip() else b""
+
+    def _put_by(self, data: bytes) -> None:
+        self._middle.append(data)
+        self._middle_bytes += len(data)
+        if len(self._rest) + self._middle_bytes > LARGEST_EVENT_BYTES:
+            raise EventTooLarge
+
+    def _taken(self) -> bytes:
+        """Take out what no event was made of yet."""
+        rest = b"".join((self._rest, *self._middle)) if self._middle else self._rest
+        self._rest = b""
+        self._middle.clear()
+        self._middle_bytes = 0
+        return rest
 
     def _with_carriage_returns(self, data: bytes) -> list[bytes]:
         whole: list[bytes] = []
