@@ -65,8 +65,8 @@ NOW = Row(
             steps=((None, "green"), (0.05, "yellow"), (0.15, "red")),
         ),
         panel(
-            "Above a request's budget",
-            "Dollars that the bound of a request failed to hold. Should be 0: see FarthingSpendAboveBound.",
+            "Above budgets",
+            "Dollars above requests' budgets, or what was held in others'. Should be 0: see FarthingSpendAboveBound.",
             "sum(increase(farthing_over_budget_usd_total[$__range]))",
             unit=USD, shape="number", width=4, height=5, steps=SHOULD_BE_ZERO,
         ),
