@@ -93,7 +93,7 @@ def weights_of(data: bytes, name: str) -> Weights:
         whole = len(base64.b64decode(weights.quantised, validate=True)) == SIZE and len(weights.reference) == 101
         # A step is some hundredth of the spread; where it is far above, no score can be told any more.
         whole = whole and weights.reference == sorted(weights.reference) and 0 < weights.step <= weights.spread
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UnusableFile(
             f"{name} is not a file of weights ({error}). Make one with farthing difficulty train."
         ) from None

@@ -381,12 +381,26 @@ def test_only_yaml_files_count(catalogue: Catalogue, tmp_path: Path) -> None:
     [
         ("{}", "Object missing required field `format`"),
         (b"\xff", "JSON is malformed: invalid character (byte 0)"),
+        ('{"x": ' + "[" * 100_000, "maximum recursion depth exceeded while deserializing an object"),
     ],
 )
 def test_a_file_of_weights_that_can_not_be_used_is_a_fault(catalogue: Catalogue, data: str | bytes, said: str) -> None:
     assert lines(load(catalogue, {"difficulty.json": data})) == [
         f"difficulty.json:1:1: error: this is not a file of weights ({said}). Make one with farthing difficulty train"
     ]
+
+
+def test_a_module_of_checks_that_exits_when_it_is_imported_is_a_fault(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checks_that_exit.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    rules = 'route: [{use: cheap, verify: {python: "checks_that_exit:is_fine", buffer: true}}]\n'
+    (told,) = lines(load(catalogue, {"support.yaml": task(rules)}))
+    assert told == (
+        "support.yaml:3:39: error: checks_that_exit:is_fine can't be imported: SystemExit: 0; "
+        "put its folder on PYTHONPATH"
+    )
 
 
 def test_a_text_that_is_almost_a_comparison_holds_nothing_up(catalogue: Catalogue) -> None:

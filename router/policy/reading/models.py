@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from router.errors import UnpricedModel
 from router.policy.claim import AUTO
 from router.policy.fault import Place, Report
-from router.policy.reading.document import Node, Table, at, entries_at, items_at, key_place, text_at
+from router.policy.reading.document import Leaf, Node, Table, at, entries_at, items_at, key_place, text_at
 from router.policy.reading.environment import VARIABLE, filled, report_strays, unset_in
 from router.policy.reading.names import check_version
 from router.policy.reading.shape import read_shape, strange_keys
@@ -93,14 +93,14 @@ class ModelsReader:
             self.report.error(node.place, error.message)
 
     def _check_tiers(self, price: Node | None) -> None:
-        seen: set[object] = set()
+        seen: set[int] = set()
         for tier in items_at(price, "tiers"):
             start = at(tier, "above_input_tokens")
-            if start is None:
+            if not isinstance(start, Leaf) or not isinstance(start.value, int):
                 continue
-            if start.plain() in seen:
-                self.report.error(start.place, f"two tiers begin above {start.plain()} input tokens")
-            seen.add(start.plain() if isinstance(start.plain(), int) else None)
+            if start.value in seen:
+                self.report.error(start.place, f"two tiers begin above {start.value} input tokens")
+            seen.add(start.value)
 
     def _model(self, name: str, shape: ModelShape) -> Model:
         targets = shape.targets or [TargetShape(target=shape.target or "")]

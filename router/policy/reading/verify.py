@@ -91,7 +91,7 @@ def own_check(name: str) -> OwnCheck:
         found: Any = importlib.import_module(module_name)
         for step in path.split("."):
             found = getattr(found, step)
-    except Exception as error:  # a module that is being imported may raise anything
+    except (Exception, SystemExit) as error:  # a module that is being imported may raise anything, and end the program
         said = f"{name} can't be imported: {type(error).__name__}: {str(error)[:100]}"
         raise NoSuchFunction(said) from None
     if not callable(found):
