@@ -13,7 +13,7 @@ import io
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,28 +198,38 @@ def _of_set(file: Path) -> list[Example]:
 
 def _pairs(file: Path, prompts: Path) -> list[Example]:
     looks = {name: look_of(chat) for name, chat in _chats(prompts)}
-    text = io.StringIO(b"".join(line for _, line in lines_of(file)).decode("utf-8", "replace"))
-    rows = csv.DictReader(text)
-    if missing := [name for name in _PAIR_COLUMNS if name not in (rows.fieldnames or ())]:
-        raise fault(file, 1, f"the columns {', '.join(missing)} are missing")
     found: dict[str, tuple[str, list[tuple[str, float]]]] = {}
-    for row in rows:
+    for number, row in _table(file):
         if row["id"] not in looks:
-            raise fault(file, rows.line_num, f"{prompts} has no prompt for the id {row['id'][:80]!r}")
+            raise fault(file, number, f"{prompts} has no prompt for the id {row['id'][:80]!r}")
         weak, strong = _quality(row["q_weak"]), _quality(row["q_strong"])
         if weak is None or strong is None:
-            said = f"q_weak is {str(row['q_weak'])[:40]!r} and q_strong is {str(row['q_strong'])[:40]!r}"
-            raise fault(file, rows.line_num, f"{said}; both must be numbers from 0 to 1")
+            said = f"q_weak is {row['q_weak'][:40]!r} and q_strong is {row['q_strong'][:40]!r}"
+            raise fault(file, number, f"{said}; both must be numbers from 0 to 1")
         gain = strong - weak
         group = f"{row['source']}/{row['task']}/{row['weak']}>{row['strong']}"
         found.setdefault(row["id"], (row["source"], []))[1].append((group, gain))
     return [Example(name, source, looks[name], tuple(gains)) for name, (source, gains) in found.items()]
 
 
-def _quality(text: str | None) -> float | None:
+def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a CSV of pairs, each with its line and with all columns that are looked at."""
+    rows = csv.DictReader(io.StringIO(b"".join(line for _, line in lines_of(file)).decode("utf-8", "replace")))
+    try:
+        if missing := [name for name in _PAIR_COLUMNS if name not in (rows.fieldnames or ())]:
+            raise fault(file, 1, f"the columns {', '.join(missing)} are missing")
+        for row in rows:
+            if None in map(row.get, _PAIR_COLUMNS):
+                raise fault(file, rows.line_num, "the row has fewer columns than the first line")
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise fault(file, rows.reader.line_num, str(error)) from None
+
+
+def _quality(text: str) -> float | None:
     """Return a quality; None where the text is no number from 0 to 1."""
     try:
-        quality = float(text or "")
+        quality = float(text)
     except ValueError:
         return None
     return quality if 0 <= quality <= 1 else None
@@ -232,6 +242,8 @@ def _chats(file: Path) -> list[tuple[str, Chat]]:
             prompt = _PROMPT.decode(line)
         except msgspec.DecodeError as error:
             raise fault(file, number, str(error)) from None
+        except RecursionError:
+            raise fault(file, number, "it is nested too deeply to be read") from None
         chat = prompt.chat()
         if chat is None:
             raise fault(file, number, "it holds no `prompt`, `text` or `messages`")

@@ -109,6 +109,28 @@ def test_a_pair_without_its_prompt_is_told_with_its_line(tmp_path: Path) -> None
         read_examples([table, prompts])
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("made,poems,cheap", "the row has fewer columns than the first line"),
+        (f'made,"{"x" * 200_000}",cheap,premium,0,1,p0', r"field larger than field limit \(131072\)"),
+    ],
+)
+def test_a_row_that_is_no_pair_is_told_with_its_line(tmp_path: Path, row: str, said: str) -> None:
+    table, prompts = tmp_path / "pairs.csv", write(tmp_path / "prompts.jsonl", lines(2))
+    table.write_text(f"source,task,weak,strong,q_weak,q_strong,id\n{row}\n")
+    with pytest.raises(UnusableFile, match=rf"pairs.csv:2: {said}"):
+        read_examples([table, prompts])
+
+
+def test_prompts_that_are_nested_without_end_are_told_with_their_line(tmp_path: Path) -> None:
+    table, prompts = pairs(tmp_path, lines(60))
+    with prompts.open("a") as more:
+        more.write('{"x": ' + "[" * 100_000)
+    with pytest.raises(UnusableFile, match=r"prompts.jsonl:61: it is nested too deeply to be read"):
+        read_examples([table, prompts])
+
+
 @pytest.mark.parametrize("quality", ["nan", "7", "-0.1", "inf", "", "good"])
 def test_a_pair_whose_quality_is_none_is_told_with_its_line(tmp_path: Path, quality: str) -> None:
     table, prompts = tmp_path / "pairs.csv", write(tmp_path / "prompts.jsonl", lines(2))
