@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from router.policy.canonical import canonical
 from router.policy.said import Said
 
 By = Literal["exact", "number", "choice", "json"]
@@ -342,7 +343,7 @@ def _value(text: str) -> Fraction | None:
 class _Json(msgspec.Struct, frozen=True):
     """A JSON value apart from None, so that `null` agrees with `null`."""
 
-    canonical: bytes
+    written: bytes
 
 
 def _json_in(text: str) -> _Json | None:
@@ -350,18 +351,6 @@ def _json_in(text: str) -> _Json | None:
     if len(fenced := _FENCED.findall(text)) == 1:
         text = fenced[0]
     try:
-        return _Json(msgspec.json.encode(_numbers_alike(msgspec.json.decode(text)), order="sorted"))
+        return _Json(canonical(msgspec.json.decode(text)))
     except (msgspec.DecodeError, RecursionError, ValueError):
         return None
-
-
-def _numbers_alike(value: object) -> object:
-    """Write 1.0 as 1, which JSON does not tell apart."""
-    match value:
-        case dict():
-            return {key: _numbers_alike(below) for key, below in value.items()}
-        case list():
-            return [_numbers_alike(below) for below in value]
-        case float() if value.is_integer() and abs(value) < 2**53:
-            return int(value)
-    return value

@@ -9,6 +9,7 @@ of the process.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,10 +18,21 @@ from typing import Any
 
 import msgspec
 
+from router.policy.canonical import canonical
 from router.policy.pattern import Pattern
 
 MOST_STEPS = 20_000
-"""Keywords applied in one check: about 0.8 s at the worst, off the event loop; a common answer takes a few hundred."""
+"""Of one check: at the worst some 0.4 s of an answer and 3 s of a schema, off the event loop; a common one takes some
+hundreds."""
+STEP_S = 0.00004
+WIDTH_A_STEP = 64
+"""Members of a keyword's value and of what it is applied to, such as a long `properties`, that count as a step more."""
+BYTES_A_STEP = 1_000
+"""Of what is written to compare values, or into an error, that count as a step more."""
+VALUES_A_STEP = 16
+"""Of those that are compared, however small."""
+PAIRS_A_STEP = 5_000
+"""Of items that `unevaluatedItems` looks for among others."""
 
 
 class BadSchema(ValueError):
@@ -31,8 +43,32 @@ class _TooManyStepsError(Exception):
     pass
 
 
-_steps: ContextVar[list[int]] = ContextVar("steps")
-"""How many steps the check that runs in this context has left; set anew by each."""
+class _Work:
+    """What one check has done so far. A step is a keyword that is applied; what takes longer counts as several."""
+
+    def __init__(self) -> None:
+        self._left: float = MOST_STEPS
+        self._enums: dict[int, frozenset[bytes]] = {}
+
+    def spend(self, steps: float) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise _TooManyStepsError
+
+    def canonical(self, value: object) -> bytes:
+        written = canonical(value)
+        self.spend(1 / VALUES_A_STEP + len(written) / BYTES_A_STEP)
+        return written
+
+    def allowed(self, enum: list[object]) -> frozenset[bytes]:
+        """Return the values of an `enum`, which is applied to each item of an array and written once."""
+        if id(enum) not in self._enums:
+            self._enums[id(enum)] = frozenset(map(self.canonical, enum))
+        return self._enums[id(enum)]
+
+
+_work: ContextVar[_Work] = ContextVar("work")
+"""Of the check that runs in this context; set anew by each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +88,7 @@ class Schema:
             raise BadSchema(said)
         kind, registry = _parts()
         try:
-            _steps.set([MOST_STEPS])
+            _work.set(_Work())
             plain = _with_floats(self.plain)
             kind.check_schema(plain)
             validator = kind(plain, registry=registry)
@@ -63,7 +99,7 @@ class Schema:
 
     def fits(self, value: object) -> bool:
         """Say whether a decoded JSON value fits; where that can't be told (a `$ref` to nowhere) it does not."""
-        _steps.set([MOST_STEPS])
+        _work.set(_Work())
         try:
             return bool(self._validator.is_valid(value))
         except Exception:  # as above; an answer that can't be held against its schema did not pass
@@ -79,26 +115,59 @@ def _parts() -> tuple[Any, Any]:
     from jsonschema_specifications import REGISTRY  # noqa: PLC0415
 
     linear: dict[str, Keyword] = {
+        "const": _const,
+        "enum": _enum,
+        "uniqueItems": _unique_items,
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
         "additionalProperties": _additional_properties,
     }
     keywords = {**Draft202012Validator.VALIDATORS, **linear}
-    return extend(Draft202012Validator, {name: _counted(check) for name, check in keywords.items()}), REGISTRY
+    return extend(Draft202012Validator, {name: _counted(name, check) for name, check in keywords.items()}), REGISTRY
 
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
 
 
-def _counted(keyword: Keyword) -> Keyword:
-    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any] | None:
-        left = _steps.get()
-        left[0] -= 1
-        if left[0] < 0:
-            raise _TooManyStepsError
-        return keyword(validator, value, instance, schema)
+def _counted(name: str, keyword: Keyword) -> Keyword:
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        work = _work.get()
+        work.spend(1 + (_width(value) + _width(instance)) // WIDTH_A_STEP)
+        if name == "unevaluatedItems":
+            work.spend(_width(instance) ** 2 // PAIRS_A_STEP)
+        for error in keyword(validator, value, instance, schema) or ():
+            # The library writes all that it was applied to into most errors.
+            work.spend(len(error.message) / BYTES_A_STEP)
+            yield error
 
     return check
+
+
+def _width(value: object) -> int:
+    return len(value) if isinstance(value, list | dict) else 0
+
+
+def _const(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError  # noqa: PLC0415
+
+    work = _work.get()
+    if work.canonical(instance) != work.canonical(value):
+        yield ValidationError("is not the value that it must be")
+
+
+def _enum(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError  # noqa: PLC0415
+
+    work = _work.get()
+    if work.canonical(instance) not in work.allowed(value):
+        yield ValidationError("is none of the values that there may be")
+
+
+def _unique_items(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError  # noqa: PLC0415
+
+    if value and isinstance(instance, list) and len(set(map(_work.get().canonical, instance))) < len(instance):
+        yield ValidationError("has an item twice")
 
 
 def _pattern(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
@@ -111,6 +180,7 @@ def _pattern(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator
 def _pattern_properties(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
     if not isinstance(instance, dict):
         return
+    _work.get().spend(len(value) * len(instance) // WIDTH_A_STEP)
     for pattern, below in value.items():
         compiled = _compiled(pattern)
         for name, member in instance.items():
@@ -124,6 +194,7 @@ def _additional_properties(validator: Any, value: Any, instance: Any, schema: An
     if not isinstance(instance, dict):
         return
     patterns = [_compiled(pattern) for pattern in schema.get("patternProperties", ())]
+    _work.get().spend(len(patterns) * len(instance) // WIDTH_A_STEP)
     for name, member in instance.items():
         if name in schema.get("properties", ()) or any(pattern.found_in(name) for pattern in patterns):
             continue
@@ -150,11 +221,14 @@ def _searches_by_re(schema: object) -> bool:
     return b'"unevaluatedProperties"' in text and b'"patternProperties"' in text
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=64)
 def _compiled(pattern: str) -> Pattern:
-    """Compile a pattern of the linear dialect.
+    """Compile a pattern of the linear dialect, which may take 0.1 s and 11 MB where it counts repeats of repeats.
 
     Raises:
         BadPattern: it looks around or back; the check counts as failed.
     """
-    return Pattern(pattern)
+    started = time.perf_counter()
+    compiled = Pattern(pattern)
+    _work.get().spend((time.perf_counter() - started) / STEP_S)
+    return compiled

@@ -82,6 +82,8 @@ class Unknown:
     """A check that could not be made: what it looks at is not there."""
 
 
+LONGEST_KEPT_BYTES = 64_000
+"""Of a caller's schema; a longer one is compiled anew for each answer."""
 UNKNOWN = Unknown()
 Verdict = str | Unknown | None
 """The name of the check that failed; `UNKNOWN` where none failed but one could not be made; None: all passed."""
@@ -265,9 +267,13 @@ def _requested_schema(chat: Chat) -> Schema | None:
     return None
 
 
-@functools.lru_cache(maxsize=256)
 def _schema(text: bytes) -> Schema:
-    """Compile a caller's schema once; applications send the same ones again and again."""
+    """Compile a caller's schema; one of a usual length once, for applications send the same again and again."""
+    return _kept_schema(text) if len(text) <= LONGEST_KEPT_BYTES else _kept_schema.__wrapped__(text)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_schema(text: bytes) -> Schema:
     plain = msgspec.json.decode(text)
     if not isinstance(plain, Mapping | bool):
         said = "a schema is an object"
