@@ -17,11 +17,8 @@ from msgspec import Struct
 from router.ledger.contract import Store
 from router.ledger.rows import time_text
 from router.lifecycle.sample import Sample, Tried, part_of, sampled
-from router.policy.experiment import Experiment, Side
+from router.policy.experiment import MOST_SAMPLES, Experiment, Side
 from router.values import Certainty, Ending, Outcome
-
-MOST_SAMPLES = 1000
-"""A canary is judged by its latest requests; older ones are forgotten."""
 
 
 class State(StrEnum):

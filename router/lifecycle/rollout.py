@@ -18,10 +18,10 @@ from typing import Any, Protocol
 from router.errors import StoreUnavailable
 from router.ledger.contract import Store
 from router.ledger.rows import time_text
-from router.lifecycle.ends import MOST_SAMPLES, Ended, State, asked, row_of_end
+from router.lifecycle.ends import Ended, State, asked, row_of_end
 from router.lifecycle.guards import MEASURED, fulfilled, measured, tripped
 from router.lifecycle.sample import Sample, part_of, sample_of
-from router.policy.experiment import Experiment, Guards, Side
+from router.policy.experiment import MOST_SAMPLES, Experiment, Guards, Side
 from router.policy.policy import Policy, PolicySet, Rule
 from router.values import Outcome
 

@@ -15,6 +15,8 @@ Sign = Literal["gt", "gte", "lt", "lte"]
 CONVERSATION = "conversation"
 ACCOUNT = "account"
 HEADER = "header:"
+MOST_SAMPLES = 1000
+"""A canary is judged by its latest requests; older ones are forgotten."""
 POINTS = 1_000_000
 """A request's place among all is known to this part: fine enough for any share, too coarse to tell a text by it."""
 

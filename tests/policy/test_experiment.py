@@ -74,6 +74,21 @@ def _load(catalogue: Catalogue, text: str) -> Loaded:
             66,
             "this rule has no `verify`, so there is no such rate",
         ),
+        (
+            "{canary: {model: dear, share: 1}, abort_when: {after_requests: 1001, cost_usd: {gt: 1}}}",
+            80,
+            "`after_requests` must be at most 1000, not 1001",
+        ),
+        (
+            "{canary: {model: dear, share: 1}, abort_when: {error_rate: {gt: 5}}}",
+            81,
+            "`error_rate` is from 0 to 1, so 5 says nothing",
+        ),
+        (
+            "{canary: {model: dear, share: 1}, promote_when: {error_rate: {lt: -0.1}}}",
+            83,
+            "`error_rate` is from 0 to 1, so -0.1 says nothing",
+        ),
         ("{canary: [dear], shadow: no}", 26, "`canary` must be a mapping, not a list"),
     ],
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 from typing import get_args
 
 from router.policy.experiment import HEADER, Canary, Experiment, Guard, Guards, Measure, Shadow, Sign
-from router.policy.fault import Report
+from router.policy.fault import Report, shown
 from router.policy.reading.document import Node, Table, at, entries_at, key_place, text_at, texts_at
 from router.policy.reading.names import Names, check_name
 from router.policy.reading.shape import strange_keys
@@ -18,6 +19,7 @@ ABORT_AFTER = 20
 PROMOTE_AFTER = 200
 """How many requests a canary has served before its guards are looked at, where the file does not say."""
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+SHARES: tuple[Measure, ...] = ("error_rate", "verify_pass_rate")
 SIGNS: tuple[Sign, ...] = get_args(Sign)
 
 
@@ -71,6 +73,11 @@ def _check_guards(rule: Node, name: str, report: Report) -> None:
         place = key_place(rule, (*path, measure))
         if isinstance(at(rule, *path, measure), Table) and not entries_at(rule, *path, measure):
             report.error(place, f"`{measure}` has no bound; give it gt, gte, lt or lte")
+        for sign in SIGNS if measure in SHARES else ():
+            bound = at(rule, *path, measure, sign)
+            value = bound.plain() if bound else None
+            if bound and isinstance(value, int | Decimal) and not 0 <= value <= 1:
+                report.error(bound.place, f"`{measure}` is from 0 to 1, so {shown(value)} says nothing")
     if "verify_pass_rate" in guards and at(rule, "verify") is None:
         place = key_place(rule, (*path, "verify_pass_rate"))
         report.error(place, "this rule has no `verify`, so there is no such rate")

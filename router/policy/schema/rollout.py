@@ -5,9 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictStr
+from pydantic import Field, StrictInt, StrictStr
 
-from router.policy.schema.kinds import STICKY, Count, Dollars, Explored, Number, Reference, Shape, Share, Text
+from router.policy.experiment import MOST_SAMPLES
+from router.policy.schema.kinds import STICKY, Dollars, Explored, Number, Reference, Shape, Share, Text
 
 
 class LearnAgreeShape(Shape):
@@ -91,7 +92,7 @@ class ThresholdShape(Shape):
 class GuardsShape(Shape):
     """Bounds on what the canary's latest requests (1000 at the most) came to."""
 
-    after_requests: Count | None = Field(
+    after_requests: Annotated[StrictInt, Field(ge=1, le=MOST_SAMPLES)] | None = Field(
         None,
         description="Nothing is judged before the canary has served so many. Default: 20 to abort, 200 to promote.",
     )
