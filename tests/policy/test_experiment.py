@@ -9,7 +9,9 @@ import pytest
 
 from router.policy.experiment import Canary, Guard, Guards, Shadow
 from router.policy.reading.load import Loaded, load_files
+from router.policy.testing import run_tests
 from router.pricing import Catalogue
+from router.tokens import Counter
 
 MODELS = b"""version: 1
 models:
@@ -118,6 +120,18 @@ def test_a_sound_experiment_is_read_as_it_stands(catalogue: Catalogue) -> None:
     bounds = (Guard("error_rate", "gt", Decimal("0.05")), Guard("cost_usd", "gte", Decimal("0.01")))
     assert found.abort_when == Guards(bounds, 20)
     assert found.promote_when == Guards((Guard("latency_p95_ms", "lt", Decimal(900)),), 7)
+
+
+def test_a_test_may_expect_the_canary_that_its_conversation_meets(catalogue: Catalogue) -> None:
+    loaded = _load(
+        catalogue,
+        f"{HEAD}{{canary: {{model: dear, share: 1}}}}\n"
+        "tests:\n"
+        "  - {name: tried, request: {messages: [{role: user, content: Hello}]}, expect: {use: dear}}\n"
+        "  - {name: pinned, request: {model: cheap, messages: [{role: user, content: Hello}]}, expect: {use: cheap}}\n",
+    )
+    assert loaded.faults == ()
+    assert [verdict.message for verdict in run_tests(loaded.checked(), loaded.tests, Counter())] == ["", ""]
 
 
 def test_any_edit_of_an_experiment_is_another_version(catalogue: Catalogue) -> None:

@@ -82,9 +82,8 @@ def _check_expectation(test: Table, rules: frozenset[str], names: Names, report:
 def _check_used(test: Table, root: Table, names: Names, report: Report) -> None:
     """Report a model that this task never uses, unless the test's request names it, as callers may."""
     rules = items_at(root, "route")
-    used = {
-        model for rule in rules for path in (("use",), ("verify", "escalate_to")) for model, _ in texts_at(rule, *path)
-    }
+    paths = (("use",), ("verify", "escalate_to"), ("experiment", "canary", "model"))
+    used = {model for rule in rules for path in paths for model, _ in texts_at(rule, *path)}
     models = names.models or frozenset()
     if not used <= models or text_at(test, "request", "model") in models:
         return
