@@ -39,14 +39,18 @@ def sarif(faults: Iterable[Fault], folder: Path) -> dict[str, object]:
                 "tool": {"driver": driver},
                 "columnKind": "unicodeCodePoints",
                 "originalUriBaseIds": {base: {"uri": f"{root.as_uri()}/"}},
-                "results": [_result(fault, root, base) for fault in faults],
+                "results": [_result(fault, _path(fault, folder), root, base) for fault in faults],
             }
         ],
     }
 
 
-def _result(fault: Fault, root: Path, base: str) -> dict[str, object]:
-    path = Path(fault.file).resolve()
+def _path(fault: Fault, folder: Path) -> Path:
+    """Return where a file is in the folder; what it is a link to may be anywhere."""
+    return folder.resolve() / Path(fault.file).relative_to(folder)
+
+
+def _result(fault: Fault, path: Path, root: Path, base: str) -> dict[str, object]:
     where: dict[str, object] = {"artifactLocation": {"uri": _uri(path, root), "uriBaseId": base}}
     if not path.is_dir():
         where["region"] = {"startLine": fault.line, "startColumn": fault.column}

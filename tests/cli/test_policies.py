@@ -174,6 +174,19 @@ def test_sarif_tells_of_the_folder_itself_without_a_line(process: Run, tmp_path:
     assert place == {"artifactLocation": {"uri": "none/", "uriBaseId": "%SRCROOT%"}}
 
 
+def test_sarif_names_a_file_that_is_a_link_by_its_place_in_the_folder(process: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "project" / "policies"
+    assert process("init", folder).status == 0
+    shared = tmp_path / "shared.yaml"
+    shared.write_text("version: 1\ntask: code\nroute: [{use: chaep}]\n")
+    (folder / "code.yaml").unlink()
+    (folder / "code.yaml").symlink_to(shared)
+    for name in ("policies", folder):
+        found = process("check", name, "--sarif", cwd=tmp_path / "project").json
+        place = found["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]
+        assert place == {"uri": "policies/code.yaml", "uriBaseId": "%SRCROOT%"}
+
+
 def test_json_and_sarif_at_once_are_bad_usage(farthing: Run, folder: Path) -> None:
     assert farthing("check", folder, "--json", "--sarif").status == 2
 
