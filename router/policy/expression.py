@@ -84,6 +84,11 @@ class Expression:
         told = [f"{name} is {_shown(_READS[name](facts))}" for name in sorted(self.facts - PRIVATE)]
         return f"cel {self.text}: {'yes' if held else 'no'}" + (f" ({', '.join(told)})" if told else "")
 
+    def sure(self, known: Mapping[str, object]) -> bool | None:
+        """Say how it comes out by these facts alone, whatever the others are; None where that hangs on them."""
+        value = self._program.eval(data={name: value for name, value in known.items() if name in self.facts}).value()
+        return value if isinstance(value, bool) else None
+
     def _evaluate(self, facts: Facts) -> tuple[bool, str | None]:
         """Return whether it holds, and why it failed if it did."""
         try:

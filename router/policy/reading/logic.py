@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from itertools import product
 
 from router.policy.condition import AllOf, Always, AnyOf, Comparison, Condition, Named, Not
+from router.policy.expression import Expression
 from router.policy.facts import Facts
 from router.policy.vocabulary import FACTS
 
 MOST_CASES = 128
 """Of alternatives that are followed; a condition with more is taken for one that may hold."""
-_STREAM, _WHOLE = Facts(input_tokens=0, stream=True), Facts(input_tokens=0, stream=False)
-_OF_STREAMS = frozenset(("stream",))
 _ORDERED = frozenset(("gt", "gte", "lt", "lte"))
 
 Case = tuple[Condition, ...]
@@ -101,10 +100,17 @@ def demands(condition: Condition) -> tuple[Demand, ...]:
 def streamed(condition: Condition) -> bool | None:
     """Say whether `condition` takes streams alone (True), whole answers alone (False) or, as far as is told, both."""
     cases = _cases(condition)
-    for kept, other in ((True, _WHOLE), (False, _STREAM)):
-        if cases and all(any(part.needs() == _OF_STREAMS and not part.holds(other) for part in case) for case in cases):
+    for kept in (True, False):
+        if cases and all(any(_excludes_streams(part, not kept) for part in case) for case in cases):
             return kept
     return None
+
+
+def _excludes_streams(part: Condition, stream: bool) -> bool:
+    """Say whether a condition never holds of a request with this `stream`, whatever else it is."""
+    if isinstance(part, Expression):
+        return part.sure({"stream": stream}) is False
+    return part.needs() == {"stream"} and not part.holds(Facts(input_tokens=0, stream=stream))
 
 
 def _cases(condition: Condition) -> list[Case]:
