@@ -21,9 +21,15 @@ DEFAULT_LEDGER = "sqlite:///farthing.db"
 
 
 def tasks_of(written: list[str] | None) -> tuple[str, ...]:
-    """Return the tasks that `--task` names, each once; empty where it is not given."""
-    names = (name.strip() for text in written or () for name in text.split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
+    """Return the tasks that `--task` names, each once; empty where it is not given.
+
+    Raises:
+        BadParameter: it is given, and names none.
+    """
+    from router.ledger.report import task_names
+
+    with bad_tasks():
+        return task_names(written or ())
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def spend(
     in_force, why = (None, None) if orphans else _policies(policies)
     with closing(open_store(ledger_url, read_only=True)) as store, bad_tasks():
         if orphans:
-            report = orphans_report(store, datetime.now(UTC), tasks)
+            report = orphans_report(store, datetime.now(UTC), start, tasks)
         else:
             report = spend_report(store, by, start, spool, in_force, tasks)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -55,6 +55,21 @@ def groupings(by: str) -> tuple[Grouping, ...]:
     return names  # type: ignore[return-value]  # each was found among the known
 
 
+def task_names(written: Iterable[str]) -> tuple[str, ...]:
+    """Read texts like "support,code" as names of tasks, each once.
+
+    Raises:
+        InvalidRequest: a text names none.
+    """
+    found: dict[str, None] = {}
+    for text in written:
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if not names:
+            raise InvalidRequest(f"'{text[:40]}' names no task; leave it out for all of them.", param="task")
+        found |= dict.fromkeys(names)
+    return tuple(found)
+
+
 def spend_report(
     store: Store,
     by: str,
@@ -78,7 +93,7 @@ def spend_report(
     names = groupings(by)
     store.require_tasks(tasks)
     total = store.spend((), since, tasks)[0]
-    cut_off = [entry for entry in _orphans(store, datetime.now(UTC), tasks) if entry.at >= _from(since)]
+    cut_off = _orphans(store, datetime.now(UTC), since, tasks)
     of_all = shifts(store, policies, (), since, tasks) if policies else {}
     of_groups = shifts(store, policies, names, since, tasks) if policies and names else {}
     return {
@@ -100,15 +115,17 @@ def spend_report(
     }
 
 
-def orphans_report(store: Store, now: datetime, tasks: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the requests that a crash cut off, oldest first, and what they are charged at together.
+def orphans_report(
+    store: Store, now: datetime, since: datetime | None = None, tasks: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the requests from `since` on that a crash cut off, oldest first, and what they are charged at together.
 
     Raises:
         InvalidRequest: there are no rows of one of the `tasks`.
         StoreUnavailable: the ledger can't be read.
     """
     store.require_tasks(tasks)
-    found = _orphans(store, now, tasks)
+    found = _orphans(store, now, since, tasks)
     return {
         "held_usd": usd_number(sum(entry.charged_nusd for entry in found)),
         "orphans": [
@@ -126,8 +143,9 @@ def orphans_report(store: Store, now: datetime, tasks: Sequence[str] = ()) -> di
     }
 
 
-def _orphans(store: Store, now: datetime, tasks: Sequence[str]) -> list[Entry]:
-    return [entry for entry in orphans(store, now) if not tasks or entry.task in tasks]
+def _orphans(store: Store, now: datetime, since: datetime | None, tasks: Sequence[str]) -> list[Entry]:
+    found = (entry for entry in orphans(store, now) if entry.at >= _from(since))
+    return [entry for entry in found if not tasks or entry.task in tasks]
 
 
 def count_since(store: Store, since: datetime | None, tasks: Sequence[str] = ()) -> int:

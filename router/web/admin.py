@@ -17,7 +17,7 @@ from router.errors import FarthingError, InvalidRequest, NoSuchEndpoint
 from router.ledger.contract import Store
 from router.ledger.open import open_store
 from router.ledger.recent import recent
-from router.ledger.report import parse_since, spend_report
+from router.ledger.report import parse_since, spend_report, task_names
 from router.lifecycle.rollout import Rollouts
 from router.lifecycle.scopes import windowed_scopes
 from router.pipeline import Arrival, Pipeline
@@ -94,11 +94,11 @@ def admin_app(
         return (await pipeline.plan(arrival)).explained()
 
     @app.get("/admin/spend")
-    async def spend(by: str = "task", since: str | None = None) -> dict[str, Any]:
+    async def spend(by: str = "task", since: str | None = None, task: str | None = None) -> dict[str, Any]:
         """What did it cost, and what was saved?"""
         start = parse_since(since, datetime.fromtimestamp(clock(), UTC)) if since else None
-
-        return await read(lambda store: spend_report(store, by, start, settings.spool, folder.current()))
+        tasks = () if task is None else task_names([task])
+        return await read(lambda store: spend_report(store, by, start, settings.spool, folder.current(), tasks))
 
     @app.get("/admin/requests")
     async def requests(limit: str = str(DEFAULT_REQUESTS), task: str | None = None) -> dict[str, Any]:

@@ -157,6 +157,8 @@ def test_spend_of_a_task_is_that_task_s_alone(farthing: Run, recorded: str, tmp_
     assert (alone["total_usd"], [row["task"] for row in alone["rows"]]) == (0.007, ["support"])
     assert farthing(*asked, "--task", "support, code").json == farthing(*asked).json
     assert farthing(*asked, "--orphans", "--task", "code").json["orphans"] == []
+    none = farthing(*asked, "--task", "")
+    assert (none.status, "'' names no task" in none.err) == (2, True)
     wrong = farthing(*asked, "--task", "support", "--task", "cod")
     assert wrong.status == 2
     assert "no request of the task 'cod'. It has: code, support." in " ".join(wrong.err.replace("│", "").split())

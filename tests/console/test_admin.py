@@ -127,6 +127,23 @@ def test_spend_is_told_by_minute_and_by_hour(proxy: Proxy) -> None:
         assert sum(row["cost_usd"] for row in report["rows"]) == pytest.approx(report["total_usd"])
 
 
+def test_spend_of_a_task_is_that_task_s_alone(proxy: Proxy) -> None:
+    for task in ("default", "summarise"):
+        proxy.row_of(proxy.ask("Hello", model=f"task:{task}"))
+
+    def spent(query: str) -> Any:
+        return proxy.http.get(f"/admin/spend?by=task&{query}", headers=ADMIN)
+
+    assert [row["task"] for row in spent("task=summarise").json()["rows"]] == ["summarise"]
+    both = spent("task=summarise,default").json()
+    assert {row["task"] for row in both["rows"]} == {"summarise", "default"}
+    assert both["total_usd"] == pytest.approx(sum(row["cost_usd"] for row in both["rows"]))
+    for task, said in (("summary", "no request of the task 'summary'"), ("", "names no task")):
+        refused = spent(f"task={task}")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+        assert said in refused.json()["error"]["message"]
+
+
 def test_budgets_are_told_with_what_happens_where_they_end(proxy: Proxy) -> None:
     found = proxy.http.get("/admin/budgets", headers=ADMIN).json()["budgets"]
     assert {level["name"]: level["on_exceeded"] for level in found} == {"default": "downgrade", "summarise": "reject"}

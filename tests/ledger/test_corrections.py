@@ -83,6 +83,7 @@ def test_orphans_are_listed_with_what_they_hold(filled: Filled, farthing: Run) -
     sums = farthing("spend", "--by", "task", "--json", "--ledger-url", url).json
     assert (sums["orphans"], sums["orphaned_usd"], sums["total_usd"]) == (2, 0.002, 0.002)
     assert farthing("spend", "--since", "1h", "--json", "--ledger-url", url).json["orphans"] == 0
+    assert farthing("spend", "--orphans", "--since", "1h", "--json", "--ledger-url", url).json["orphans"] == []
     assert "$0.002000 is the ceiling of 2 requests" in farthing("spend", "--ledger-url", url).out
     printed = farthing("spend", "--orphans", "--ledger-url", url)
     assert "$0.001500" in printed.out
