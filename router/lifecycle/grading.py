@@ -24,9 +24,10 @@ from router.pipeline import Answered, Parts, Plan
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.run import SETTLE_WITHIN_S, Run
 from router.policy.closed_answer import By, call_the_same, closed_answer, say_the_same
+from router.policy.compared import by_price, counterpart
 from router.policy.decide import Route, consider
 from router.policy.experiment import point_of
-from router.policy.learn import LEARNING, LearnShadow, by_price, counterpart
+from router.policy.learn import LEARNING, LearnShadow
 from router.policy.policy import Policy, Rule
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import Judge, Verify, failing

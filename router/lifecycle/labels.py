@@ -15,8 +15,9 @@ from router.ledger.labels import LabelRow
 from router.lifecycle.grading import Graded
 from router.pipeline import Answered, Plan
 from router.policy.backtest.replay import Player, Record, read
+from router.policy.compared import Compared, compared, targets_of
 from router.policy.decide import Route, decide
-from router.policy.learn import Compared, Learn, compared, propensity, targets_of
+from router.policy.learn import Learn, propensity
 from router.policy.policy import PolicySet
 from router.policy.target import Model
 from router.values import NUSD_PER_USD

@@ -15,8 +15,9 @@ from router.ledger.contract import SHADOW_SUFFIX, Store
 from router.ledger.labels import LabelRow
 from router.lifecycle.labels import lesson_of
 from router.lifecycle.learning import lessons_in
+from router.policy.compared import Compared, compared
 from router.policy.condition import Comparison
-from router.policy.learn import LEARNING, Compared, compared
+from router.policy.learn import LEARNING
 from router.policy.policy import Policy, PolicySet
 from router.policy.record import leaves_of
 from router.values import usd_number

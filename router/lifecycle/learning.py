@@ -26,7 +26,7 @@ from router.lifecycle.grading import Graded
 from router.lifecycle.labels import lesson_of, of_check, of_grades
 from router.lifecycle.taught import Taught
 from router.pipeline import Answered
-from router.policy.learn import Compared, compared
+from router.policy.compared import Compared, compared
 from router.policy.policy import PolicySet
 
 READ_EVERY_S = 2.0

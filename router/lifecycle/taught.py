@@ -14,7 +14,7 @@ from router.difficulty.gauge import Gauge
 from router.difficulty.lessons import Lessons
 from router.difficulty.scorer import Scorer
 from router.difficulty.weights import Weights
-from router.policy.learn import Compared
+from router.policy.compared import Compared
 
 log = logging.getLogger("farthing.learning")
 

@@ -27,7 +27,7 @@ from router.difficulty.weights import shipped_weights
 from router.ledger.labels import MOST_RATINGS_OF_EPOCH, LabelRow
 from router.ledger.open import open_store
 from router.lifecycle.learning import Learning, lessons_in
-from router.policy.learn import Compared
+from router.policy.compared import Compared
 from router.policy.policy import PolicySet
 from router.policy.reading.load import WEIGHTS, load_files
 from router.pricing import Catalogue

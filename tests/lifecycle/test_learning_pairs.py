@@ -18,7 +18,7 @@ from router.difficulty.scorer import Scorer
 from router.difficulty.weights import shipped_weights
 from router.ledger.labels import LabelRow
 from router.lifecycle.labels import lesson_of
-from router.policy.learn import Compared
+from router.policy.compared import Compared
 from router.providers.simulated import Simulation
 
 SEED = 31
