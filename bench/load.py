@@ -35,10 +35,10 @@ class Figures:
 class _Caller(asyncio.Protocol):
     """One connection that sends one request after another."""
 
-    def __init__(self, requests: Iterator[bytes], figures: list[float], stop: asyncio.Event, left: list[int]) -> None:
+    def __init__(self, requests: Iterator[bytes], latencies_s: list[float], left: list[int]) -> None:
+        """`left` holds how many requests all connections together have yet to send."""
         self._requests = requests
-        self._latencies_s = figures
-        self._stop = stop
+        self._latencies_s = latencies_s
         self._left = left
         self.failed = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -62,7 +62,7 @@ class _Caller(asyncio.Protocol):
             self.done.set_result(None)
 
     def _send(self) -> None:
-        if self._left[0] <= 0 or self._stop.is_set():
+        if self._left[0] <= 0:
             if not self.done.done():
                 self.done.set_result(None)
             self._transport.close()
@@ -87,15 +87,15 @@ async def load(url: str, bodies: Sequence[bytes], *, callers: int, requests: int
     head = "\r\n".join(lines)
     prebuilt = cycle([f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies])
     latencies_s: list[float] = []
-    left, stop = [requests], asyncio.Event()
+    left = [requests]
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
-    made = [
-        (await loop.create_connection(lambda: _Caller(prebuilt, latencies_s, stop, left), parts.hostname, parts.port))[
-            1
-        ]
-        for _ in range(callers)
-    ]
+    made = []
+    for _ in range(callers):
+        _, caller = await loop.create_connection(
+            lambda: _Caller(prebuilt, latencies_s, left), parts.hostname, parts.port
+        )
+        made.append(caller)
     await asyncio.gather(*(caller.done for caller in made))
     elapsed_s = time.perf_counter() - started
     return Figures(len(latencies_s), sum(caller.failed for caller in made), elapsed_s, sorted(latencies_s))

@@ -81,9 +81,6 @@ class Checks:
                 print(f"         {case[:400]}")
 
 
-# -- the caller ------------------------------------------------------------------------------------------------------
-
-
 class _Tail(httpx.AsyncByteStream):
     """Passes a response on and keeps its end, where the comment is that the SDK skips."""
 
@@ -183,9 +180,6 @@ async def _streamed(errand: Errand, plan: dict[str, Any], answer: Any) -> Heard:
 
 def _nusd(text: str) -> int:
     return nusd_cost(Decimal(text))
-
-
-# -- what must be so -------------------------------------------------------------------------------------------------
 
 
 def check_answer(checks: Checks, heard: Heard, row: sqlite3.Row | None) -> None:
@@ -298,9 +292,6 @@ def _cells(row: Sequence[Any]) -> list[str]:
     cost, baseline = (float(usd(value)) for value in row[7:9])
     money = [dollars(cost), dollars(baseline), dollars(baseline - cost), percent(baseline - cost, baseline)]
     return [*row[:2], *(f"{value:,}" for value in row[2:7]), *money]
-
-
-# -- the run ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -151,9 +151,6 @@ def _variables() -> list[Any]:
     return [dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"), *chosen]
 
 
-# -- shapes ------------------------------------------------------------------------------------------------------------
-
-
 def _lines(one: Panel) -> Any:
     return _time(one).fill_opacity(8)
 

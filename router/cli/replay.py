@@ -98,13 +98,10 @@ def _tallied(store: Store, since: datetime | None, tasks: Sequence[str], new: Pl
 
     tally = Tally()
     for record in _shown(store, since, tasks):
-        if record.outcome == "correction":
-            tally.add_correction(record.charged_nusd)
-            new.keep(record)
-        elif record.outcome == Ending.EXPERIMENT:
+        if record.outcome == Ending.EXPERIMENT:
             continue
-        elif record.outcome == Ending.SHADOW:
-            # What it cost is paid under any policies; it says nothing of where a caller's request would go.
+        if record.outcome in ("correction", Ending.SHADOW):
+            # It is paid under any policies, and says nothing of where a caller's request would go.
             tally.add_correction(record.charged_nusd)
             new.keep(record)
         elif (request := read(record)) is None:

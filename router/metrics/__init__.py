@@ -108,8 +108,6 @@ class Metrics:
         self._rebuilds = families.REBUILDS.counter(registry)
         self._ledger_queue = families.LEDGER_QUEUE.gauge(registry)
 
-    # -- one request ---------------------------------------------------------------------------------------------------
-
     def record(self, outcome: Outcome) -> None:
         """Count one ended request."""
         if outcome.ending is Ending.SHADOW:
@@ -132,8 +130,8 @@ class Metrics:
             series.baseline.inc(outcome.baseline_nusd / NUSD_PER_USD)
         usage = outcome.usage
         if usage:
-            seen.append((series.input_tokens or children.tokens_of(series, "input"), usage.input_tokens))
-            seen.append((series.output_tokens or children.tokens_of(series, "output"), usage.output_tokens))
+            into, out_of = series.tokens or children.tokens_of(series)
+            seen += [(into, usage.input_tokens), (out_of, usage.output_tokens)]
             if usage.cached_tokens:
                 (series.cached or children.cached_of(series)).inc(usage.cached_tokens)
         if outcome.first_token_s is not None:
@@ -185,8 +183,6 @@ class Metrics:
         self._overhead_cost.labels(self._task(outcome.task), Overhead.SHADOW.value).inc(cost_usd)
         if outcome.over_budget_nusd:
             self._over_budget.inc(outcome.over_budget_nusd / NUSD_PER_USD)
-
-    # -- what else happens ---------------------------------------------------------------------------------------------
 
     def refused(self, task: str, reason: str) -> None:
         """Count a request that was refused; `reason` is the error's code."""
@@ -244,8 +240,6 @@ class Metrics:
             for reason in Overhead:
                 self._overhead_cost.labels(self._task(task), reason.value)
         self._children.expect(policies)
-
-    # -- gauges that are functions -------------------------------------------------------------------------------------
 
     def watch(
         self,

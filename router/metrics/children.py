@@ -53,8 +53,8 @@ class Series:
     duration: Histogram
     baseline: Counter
     cost: Counter | None = None
-    input_tokens: Histogram | None = None
-    output_tokens: Histogram | None = None
+    tokens: tuple[Histogram, Histogram] | None = None
+    """Of the input and of the output."""
     first_token: Histogram | None = None
     answer_cost: Histogram | None = None
     task_duration: Histogram | None = None
@@ -123,14 +123,13 @@ class Children:
         labels = (task, rule, self.model_of(outcome), provider, kind, *self._account_of(outcome))
         return self._cost_labelled(labels)
 
-    def tokens_of(self, series: Series, kind: str) -> Histogram:
+    def tokens_of(self, series: Series) -> tuple[Histogram, Histogram]:
         model, provider = series.model, series.provider
         # Of a model that has its input told, the output is told too.
         if not self._rooms[TOKENS.name].admits("output", model, provider):
             model = provider = OTHER
-        series.input_tokens = self._tokens.labels("input", model, provider)
-        series.output_tokens = self._tokens.labels("output", model, provider)
-        return series.input_tokens if kind == "input" else series.output_tokens
+        series.tokens = self._tokens.labels("input", model, provider), self._tokens.labels("output", model, provider)
+        return series.tokens
 
     def cached_of(self, series: Series) -> Counter:
         pair = series.task, series.model
