@@ -66,16 +66,17 @@ async def alone_ms(store: Budgets, name: str, holds: int) -> list[float]:
 
 
 async def together_per_s(store: Budgets, name: str, holds: int, callers: int) -> float:
-    """Return how many holds and settlements a second `callers` make."""
+    """Return how many holds, each settled, `callers` make a second, about `holds` of them together."""
+    each = holds // callers
 
     async def call(caller: int) -> None:
-        for number in range(holds // callers):
+        for number in range(each):
             await store.hold(Hold(f"{name}-{caller}-{number}", SCOPES, 1000))
             await store.settle(f"{name}-{caller}-{number}", 10)
 
     started = time.perf_counter()
     await asyncio.gather(*(call(caller) for caller in range(callers)))
-    return holds / (time.perf_counter() - started)
+    return each * callers / (time.perf_counter() - started)
 
 
 async def measure(url: str, rounds: int, holds: int) -> tuple[float, float, float]:
