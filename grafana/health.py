@@ -99,7 +99,7 @@ PROVIDERS = Row(
         ),
         panel(
             "Open breakers",
-            "Targets that are left out for a while because they failed too often.",
+            "Targets that are tried after all others for a while, for they keep failing.",
             Query('max by (model, target) (farthing_breaker_open{model=~"$model"})', "{{model}}: {{target}}"),
             steps=ANY, largest=1,
         ),

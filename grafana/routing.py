@@ -7,6 +7,8 @@ from grafana.spend import USD
 
 REQUESTS = 'farthing_requests_total{task=~"$task", model=~"$model"}'
 ANSWERS = 'farthing_requests_total{task=~"$task", model=~"$model", outcome=~"answered|cut"}'
+ROUTED = 'farthing_requests_total{task=~"$task", model=~"$model", model!="none"}'
+BADLY_ENDED = 'farthing_requests_total{task=~"$task", model=~"$model", model!="none", outcome=~"failed|cut"}'
 RULE_COST = 'farthing_cost_usd_total{task=~"$task", model=~"$model"}'
 ESCALATIONS = 'farthing_escalations_total{task=~"$task"}'
 
@@ -236,14 +238,7 @@ SIDE_BY_SIDE = Row(
         panel(
             "Failed or cut",
             "The part of each model's requests that failed, or was cut off at its budget, by rule.",
-            Query(
-                'sum by (task, rule, model) (rate(farthing_requests_total{task=~"$task", model=~"$model",'
-                ' outcome!="answered", model!="none"}[$__rate_interval]) or 0 * rate('
-                'farthing_requests_total{task=~"$task", model=~"$model", model!="none"}[$__rate_interval])) /'
-                ' sum by (task, rule, model) (rate(farthing_requests_total{task=~"$task", model=~"$model",'
-                ' model!="none"}[$__rate_interval]))',
-                "{{task}}, {{rule}}: {{model}}",
-            ),
+            Query(_part(BADLY_ENDED, ROUTED, "task, rule, model"), "{{task}}, {{rule}}: {{model}}"),
             unit="percentunit",
         ),
         panel(
