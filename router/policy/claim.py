@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from router.errors import InvalidRequest, ModelNotFound, NotAllowed
+from router.policy.fault import nearest
 from router.policy.policy import Account, Policy, PolicySet, Rule
 
 AUTO = "auto"
@@ -94,8 +94,8 @@ def _policy(policies: PolicySet, task: str, place: str, account: Account | None)
         return policies.policies[task]
     except KeyError:
         tasks = _usable(policies, account)
-        near = difflib.get_close_matches(task, tasks, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        near = nearest(task, tasks)
+        hint = f" Did you mean '{near}'?" if near else ""
         raise InvalidRequest(
             f"There is no task '{task[:200]}' (from {place}).{hint} Tasks: {', '.join(tasks) or 'none'}.",
             param=place,
