@@ -9,7 +9,7 @@ import typer
 
 from router.cli.folder import JsonOption
 from router.cli.ledger import DEFAULT_LEDGER, LedgerOption, since_of
-from router.cli.table import Column, print_json, print_table
+from router.cli.table import Column, plural, print_json, print_table
 
 _COLUMNS = (
     Column("side"),
@@ -60,6 +60,8 @@ def _print(experiment: dict[str, Any]) -> None:
     because = f", since {experiment['since']}: {experiment['because']}" if experiment["because"] else ""
     print(f"{experiment['task']}/{experiment['rule']}: {state}{because}\n")
     print_table(_COLUMNS, [_row(side) for side in experiment["sides"]])
+    if left_out := experiment["left_out"]:
+        print(f"Left out: {plural(left_out, 'request')} from before the last edit of the experiment.\n")
 
 
 def _row(side: dict[str, Any]) -> list[str]:

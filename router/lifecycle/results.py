@@ -89,7 +89,9 @@ class _Tally:
 @dataclass(slots=True)
 class _Experiment:
     version: str = ""
-    sides: dict[tuple[Side, str], _Tally] = field(default_factory=dict)
+    """The newest: an edit begins the experiment afresh, and its numbers too."""
+    sides_of: dict[str, dict[tuple[Side, str], _Tally]] = field(default_factory=dict)
+    """By version."""
     events: list[dict[str, str]] = field(default_factory=list)
 
     def told(self, name: str) -> dict[str, Any]:
@@ -98,7 +100,11 @@ class _Experiment:
         # An abortion stands, whatever came before or after it.
         last = next((event for event in ended if event["state"] == "aborted"), ended[-1] if ended else None)
         order = list(Side)
-        sides = sorted(self.sides.items(), key=lambda side: (order.index(side[0][0]), side[0][1]))
+        now = self.sides_of.get(self.version, {})
+        sides = sorted(now.items(), key=lambda side: (order.index(side[0][0]), side[0][1]))
+        before = [
+            tally for version, tallies in self.sides_of.items() if version != self.version for tally in tallies.values()
+        ]
         return {
             "task": task,
             "rule": rule,
@@ -106,12 +112,15 @@ class _Experiment:
             "state": last["state"] if last else "running",
             "because": last["because"] if last else None,
             "since": last["at"] if last else None,
+            "left_out": sum(tally.cost_nusd.n for tally in before),
             "sides": [{"side": side.value, "model": model or None, **tally.told()} for (side, model), tally in sides],
         }
 
 
 def experiment_report(store: Store, task: str | None, since: datetime | None) -> dict[str, Any]:
-    """Return every experiment with requests since then, each side with its numbers; blocks.
+    """Return every experiment with requests since then, each side with its numbers under the newest version; blocks.
+
+    `left_out` are the requests under earlier versions, which tried something else.
 
     Raises:
         StoreUnavailable: the ledger can't be read.
@@ -129,7 +138,7 @@ def experiment_report(store: Store, task: str | None, since: datetime | None) ->
         if sample := sampled(part, tried, charged_nusd, latency_ms, agreement):
             experiment = found.setdefault(part.name, _Experiment())
             experiment.version = part.version
-            experiment.sides.setdefault(_side(part), _Tally()).add(sample)
+            experiment.sides_of.setdefault(part.version, {}).setdefault(_side(part), _Tally()).add(sample)
     return {"experiments": [found[name].told(name) for name in sorted(found)]}
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,12 @@ from proxy import eventually, running_provider, running_proxy
 
 from lifecycle.conftest import TRIAL, files_for
 from router.chat import Chat
-from router.lifecycle.results import quantile, share
+from router.ledger.contract import Store
+from router.ledger.open import open_store
+from router.ledger.rows import row_of
+from router.lifecycle.results import experiment_report, quantile, share
 from router.providers.simulated import SimulatedProvider, Simulation
+from router.values import Attempt, Certainty, Ending, Outcome
 
 BOTH = "{canary: {model: trial, share: 0.5}, shadow: {model: spare, budget_per_day_usd: 1}}"
 VERIFY = "    verify: {json: true, escalate_to: dear}\n"
@@ -91,6 +98,44 @@ def test_an_aborted_canary_is_told_with_its_reason(provider: SimulatedProvider, 
     assert "error_rate of 1 is above 0.3 over 3 requests" in _command(tmp_path)
     [found] = json.loads(_command(tmp_path, "--json"))["experiments"]
     assert (found["state"], found["sides"][0]["error_rate"]["value"]) == ("aborted", 1.0)
+
+
+def test_an_edited_experiment_is_told_by_what_came_since(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/ledger.db")
+    with closing(store):
+        asyncio.run(_write(store, [_tried(number, "before", "failed") for number in range(3)]))
+        asyncio.run(_write(store, [_tried(number, "after", "answered") for number in range(3, 5)]))
+        [found] = experiment_report(store, None, None)["experiments"]
+    assert (found["version"], found["left_out"]) == ("after", 3)
+    [side] = found["sides"]
+    assert (side["side"], side["requests"], side["error_rate"]["value"]) == ("canary", 2, 0.0)
+    printed = _command(tmp_path)
+    assert "Left out: 3 requests from before the last edit of the experiment." in printed
+
+
+def _tried(number: int, version: str, reason: str) -> Outcome:
+    """Return a request that a canary served, under a version of its experiment."""
+    attempt = Attempt("trial", "openai/x", reason, 200, None, 10, Certainty.REPORTED, 0.1)
+    part = {"name": "default/all", "version": version, "side": "canary", "model": "trial"}
+    return Outcome(
+        id=f"{number:032x}",
+        at=datetime(2026, 11, 21, 12, number, tzinfo=UTC),
+        account=None,
+        task="default",
+        rule="all",
+        policy_revision="0" * 12,
+        requested_model="auto",
+        ending=Ending.ANSWERED if reason == "answered" else Ending.FAILED,
+        certainty=Certainty.REPORTED,
+        charged_nusd=10,
+        attempts=(attempt,),
+        facts={"experiment": part},
+    )
+
+
+async def _write(store: Store, outcomes: list[Outcome]) -> None:
+    await store.open()
+    await store.write([row_of(outcome) for outcome in outcomes])
 
 
 def test_an_interval_of_a_share_is_wilsons() -> None:
