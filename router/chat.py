@@ -114,6 +114,8 @@ class Chat(Struct, frozen=True):
     prediction: Any = None
     modalities: list[str] | None = None
     web_search_options: Any = None
+    search_parameters: Any = None
+    """xAI's name for it."""
     service_tier: str | None = None
     metadata: dict[str, Any] | None = None
     user: str | None = None

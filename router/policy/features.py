@@ -125,8 +125,11 @@ def parts_of(chat: Chat, *, look_for_code: bool = True) -> frozenset[str]:
     has: set[str] = set()
     if chat.tools or chat.functions:
         has.add("tools")
-        if any(tool.cache_control is not None for tool in chat.tools or ()):
-            has.add("cache_control")
+        for tool in chat.tools or ():
+            if tool.cache_control is not None:
+                has.add("cache_control")
+            if tool.type.startswith("web_search"):
+                has.add("web_search")
     match chat.response_format:
         case {"type": "json_schema"}:
             has.update(("json_schema", "json"))
@@ -134,7 +137,7 @@ def parts_of(chat: Chat, *, look_for_code: bool = True) -> frozenset[str]:
             has.add("json")
     if chat.modalities and "audio" in chat.modalities:
         has.update(("audio", "audio_out"))
-    if chat.web_search_options is not None:
+    if chat.web_search_options is not None or chat.search_parameters is not None:
         has.add("web_search")
     for message in chat.messages:
         if message.role in ("system", "developer"):
