@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from proxy import Proxy
 
-from cli.running import DEFAULT, ROOT, Ran, Run, served
+from cli.running import DEFAULT, ROOT, Ran, Run, shipped
 from router.cli import main
 
 
@@ -22,16 +24,21 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def farthing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in this process, by its own entry point: quick."""
+    """Run the command in this process, by its own entry point: quick, and else as `process` does."""
 
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["farthing", *map(str, arguments)])
+    def run(*arguments: object, stdin: str = "", cwd: Path = ROOT, **environ: str) -> Ran:
         capsys.readouterr()
-        try:
-            main()
-            status = 0
-        except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else 0
+        with monkeypatch.context() as shell:
+            shell.setattr(sys, "argv", ["farthing", *map(str, arguments)])
+            shell.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8"))
+            shell.chdir(cwd)
+            for name, value in environ.items():
+                shell.setenv(name, value)
+            try:
+                main()
+                status = 0
+            except SystemExit as ended:
+                status = ended.code if isinstance(ended.code, int) else 0
         captured = capsys.readouterr()
         return Ran(status, captured.out, captured.err)
 
@@ -57,16 +64,22 @@ def process() -> Run:
     return run
 
 
-@pytest.fixture(scope="session")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'farthing.db'}"
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy with the shipped policies."""
+    with shipped(tmp_path_factory.mktemp("shipped")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
-def proxy(ledger: str) -> Iterator[str]:
-    """A proxy with the shipped policies and simulated providers, which records into `ledger`."""
-    with served("--policies", "policies", "--simulate", "always", environ={"FARTHING_LEDGER_URL": ledger}) as url:
-        yield url
+def day(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a ledger of the demo's traffic through the shipped policies."""
+    with shipped(tmp_path_factory.mktemp("day")) as running:
+        command = [sys.executable, "-m", "router", "demo", "--url", running.url]
+        command += ["--requests", "96", "--concurrency", "48"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        running.rows()
+        return f"sqlite:///{running.ledger}"
 
 
 @pytest.fixture

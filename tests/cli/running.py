@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from proxy import Proxy, running_provider, running_proxy
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +68,14 @@ def served(*options: str, environ: Mapping[str, str]) -> Iterator[str]:
         finally:
             child.terminate()
             child.communicate(timeout=60)
+
+
+@contextmanager
+def shipped(folder: Path) -> Iterator[Proxy]:
+    """Serve the shipped policies in this process, by simulated providers that take no time to think."""
+    shutil.copytree(ROOT / "policies", folder / "policies")
+    with running_provider() as provider, running_proxy(folder, {}, simulated_url=provider.root_url) as proxy:
+        yield proxy
 
 
 def on_terminal(*arguments: object, columns: int = 80, **environ: str) -> str:

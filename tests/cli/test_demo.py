@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from proxy import Proxy
 
 from cli.running import Run, served
 from router.chat import ChatBody
@@ -73,8 +74,8 @@ def test_what_is_not_told_saves_nothing() -> None:
     assert (total.cost_nusd, total.baseline_nusd, total.saved_nusd) == (20, 110, 90)
 
 
-def test_the_demo_and_the_ledger_agree(proxy: str, ledger: str, process: Run) -> None:
-    ran = process("demo", "--url", proxy, "--requests", "48", "--concurrency", "48", "--json")
+def test_the_demo_and_the_ledger_agree(proxy: Proxy, process: Run, farthing: Run) -> None:
+    ran = process("demo", "--url", proxy.url, "--requests", "48", "--concurrency", "48", "--json")
     assert ran.status == 0, ran.err
     sums = ran.json
     assert (sums["requests"], sums["failed"]) == (48, 0)
@@ -82,15 +83,16 @@ def test_the_demo_and_the_ledger_agree(proxy: str, ledger: str, process: Run) ->
     assert sums["answered"] + sums["refused"] == 48
     assert {row["task"] for row in sums["rows"]} == set(TASKS)
     assert sums["baseline_usd"] > sums["total_usd"] > 0
-    spent = process("spend", "--by", "task", "--json", FARTHING_LEDGER_URL=ledger).json
+    assert len(proxy.rows()) == 48
+    spent = farthing("spend", "--by", "task", "--json", "--ledger-url", f"sqlite:///{proxy.ledger}").json
     assert (spent["requests"], spent["total_usd"]) == (48, sums["total_usd"])
     assert {row["task"]: row["cost_usd"] for row in spent["rows"]} == {
         row["task"]: row["cost_usd"] for row in sums["rows"]
     }
 
 
-def test_the_table_shows_where_each_task_went(proxy: str, process: Run) -> None:
-    ran = process("demo", "--url", f"{proxy}/v1/", "--requests", "12", "--concurrency", "12", "--seed", "4")
+def test_the_table_shows_where_each_task_went(proxy: Proxy, farthing: Run) -> None:
+    ran = farthing("demo", "--url", f"{proxy.url}/v1/", "--requests", "12", "--concurrency", "12", "--seed", "4")
     assert ran.status == 0, ran.out + ran.err
     assert all(task in ran.out for task in TASKS)
     assert "12 requests in " in ran.out
@@ -98,18 +100,18 @@ def test_the_table_shows_where_each_task_went(proxy: str, process: Run) -> None:
     assert ran.err == "", "no progress bar where it is no terminal"
 
 
-def test_the_port_that_a_proxy_was_given_is_the_demos_too(proxy: str, process: Run) -> None:
-    port = proxy.rsplit(":", 1)[1]
-    ran = process("demo", "--requests", "1", "--json", FARTHING_PORT=port)
+def test_the_port_that_a_proxy_was_given_is_the_demos_too(proxy: Proxy, farthing: Run) -> None:
+    port = str(proxy.port)
+    ran = farthing("demo", "--requests", "1", "--json", FARTHING_PORT=port)
     assert (ran.status, ran.json["answered"] + ran.json["refused"]) == (0, 1), ran.err
-    ran = process("demo", "--requests", "1", "--json", "--port", port, FARTHING_PORT="1")
+    ran = farthing("demo", "--requests", "1", "--json", "--port", port, FARTHING_PORT="1")
     assert ran.status == 0, ran.err
 
 
-def test_no_proxy_is_told_with_what_to_start(process: Run) -> None:
+def test_no_proxy_is_told_with_what_to_start(farthing: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    ran = process("demo", "--url", f"http://127.0.0.1:{port}", "--requests", "3")
+    ran = farthing("demo", "--url", f"http://127.0.0.1:{port}", "--requests", "3")
     assert (ran.status, ran.out) == (1, "")
     assert f"No proxy answers at http://127.0.0.1:{port}." in ran.err
     assert "make run" in ran.err
@@ -122,7 +124,7 @@ def test_a_url_that_is_none_is_told(farthing: Run, url: str) -> None:
     assert "is not the URL of a proxy" in ran.err
 
 
-def test_keys_are_asked_for_and_failures_are_told(farthing: Run, process: Run, folder: Path) -> None:
+def test_keys_are_asked_for_and_failures_are_told(farthing: Run, folder: Path) -> None:
     made = farthing("keys", "new", "--account", "demo", "--json").json
     (folder / "accounts.yaml").write_text(f'version: 1\naccounts:\n  demo: {{keys: ["{made["sha256"]}"]}}\n')
     # Nothing listens there, so every attempt fails at once.
@@ -132,10 +134,10 @@ def test_keys_are_asked_for_and_failures_are_told(farthing: Run, process: Run, f
     )
     environ = {"FARTHING_LEDGER_URL": f"sqlite:///{folder / 'ledger.db'}"}
     with served("--policies", str(folder), environ=environ) as url:
-        keyless = process("demo", "--url", url)
+        keyless = farthing("demo", "--url", url)
         assert keyless.status == 1
         assert "--key" in keyless.err
-        ran = process("demo", "--url", url, "--requests", "10", "--json", FARTHING_KEY=made["key"])
+        ran = farthing("demo", "--url", url, "--requests", "10", "--json", FARTHING_KEY=made["key"])
     assert ran.status == 1
     assert (ran.json["answered"], ran.json["failed"] + ran.json["refused"]) == (0, 10)
     assert ran.json["codes"]["upstream_unavailable"] == ran.json["failed"] > 0

@@ -214,7 +214,7 @@ def test_shares_hold_where_few_prompts_repeat(farthing: Run, folder: Path, tmp_p
     (folder / "shared.yaml").write_text(
         "version: 1\ntask: shared\nroute: [{use: [cheap, premium], premium_share: 0.2}]\n"
     )
-    rows = [row | {"prompt": DIFFERENT[number % distinct]} for number, row in enumerate(lines(1_200))]
+    rows = [row | {"prompt": DIFFERENT[number % distinct]} for number, row in enumerate(lines(300))]
     file = write(tmp_path / "set.jsonl", rows)
     for task, share in (("support", 0.3), ("shared", 0.2)):
         found = evaluated(farthing, file, folder, task=task)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy import Proxy
 
 from cli.running import Run
 
@@ -19,7 +20,7 @@ def _written(folder: Path, request: object) -> Path:
     return file
 
 
-def test_explain_answers_what_the_dry_run_of_a_proxy_answers(proxy: str, process: Run, tmp_path: Path) -> None:
+def test_explain_answers_what_the_dry_run_of_a_proxy_answers(proxy: Proxy, process: Run, tmp_path: Path) -> None:
     body = {
         "model": "task:summarise",
         "messages": [
@@ -29,7 +30,7 @@ def test_explain_answers_what_the_dry_run_of_a_proxy_answers(proxy: str, process
         "n": 2,
     }
     asked = urllib.request.Request(
-        f"{proxy}/v1/chat/completions",
+        f"{proxy.url}/v1/chat/completions",
         json.dumps(body).encode(),
         {"x-farthing-dry-run": "true", "x-farthing-budget-usd": "0.005", "content-type": "application/json"},
     )
@@ -46,11 +47,11 @@ def test_explain_answers_what_the_dry_run_of_a_proxy_answers(proxy: str, process
     assert (explained["rule"], explained["model"], explained["budget_usd"]) == ("other-language", "standard", 0.005)
 
 
-def test_plain_text_from_standard_input_is_one_user_message(process: Run, folder: Path) -> None:
-    ran = process("explain", "--json", "--policies", folder, "-", stdin="Where is my parcel?\n")
+def test_plain_text_from_standard_input_is_one_user_message(farthing: Run, folder: Path) -> None:
+    ran = farthing("explain", "--json", "--policies", folder, "-", stdin="Where is my parcel?\n")
     assert ran.status == 0
     assert ran.json["facts"]["messages"] == 1
-    in_a_list = process(
+    in_a_list = farthing(
         "explain", "--json", "--policies", folder, "-", stdin='[{"role":"user","content":"Where is my parcel?"}]'
     )
     assert in_a_list.json["facts"]["input_tokens"] == ran.json["facts"]["input_tokens"]

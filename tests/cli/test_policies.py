@@ -131,12 +131,12 @@ def test_strict_makes_a_warning_a_failure(farthing: Run, folder: Path) -> None:
     assert farthing("check", folder, "--strict").status == 1
 
 
-def test_check_as_sarif_gives_each_fault_its_place_in_the_project(process: Run, tmp_path: Path) -> None:
+def test_check_as_sarif_gives_each_fault_its_place_in_the_project(farthing: Run, tmp_path: Path) -> None:
     folder = tmp_path / "our policies"
-    assert process("init", folder).status == 0
+    assert farthing("init", folder).status == 0
     (folder / "code.yaml").write_text("version: 1\ntask: code\nroute: [{use: chaep}]\n")
     (folder / "_x.yaml").write_text("version: 1\n")
-    ran = process("check", "our policies", "--sarif", cwd=tmp_path)
+    ran = farthing("check", "our policies", "--sarif", cwd=tmp_path)
     assert ran.status == 1
     assert list(SARIF.iter_errors(ran.json)) == []
     (run,) = ran.json["runs"]
@@ -159,16 +159,16 @@ def test_check_as_sarif_gives_each_fault_its_place_in_the_project(process: Run, 
         )
         for level, name, line, column in [("warning", "_x.yaml", 1, 1), ("error", "code.yaml", 3, 15)]
     ]
-    elsewhere = process("check", folder, "--sarif").json
+    elsewhere = farthing("check", folder, "--sarif").json
     assert list(SARIF.iter_errors(elsewhere)) == []
     assert elsewhere["runs"][0]["originalUriBaseIds"] == {"POLICIES": {"uri": f"{folder.as_uri()}/"}}
     place = elsewhere["runs"][0]["results"][1]["locations"][0]["physicalLocation"]["artifactLocation"]
     assert place == {"uri": "code.yaml", "uriBaseId": "POLICIES"}
 
 
-def test_sarif_tells_of_the_folder_itself_without_a_line(process: Run, tmp_path: Path) -> None:
+def test_sarif_tells_of_the_folder_itself_without_a_line(farthing: Run, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    found = process("check", "none", "--sarif", cwd=tmp_path).json
+    found = farthing("check", "none", "--sarif", cwd=tmp_path).json
     assert list(SARIF.iter_errors(found)) == []
     place = found["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
     assert place == {"artifactLocation": {"uri": "none/", "uriBaseId": "%SRCROOT%"}}
@@ -203,17 +203,17 @@ def test_the_folder_comes_from_the_environment(process: Run, folder: Path, tmp_p
     assert (ran.status, ran.out) == (0, f"{folder}/: 1 task, 2 models: no fault\n")
 
 
-def test_the_tests_of_the_shipped_policies_hold(process: Run) -> None:
-    ran = process("test", "policies", "--json")
+def test_the_tests_of_the_shipped_policies_hold(farthing: Run) -> None:
+    ran = farthing("test", "policies", "--json")
     assert ran.status == 0
     assert ran.json["failed"] == 0
     assert ran.json["passed"] == len(ran.json["results"]) >= 20
     assert all(result.keys() >= {"file", "name", "passed", "message"} for result in ran.json["results"])
 
 
-def test_their_outcome_does_not_depend_on_what_this_machine_has(process: Run) -> None:
-    with_local = process("test", "--json", FARTHING_LOCAL_URL="http://127.0.0.1:9/v1", FARTHING_TUNED_API_KEY="k")
-    assert with_local.json == process("test", "--json").json
+def test_their_outcome_does_not_depend_on_what_this_machine_has(farthing: Run) -> None:
+    with_local = farthing("test", "--json", FARTHING_LOCAL_URL="http://127.0.0.1:9/v1", FARTHING_TUNED_API_KEY="k")
+    assert with_local.json == farthing("test", "--json").json
 
 
 def test_a_failing_test_says_what_was_expected_and_what_came(farthing: Run, folder: Path) -> None:
@@ -325,15 +325,15 @@ def _edited_until(file: Path, seen: threading.Event) -> None:
         file.write_text(DEFAULT.replace("rule: otherwise", "rule: long") + f"# {number}\n")
 
 
-def test_schema_prints_what_is_shipped_for_editors(process: Run) -> None:
-    ran = process("schema")
+def test_schema_prints_what_is_shipped_for_editors(farthing: Run) -> None:
+    ran = farthing("schema")
     assert ran.status == 0
     assert ran.json == json.loads((ROOT / "policies" / "schema.json").read_text("utf-8"))
 
 
-def test_init_writes_a_folder_that_passes_check_and_test(process: Run, farthing: Run, tmp_path: Path) -> None:
+def test_init_writes_a_folder_that_passes_check_and_test(farthing: Run, tmp_path: Path) -> None:
     made = tmp_path / "new" / "policies"
-    ran = process("init", made)
+    ran = farthing("init", made)
     assert ran.status == 0
     assert f"wrote {made / 'default.yaml'}" in ran.out
     assert {path.name for path in made.iterdir()} == {path.name for path in (ROOT / "policies").iterdir()}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,19 +12,9 @@ from typing import Any
 import pytest
 from proxy import running_provider, running_proxy
 
-from cli.running import ROOT, Run, served
+from cli.running import ROOT, Run
 
 NEW_TEXT = "when: {text: {contains: parcel}}"
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A ledger of the demo's traffic through the shipped policies."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('recorded') / 'ledger.db'}"
-    with served("--policies", "policies", "--simulate", "always", environ={"FARTHING_LEDGER_URL": url}) as proxy:
-        command = [sys.executable, "-m", "router", "demo", "--url", proxy, "--requests", "96", "--concurrency", "48"]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    return url
 
 
 @pytest.fixture
@@ -35,15 +23,15 @@ def edited(tmp_path: Path) -> Path:
     return shutil.copytree(ROOT / "policies", tmp_path / "edited")
 
 
-def replayed(process: Run, ledger: str, *options: object) -> Any:
-    ran = process("replay", "--ledger-url", ledger, "--json", *options)
+def replayed(farthing: Run, ledger: str, *options: object) -> Any:
+    ran = farthing("replay", "--ledger-url", ledger, "--json", *options)
     assert ran.status == 0, ran.err
     return ran.json
 
 
-def test_the_policies_that_made_it_reproduce_every_decision_and_every_dollar(process: Run, recorded: str) -> None:
-    report = replayed(process, recorded, "--policies", "policies")
-    spent = process("spend", "--json", FARTHING_LEDGER_URL=recorded).json
+def test_the_policies_that_made_it_reproduce_every_decision_and_every_dollar(farthing: Run, day: str) -> None:
+    report = replayed(farthing, day, "--policies", "policies")
+    spent = farthing("spend", "--json", FARTHING_LEDGER_URL=day).json
     assert report["requests"] == spent["requests"] == 96
     assert report["changed_decisions"] == 0
     assert report["recorded_usd"] == report["replayed_usd"] == spent["total_usd"] > 0
@@ -53,15 +41,15 @@ def test_the_policies_that_made_it_reproduce_every_decision_and_every_dollar(pro
     assert report["refused"] == report["refused_before"] >= 2
     assert report["largest"] == []
     assert report["unknown"]["requests"] == 0, "conditions on text are recorded as what they came to"
-    by_rule = process("spend", "--by", "rule", "--json", FARTHING_LEDGER_URL=recorded).json["rows"]
+    by_rule = farthing("spend", "--by", "rule", "--json", FARTHING_LEDGER_URL=day).json["rows"]
     assert "letter" in {row["rule"] for row in by_rule}, "the day has requests that a condition on text decides"
 
 
-def test_all_to_premium_costs_more_and_moves_what_was_not_there(process: Run, recorded: str, edited: Path) -> None:
+def test_all_to_premium_costs_more_and_moves_what_was_not_there(farthing: Run, day: str, edited: Path) -> None:
     text = (edited / "support.yaml").read_text()
     head, _, _ = text.partition("route:")
     (edited / "support.yaml").write_text(f"{head}route:\n  - use: premium\n")
-    report = replayed(process, recorded, "--policies", edited)
+    report = replayed(farthing, day, "--policies", edited)
     support = next(row for row in report["tasks"] if row["task"] == "support")
     assert 0 < report["changed_decisions"] == support["changed_decisions"]
     assert report["replayed_usd"] > report["recorded_usd"]
@@ -87,20 +75,20 @@ def limited(edited: Path, task: str, limits: str) -> None:
     file.write_text(text if given else text.replace("route:", f"{budget}\nroute:", 1))
 
 
-def test_no_request_is_dearer_than_a_whole_day_may_be(process: Run, recorded: str, edited: Path) -> None:
+def test_no_request_is_dearer_than_a_whole_day_may_be(farthing: Run, day: str, edited: Path) -> None:
     limited(edited, "code", "per_day_usd: 0.0001")
-    report = replayed(process, recorded, "--policies", edited, "--task", "code")
+    report = replayed(farthing, day, "--policies", edited, "--task", "code")
     assert report["mix_before"].get("premium", 0) > 0
     assert "premium" not in report["mix"]
     assert report["changed_decisions"] > 0
     limited(edited, "code", "per_day_usd: 100")
-    assert replayed(process, recorded, "--policies", edited, "--task", "code")["changed_decisions"] == 0
+    assert replayed(farthing, day, "--policies", edited, "--task", "code")["changed_decisions"] == 0
 
 
-def test_a_limit_that_the_replayed_dollars_pass_is_told(process: Run, recorded: str, edited: Path) -> None:
+def test_a_limit_that_the_replayed_dollars_pass_is_told(farthing: Run, day: str, edited: Path) -> None:
     limited(edited, "summarise", "per_hour_usd: 100, per_day_usd: 0.0004, on_exceeded: reject")
     limited(edited, "extract", "per_day_usd: 0.0001, on_exceeded: warn")
-    report = replayed(process, recorded, "--policies", edited)
+    report = replayed(farthing, day, "--policies", edited)
     usd = next(row["replayed_usd"] for row in report["tasks"] if row["task"] == "summarise")
     [passed] = report["limits_passed"]
     days = passed.pop("windows")
@@ -108,24 +96,24 @@ def test_a_limit_that_the_replayed_dollars_pass_is_told(process: Run, recorded: 
     assert 1 <= passed.pop("passed") <= days
     assert passed.pop("beyond_usd") == pytest.approx(usd - 0.0004 * days, abs=0.0004 * days)
     assert passed == {"scope": "task", "name": "summarise", "window": "day", "limit_usd": 0.0004}
-    out = " ".join(process("replay", "--ledger-url", recorded, "--policies", edited).out.split())
+    out = " ".join(farthing("replay", "--ledger-url", day, "--policies", edited).out.split())
     assert "Not applied: the day's budget of the task 'summarise' ($0.000400) would be passed in" in out
 
 
-def test_tasks_are_replayed_alone(process: Run, recorded: str) -> None:
-    whole = {row["task"]: row for row in replayed(process, recorded, "--policies", "policies")["tasks"]}
-    both = replayed(process, recorded, "--policies", "policies", "--task", "support,code", "--task", "support")
+def test_tasks_are_replayed_alone(farthing: Run, day: str) -> None:
+    whole = {row["task"]: row for row in replayed(farthing, day, "--policies", "policies")["tasks"]}
+    both = replayed(farthing, day, "--policies", "policies", "--task", "support,code", "--task", "support")
     assert both["tasks"] == [whole["code"], whole["support"]]
     assert both["requests"] == whole["code"]["requests"] + whole["support"]["requests"] > 0
-    ran = process("replay", "--ledger-url", recorded, "--task", "suport")
+    ran = farthing("replay", "--ledger-url", day, "--task", "suport")
     assert ran.status == 2
     assert "The ledger has no request of the task 'suport'. It has: code," in " ".join(ran.err.replace("│", "").split())
 
 
-def test_quality_at_risk_is_the_share_that_leaves_premium(process: Run, recorded: str, edited: Path) -> None:
+def test_quality_at_risk_is_the_share_that_leaves_premium(farthing: Run, day: str, edited: Path) -> None:
     for file in edited.glob("*.yaml"):
         file.write_text(file.read_text().replace("use: premium", "use: cheap").replace("use: [premium, ", "use: ["))
-    report = replayed(process, recorded, "--policies", edited)
+    report = replayed(farthing, day, "--policies", edited)
     risk = report["quality_risk"]
     assert risk["requests"] > 0
     assert risk["share"] == risk["requests"] / 96
@@ -133,12 +121,12 @@ def test_quality_at_risk_is_the_share_that_leaves_premium(process: Run, recorded
     assert report["replayed_usd"] < report["recorded_usd"]
 
 
-def test_a_price_that_changes_moves_money_and_no_decision(process: Run, recorded: str, edited: Path) -> None:
+def test_a_price_that_changes_moves_money_and_no_decision(farthing: Run, day: str, edited: Path) -> None:
     models = (edited / "models.yaml").read_text()
     dearer = "  premium:\n    price: {input_usd_per_mtok: 4, cached_input_usd_per_mtok: 1, output_usd_per_mtok: 16}\n"
     (edited / "models.yaml").write_text(models.replace("  premium:\n", dearer))
-    report = replayed(process, recorded, "--policies", edited)
-    by_model = process("spend", "--by", "model", "--json", FARTHING_LEDGER_URL=recorded).json["rows"]
+    report = replayed(farthing, day, "--policies", edited)
+    by_model = farthing("spend", "--by", "model", "--json", FARTHING_LEDGER_URL=day).json["rows"]
     premium_usd = next(row["cost_usd"] for row in by_model if row["model"] == "premium")
     kept = [move for move in report["largest"] if move["model_before"] == move["model"] == "premium"]
     assert kept
@@ -146,27 +134,27 @@ def test_a_price_that_changes_moves_money_and_no_decision(process: Run, recorded
     assert report["difference_usd"] <= premium_usd + 1e-7
 
 
-def test_a_new_condition_on_text_is_told_as_not_known(process: Run, recorded: str, edited: Path) -> None:
+def test_a_new_condition_on_text_is_told_as_not_known(farthing: Run, day: str, edited: Path) -> None:
     text = (edited / "default.yaml").read_text()
     rule = f"route:\n  - name: parcels\n    {NEW_TEXT}\n    use: premium\n"
     (edited / "default.yaml").write_text(text.replace("route:\n", rule))
-    report = replayed(process, recorded, "--policies", edited)
+    report = replayed(farthing, day, "--policies", edited)
     requests = next(row["requests"] for row in report["tasks"] if row["task"] == "default")
     assert report["unknown"] == {"requests": requests, "rules": {"default/parcels": requests}}
     assert report["changed_decisions"] == 0, "it is taken not to hold"
-    ran = process("replay", "--ledger-url", recorded, "--policies", edited)
+    ran = farthing("replay", "--ledger-url", day, "--policies", edited)
     assert f"Not known: {requests} requests" in ran.out
 
 
-def test_a_fact_that_was_not_worked_out_is_not_known(process: Run, recorded: str, edited: Path) -> None:
+def test_a_fact_that_was_not_worked_out_is_not_known(farthing: Run, day: str, edited: Path) -> None:
     text = (edited / "extract.yaml").read_text()
     rule = "route:\n  - name: german\n    when: {language: de, input_tokens: {gte: 1}}\n    use: premium\n"
     (edited / "extract.yaml").write_text(text.replace("route:\n", rule))
-    report = replayed(process, recorded, "--policies", edited)
+    report = replayed(farthing, day, "--policies", edited)
     assert set(report["unknown"]["rules"]) == {"extract/german"}
     text = text.replace("route:\n", rule.replace("gte: 1}", "gte: 500000}"))
     (edited / "extract.yaml").write_text(text)
-    report = replayed(process, recorded, "--policies", edited)
+    report = replayed(farthing, day, "--policies", edited)
     assert report["unknown"]["requests"] == 0, "what holds whatever the language was is known"
 
 
@@ -178,43 +166,43 @@ def test_a_fact_that_was_not_worked_out_is_not_known(process: Run, recorded: str
     ],
 )
 def test_a_difficulty_that_was_not_worked_out_is_evenly_spread(
-    process: Run, recorded: str, edited: Path, rules: str
+    farthing: Run, day: str, edited: Path, rules: str
 ) -> None:
     head, _, _ = (edited / "extract.yaml").read_text().partition("route:")
     (edited / "extract.yaml").write_text(f"{head}route:\n{rules}")
-    report = replayed(process, recorded, "--policies", edited)
+    report = replayed(farthing, day, "--policies", edited)
     extract = next(row for row in report["tasks"] if row["task"] == "extract")
     routed = extract["requests"] - extract["refused"]
     assert extract["mix"]["premium"] == pytest.approx(0.3, abs=1.5 / routed)
     assert set(report["spread"]["rules"]) == {"extract/hard"}
     assert report["unknown"]["requests"] == 0
-    ran = process("replay", "--ledger-url", recorded, "--policies", edited)
+    ran = farthing("replay", "--ledger-url", day, "--policies", edited)
     assert f"Assumed: the difficulty of {report['spread']['requests']} requests was not recorded" in ran.out
-    again = replayed(process, recorded, "--policies", edited, "--against", edited)
+    again = replayed(farthing, day, "--policies", edited, "--against", edited)
     assert (again["changed_decisions"], again["difference_usd"]) == (0, 0), "a request has one place under both"
     head, _, _ = (edited / "extract.yaml").read_text().partition("route:")
     (edited / "extract.yaml").write_text(f"{head}route:\n  - use: cheap\n")
-    assert replayed(process, recorded, "--policies", edited)["spread"] == {"requests": 0, "rules": {}}
+    assert replayed(farthing, day, "--policies", edited)["spread"] == {"requests": 0, "rules": {}}
 
 
-def test_against_compares_two_folders(process: Run, recorded: str, edited: Path) -> None:
+def test_against_compares_two_folders(farthing: Run, day: str, edited: Path) -> None:
     text = (edited / "summarise.yaml").read_text()
     head, _, _ = text.partition("route:")
     (edited / "summarise.yaml").write_text(f"{head}route:\n  - use: premium\n")
-    ledger = replayed(process, recorded, "--policies", edited)
-    forth = replayed(process, recorded, "--policies", edited, "--against", "policies")
-    back = replayed(process, recorded, "--policies", "policies", "--against", edited)
+    ledger = replayed(farthing, day, "--policies", edited)
+    forth = replayed(farthing, day, "--policies", edited, "--against", "policies")
+    back = replayed(farthing, day, "--policies", "policies", "--against", edited)
     assert (forth["before_usd"], forth["replayed_usd"]) == (ledger["recorded_usd"], ledger["replayed_usd"])
     assert (back["before_usd"], back["replayed_usd"]) == (forth["replayed_usd"], forth["before_usd"])
     assert back["changed_decisions"] == forth["changed_decisions"] > 0
     assert (back["mix"], back["mix_before"]) == (forth["mix_before"], forth["mix"])
 
 
-def test_markdown_is_a_comment_for_a_pull_request(process: Run, recorded: str, edited: Path) -> None:
+def test_markdown_is_a_comment_for_a_pull_request(farthing: Run, day: str, edited: Path) -> None:
     text = (edited / "summarise.yaml").read_text()
     head, _, _ = text.partition("route:")
     (edited / "summarise.yaml").write_text(f"{head}route:\n  - use: premium\n")
-    ran = process("replay", "--ledger-url", recorded, "--policies", edited, "--markdown")
+    ran = farthing("replay", "--ledger-url", day, "--policies", edited, "--markdown")
     lines = ran.out.splitlines()
     assert lines[0] == f"### Replay of 96 requests: `{edited}` beside recorded"
     table = [line for line in lines if line.startswith("|")]
@@ -222,14 +210,14 @@ def test_markdown_is_a_comment_for_a_pull_request(process: Run, recorded: str, e
     assert "<details>" in ran.out
 
 
-def test_since_leaves_out_what_is_older(process: Run, recorded: str) -> None:
-    assert replayed(process, recorded, "--policies", "policies", "--since", "2999-01-01")["requests"] == 0
-    assert replayed(process, recorded, "--policies", "policies", "--since", "1h")["requests"] == 96
-    ran = process("replay", "--ledger-url", recorded, "--policies", "policies", "--since", "2999-01-01")
+def test_since_leaves_out_what_is_older(farthing: Run, day: str) -> None:
+    assert replayed(farthing, day, "--policies", "policies", "--since", "2999-01-01")["requests"] == 0
+    assert replayed(farthing, day, "--policies", "policies", "--since", "1h")["requests"] == 96
+    ran = farthing("replay", "--ledger-url", day, "--policies", "policies", "--since", "2999-01-01")
     assert "Nothing was recorded" in ran.out
 
 
-def test_escalations_failures_and_pins_stand_as_they_were(process: Run, tmp_path: Path) -> None:
+def test_escalations_failures_and_pins_stand_as_they_were(farthing: Run, tmp_path: Path) -> None:
     files = {
         "models": "models:\n  cheap: {target: openai/gpt-4.1-nano, retries: 0}\n"
         "  premium: {target: openai/gpt-4.1, kind: premium, retries: 0}\n"
@@ -247,7 +235,7 @@ def test_escalations_failures_and_pins_stand_as_they_were(process: Run, tmp_path
         rows = proxy.rows()
     assert [row["outcome"] for row in rows] == ["answered", "answered", "refused", "answered"]
     ledger = f"sqlite:///{tmp_path / 'ledger.db'}"
-    report = replayed(process, ledger, "--policies", tmp_path / "policies")
+    report = replayed(farthing, ledger, "--policies", tmp_path / "policies")
     assert report["changed_decisions"] == 0
     assert report["recorded_usd"] == report["replayed_usd"] == sum(row["charged_nusd"] for row in rows) / 1e9
     backed = (tmp_path / "policies" / "backed.yaml").read_text()
@@ -255,12 +243,12 @@ def test_escalations_failures_and_pins_stand_as_they_were(process: Run, tmp_path
     (tmp_path / "policies" / "default.yaml").write_text(
         (tmp_path / "policies" / "default.yaml").read_text() + "match: {models: [gpt-9]}\n"
     )
-    report = replayed(process, ledger, "--policies", tmp_path / "policies")
+    report = replayed(farthing, ledger, "--policies", tmp_path / "policies")
     assert report["changed_decisions"] == 1, "a request that named no task is claimed anew"
 
 
 def test_models_are_there_as_they_were_and_not_as_they_are_here(
-    process: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    farthing: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {
         "models": "models:\n  cheap: {target: openai/gpt-4.1-nano}\n"
@@ -275,25 +263,25 @@ def test_models_are_there_as_they_were_and_not_as_they_are_here(
             assert proxy.rows()
     monkeypatch.delenv("THERE_URL")
     monkeypatch.setenv("AWAY_URL", "http://127.0.0.1:9/v1")
-    report = replayed(process, f"sqlite:///{tmp_path / 'ledger.db'}", "--policies", tmp_path / "policies")
+    report = replayed(farthing, f"sqlite:///{tmp_path / 'ledger.db'}", "--policies", tmp_path / "policies")
     assert (report["requests"], report["changed_decisions"]) == (1, 0)
 
 
-def test_rows_of_before_and_corrections_stand_on_both_sides(process: Run, recorded: str, tmp_path: Path) -> None:
+def test_rows_of_before_and_corrections_stand_on_both_sides(farthing: Run, day: str, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
-    with closing(sqlite3.connect(recorded.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(copy)) as db:
+    with closing(sqlite3.connect(day.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(copy)) as db:
         source.backup(db)
         db.execute("UPDATE requests SET facts = json_remove(facts, '$.first_model')")
         db.execute("UPDATE requests SET facts = 'nonsense' WHERE rowid = (SELECT min(rowid) FROM requests)")
         db.commit()
         (first_id,) = db.execute("SELECT id FROM requests WHERE outcome = 'answered' LIMIT 1").fetchone()
     ledger = f"sqlite:///{copy}"
-    correct = process("spend", "--correct", first_id, "--usd", "1.5", "--note", "bill", FARTHING_LEDGER_URL=ledger)
+    correct = farthing("spend", "--correct", first_id, "--usd", "1.5", "--note", "bill", FARTHING_LEDGER_URL=ledger)
     assert correct.status == 0, correct.err
-    report = replayed(process, ledger, "--policies", "policies")
+    report = replayed(farthing, ledger, "--policies", "policies")
     assert (report["requests"], report["unreadable"]) == (95, 1)
     assert report["recorded_usd"] == report["replayed_usd"] > 1.4
-    assert report["recorded_usd"] == process("spend", "--json", FARTHING_LEDGER_URL=ledger).json["total_usd"]
+    assert report["recorded_usd"] == farthing("spend", "--json", FARTHING_LEDGER_URL=ledger).json["total_usd"]
 
 
 @pytest.mark.parametrize(
@@ -317,12 +305,12 @@ def test_a_ledger_that_is_not_there_is_told_in_one_line(farthing: Run, folder: P
     assert len(ran.err.splitlines()) == 1
 
 
-def test_a_task_that_nobody_answers_has_no_model_in_its_mix(process: Run, recorded: str, edited: Path) -> None:
+def test_a_task_that_nobody_answers_has_no_model_in_its_mix(farthing: Run, day: str, edited: Path) -> None:
     text = (edited / "support.yaml").read_text()
     head, _, _ = text.partition("budget:")
     poor = "budget: {per_request_usd: 0.000000001, on_exceeded: reject}\nroute: [{use: premium}]\n"
     (edited / "support.yaml").write_text(head.partition("route:")[0] + poor)
-    ran = process("replay", "--ledger-url", recorded, "--policies", edited)
+    ran = farthing("replay", "--ledger-url", day, "--policies", edited)
     assert ran.status == 0, ran.err
     (row,) = (line for line in ran.out.splitlines() if line.startswith("support "))
     assert row.split()[-1] == "none"

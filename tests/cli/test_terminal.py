@@ -9,18 +9,11 @@ from typing import Any
 
 import pytest
 import typer
+from proxy import Proxy
 
-from cli.running import Run, on_terminal, plain, served
+from cli.running import Run, on_terminal, plain
 from router.cli import app
 from router.cli.table import Column, print_table, say
-
-
-@pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A ledger of the demo's traffic through the shipped policies, and what the demo showed."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('recorded') / 'ledger.db'}"
-    with served("--policies", "policies", "--simulate", "always", environ={"FARTHING_LEDGER_URL": url}) as proxy:
-        return url, on_terminal("demo", "--url", proxy, "--requests", 48)
 
 
 def widest(text: str) -> str:
@@ -28,9 +21,10 @@ def widest(text: str) -> str:
     return max((line.rpartition("\r")[2] for line in text.splitlines()), key=len)
 
 
-def test_the_demo_fits(day: tuple[str, str]) -> None:
-    assert "It cost" in day[1]
-    assert len(widest(day[1])) <= 80, widest(day[1])
+def test_the_demo_fits(proxy: Proxy) -> None:
+    shown = on_terminal("demo", "--url", proxy.url, "--requests", 48)
+    assert "It cost" in shown
+    assert len(widest(shown)) <= 80, widest(shown)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +36,14 @@ def test_the_demo_fits(day: tuple[str, str]) -> None:
         ("replay", "--policies", "{premium}"),
     ],
 )
-def test_reports_fit(day: tuple[str, str], tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_reports_fit(day: str, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "models.yaml").write_text("version: 1\nmodels: {premium: {target: anthropic/claude-sonnet-4-5}}\n")
     for task in ("support", "default"):
         (tmp_path / f"{task}.yaml").write_text(
             f"version: 1\ntask: {task}\nroute: [{{name: everything, use: premium}}]\n"
         )
     named = [argument.format(premium=tmp_path) for argument in arguments]
-    shown = on_terminal(*named, FARTHING_LEDGER_URL=day[0])
+    shown = on_terminal(*named, FARTHING_LEDGER_URL=day)
     assert "$" in shown
     assert len(widest(shown)) <= 80, widest(shown)
 
