@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cache import CACHE, alone_in
 from proxy import Proxy
 
 HERE = Path(__file__).parent / "node"
-CACHE = Path(__file__).parents[2] / ".cache" / "e2e-node"
 PACKAGE = ("package.json", "package-lock.json", ".npmrc")
 MISSING = [tool for tool in ("node", "npm") if shutil.which(tool) is None]
 
@@ -29,14 +29,14 @@ def installed() -> Path:
     """Return a folder with the SDK and the script that uses it."""
     assert not MISSING, f"CI has no {' and '.join(MISSING)}"
     lock = (HERE / "package-lock.json").read_bytes()
-    folder = CACHE / hashlib.sha256(lock).hexdigest()[:12]
-    if not (folder / "installed").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in PACKAGE:
-            shutil.copy(HERE / name, folder)
-        subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=folder, check=True, timeout=300)
-        (folder / "installed").touch()
-    shutil.copy(HERE / "client.mjs", folder)
+    folder = CACHE / "e2e-node" / hashlib.sha256(lock).hexdigest()[:12]
+    with alone_in(folder):
+        if not (folder / "installed").exists():
+            for name in PACKAGE:
+                shutil.copy(HERE / name, folder)
+            subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=folder, check=True, timeout=300)
+            (folder / "installed").touch()
+        shutil.copy(HERE / "client.mjs", folder)
     return folder
 
 

@@ -20,10 +20,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from pages import ROOT
+from cache import CACHE, alone_in
 from proxy import eventually
 
-CACHE = ROOT / ".cache" / "prometheus"
+FOLDER = CACHE / "prometheus"
 DOWNLOAD_S = 240
 START_S = 60.0
 
@@ -34,36 +34,35 @@ def programs() -> Path | str:
     found = [shutil.which(name) for name in ("prometheus", "promtool")]
     if found[0] and found[1]:
         return Path(found[0]).parent
-    folder = CACHE / "root" / "usr" / "bin"
-    if (folder / "promtool").exists():
-        return folder
-    if not shutil.which("apt-get"):
-        return "Prometheus is not here, nor apt-get to get it: install its programs prometheus and promtool."
-    CACHE.mkdir(parents=True, exist_ok=True)
-    try:
-        return _unpacked(folder)
-    except (subprocess.SubprocessError, OSError) as error:
-        told = getattr(error, "stderr", None) or str(error)
-        return f"Prometheus could not be had by apt-get: {' '.join(str(told).split())[-200:]}"
+    folder = FOLDER / "root" / "usr" / "bin"
+    with alone_in(FOLDER):
+        if (folder / "promtool").exists():
+            return folder
+        if not shutil.which("apt-get"):
+            return "Prometheus is not here, nor apt-get to get it: install its programs prometheus and promtool."
+        try:
+            return _unpacked(folder)
+        except (subprocess.SubprocessError, OSError) as error:
+            told = getattr(error, "stderr", None) or str(error)
+            return f"Prometheus could not be had by apt-get: {' '.join(str(told).split())[-200:]}"
 
 
 def _unpacked(folder: Path) -> Path:
-    """Download the package and unpack it, where two test runs may do so at once."""
+    """Download the package and unpack it; an unpacking that was broken off is not taken for one."""
     if _apt("download", "prometheus").returncode:
         _apt("update", "-qq").check_returncode()
         _apt("download", "prometheus").check_returncode()
-    package = max(CACHE.glob("prometheus_*.deb"))
-    unpacking = CACHE / f"unpacking-{time.time_ns()}"
+    package = max(FOLDER.glob("prometheus_*.deb"))
+    unpacking = FOLDER / f"unpacking-{time.time_ns()}"
     subprocess.run(["dpkg-deb", "-x", package, unpacking], check=True, capture_output=True, text=True, timeout=60)
-    if not folder.exists():
-        unpacking.rename(CACHE / "root")
+    unpacking.rename(FOLDER / "root")
     return folder
 
 
 def _apt(*words: str) -> subprocess.CompletedProcess[str]:
     # Left alone, apt would fetch as a user who can't write here, and say so.
     command = ["apt-get", "-o", "APT::Sandbox::User=root", *words]
-    return subprocess.run(command, cwd=CACHE, capture_output=True, text=True, timeout=DOWNLOAD_S, check=False)
+    return subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=DOWNLOAD_S, check=False)
 
 
 def need_prometheus() -> None:
