@@ -79,14 +79,18 @@ def running_provider(simulation: Simulation | None = None) -> Iterator[Simulated
 
 
 def eventually(found: Callable[[], T | None], what: str, within_s: float = WITHIN_S) -> T:
-    """Return the first result that is true; fail with `what` where none comes."""
-    deadline = time.perf_counter() + within_s
+    """Return the first result that is true; fail with `what` where none comes.
+
+    Who has waited long looks less often: a look is often a request, and takes time from what is waited for.
+    """
+    began = time.perf_counter()
     while True:
         if result := found():
             return result
-        if time.perf_counter() > deadline:
+        waited_s = time.perf_counter() - began
+        if waited_s > within_s:
             raise AssertionError(f"This did not come within {within_s} s: {what}")
-        time.sleep(0.005)
+        time.sleep(min(max(waited_s / 10, 0.005), 0.05))
 
 
 @dataclass(slots=True)
