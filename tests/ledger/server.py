@@ -53,7 +53,8 @@ class PostgresServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        # What is thrown away need not be written down first.
+        self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder)
 
     def start(self) -> None:
@@ -74,11 +75,11 @@ class PostgresServer:
             )
         asyncio_run(self._answers())
 
-    def stop(self) -> None:
+    def stop(self, told: signal.Signals = signal.SIGINT) -> None:
         """End it as an operator does, connections and all."""
         if self._child is not None:
             self.resume()
-            self._child.send_signal(signal.SIGINT)
+            self._child.send_signal(told)
             self._child.wait(WITHIN_S)
             self._child = None
 

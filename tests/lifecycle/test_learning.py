@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec import structs
-from proxy import Calls, ServeProcess, eventually, running_provider, running_proxy
+from proxy import Calls, Proxy, ServeProcess, eventually, running_provider, running_proxy
 
 from lifecycle.mixture import CHEAP, MIXTURE, PREMIUM, agree, asked, files, labels, rate, recovered, score, texts
 from router.difficulty.cues import Shape
@@ -43,6 +43,13 @@ MIDNIGHT_S = 1_767_225_600.0
 def url() -> Iterator[str]:
     with running_provider(Simulation(answerer=MIXTURE)) as provider:
         yield provider.base_url
+
+
+@pytest.fixture(scope="module")
+def rated(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy that takes ratings."""
+    with running_proxy(tmp_path_factory.mktemp("rated"), files(agree(0), url=url)) as proxy:
+        yield proxy
 
 
 def test_what_scores_a_task_is_told_before_and_after_a_reset(
@@ -248,16 +255,13 @@ RATING = 'A rating is {"request_id": text, "score": a number from 0 (bad) to 1 (
         (b'{"request_id": "\xff"}', None, f"The body is not valid UTF-8: byte 0xff at position 16. {RATING}"),
     ],
 )
-def test_what_is_no_rating_is_refused(
-    url: str, tmp_path: Path, body: str | bytes, param: str | None, message: str
-) -> None:
-    with running_proxy(tmp_path, files(agree(0), url=url)) as proxy:
-        refused = proxy.http.post("/v1/feedback", content=body)
-        told = refused.json()["error"]
-        assert (refused.status_code, told["code"], told["param"]) == (400, "invalid_request", param)
-        assert told["message"] == message
-        unknown = rate(proxy, "no-such-request", 1)
-        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "request_not_found")
+def test_what_is_no_rating_is_refused(rated: Proxy, body: str | bytes, param: str | None, message: str) -> None:
+    refused = rated.http.post("/v1/feedback", content=body)
+    told = refused.json()["error"]
+    assert (refused.status_code, told["code"], told["param"]) == (400, "invalid_request", param)
+    assert told["message"] == message
+    unknown = rate(rated, "no-such-request", 1)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "request_not_found")
 
 
 KEYS = {"one": "sk-one", "two": "sk-two"}
