@@ -1,4 +1,4 @@
-"""`farthing difficulty show --task` says what a ledger's labels taught, and `reset` forgets it."""
+"""`farthing difficulty`: weights that are trained and shown, what a ledger's labels taught, and `reset`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from difficulty.labelled_sets import lines, write
 
 from cli.running import Run
 from router.difficulty.cues import Shape
@@ -82,3 +83,36 @@ def test_what_is_not_there_is_said(farthing: Run, options: tuple[str, ...], tmp_
     )
     assert missing.status != 0
     assert "Traceback" not in missing.err
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    return write(tmp_path / "labelled.jsonl", lines(600))
+
+
+def test_a_reference_without_prompts_is_told(farthing: Run, labelled: Path, tmp_path: Path) -> None:
+    empty = write(tmp_path / "empty.jsonl", [])
+    ran = farthing("difficulty", "train", labelled, "--reference", empty, "--out", tmp_path / "weights.json")
+    assert ran.status == 1
+    assert f"{empty} holds no prompts" in ran.err
+
+
+def test_train_then_show(farthing: Run, labelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "weights.json"
+    trained = farthing("difficulty", "train", labelled, "--reference", labelled, "--out", out)
+    assert trained.status == 0
+    assert "600 labelled prompts" in trained.out
+    shown = farthing("difficulty", "show", out, "--json").json
+    assert shown["trained_on"] == {"labelled": 600}
+    assert "mmlupro" in farthing("difficulty", "show").out
+
+
+def test_show_tells_the_weights_that_a_folder_brings(
+    farthing: Run, folder: Path, labelled: Path, tmp_path: Path
+) -> None:
+    assert farthing("difficulty", "show", "--policies", folder, "--json").json["file"] is None
+    own = folder / "difficulty.json"
+    assert farthing("difficulty", "train", labelled, "--out", own).status == 0
+    shown = farthing("difficulty", "show", "--policies", folder, "--json").json
+    assert (shown["file"], shown["trained_on"]) == (str(own), {"labelled": 600})
+    assert str(own) in "".join(farthing("difficulty", "show", "--policies", folder).out.split())
