@@ -84,6 +84,11 @@ class Fleet:
         """Return the sum over the replicas that live."""
         return sum(calls.metric(name, **labels) for calls in self.calls.values())
 
+    def heard(self) -> None:
+        """Wait until each replica has answered, and so knows what is left of the budgets."""
+        for calls in self.calls.values():
+            eventually(partial(calls.metric, "farthing_requests_total", outcome="answered"), "an answer", PATIENCE_S)
+
     def settled(self) -> None:
         """Wait until nothing of what the living replicas were told is still on its way to either store."""
         names = ("farthing_unsettled_holds", "farthing_ledger_queue")

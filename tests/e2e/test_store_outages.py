@@ -92,6 +92,7 @@ def test_redis_stopped_under_load_is_not_noticed_where_each_replica_may_spend_it
     with running_fleet(tmp_path, provider, server, postgres, REPLICAS, *options) as fleet:
         with Load(fleet) as load:
             load.more(40)
+            fleet.heard()
             server.kill()
             load.more(200)
             server.start()

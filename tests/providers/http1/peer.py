@@ -16,7 +16,7 @@ from typing import cast
 from router.providers.http1 import Endpoint, HttpClient, Response
 from router.providers.http1.endpoint import Origin
 
-AT_ONCE_S = 0.1
+AT_ONCE_S = 0.5
 CONNECT_S = 5.0
 MOST_BYTES = 1 << 30
 BODY = b'{"model":"m"}'
