@@ -211,7 +211,7 @@ def send_traffic(calls: Calls, seed: int, requests: int) -> None:
     for number in range(2):
         for text in ("check this", "a silent one", "one that fails first"):
             ask(calls, "faulty", text, 20 + number)
-        demo = [*command, "--seed", str(10 * seed + number), "--concurrency", "4", "--json"]
+        demo = [*command, "--seed", str(10 * seed + number), "--concurrency", "8", "--json"]
         done = subprocess.run(demo, cwd=ROOT, capture_output=True, text=True, timeout=DEMO_S, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
