@@ -73,7 +73,9 @@ WORDS: dict[str, tuple[float, str]] = {
 }
 """What makes a request look harder: how much (in log-odds), and the words that it is recognised by.
 
-One of them counts as much as many: a long text holds more of them, and is dearer and not so much harder.
+One of them counts as much as many: a long text holds more of them, and is dearer and not so much harder. Where
+options are listed to choose from they say nothing, for who is to choose a reason need not explain it; then figures to
+choose from are taken for maths, and all else for a constraint.
 """
 MARKS: dict[str, tuple[str, ...]] = {
     "code": ("```", "#include", "=>", "();"),
@@ -87,6 +89,7 @@ NAMES = (*WORDS, "formula", "figures", "plain", "length", "tools", "images", "tu
 
 _CUES = (*WORDS, "formula")
 _OF_TOPICS = {"design"}
+_MATHS, _CONSTRAINT = _CUES.index("maths"), _CUES.index("constraint")
 _YES_OR_NO = frozenset(YES_OR_NO.split())
 _LOOK_UP, _PERSONAL = frozenset(LOOK_UP.split()), frozenset(PERSONAL.split())
 _ASKED_OF_YOU = frozenset(ASKED_OF_YOU.split())
@@ -94,6 +97,10 @@ _CUE_OF = {word: index for index, (_, words) in enumerate(WORDS.values()) for wo
 _WEIGHTS = tuple(weight for weight, _ in WORDS.values())
 _MARKS = tuple((tuple(WORDS).index(name), mark) for name, marks in MARKS.items() for mark in marks)
 _FORMULA = re.compile(r"\\(?:frac|sum|int|sqrt|begin)|\d ?[\^*/+=] ?\d|\$[^$\n]{1,200}\$")
+_OPTIONS = tuple(re.compile(rf"(?:^|[\s(]){letter}[.):]\s") for letter in "abc")
+_FIGURE_OPTION = re.compile(r"(?:^|[\s(])[a-j][.):]\s\W{0,3}\d")
+_OPTION_MARKS = ("c)", "c.", "c:")
+"""One of these is in all that lists options, and is looked for in a tenth of the time."""
 _BRIEF = re.compile(
     r"\b(?:only|just)(?: (?:with|a|an|the|one|single|correct|final|right|best|corresponding|capital|your|its))*"
     r" (?:letter|choice|option|word|number|digit|label|yes or no|true or false)\b"
@@ -138,8 +145,11 @@ def cues_of(text: str, words: Sequence[str], chars: int, shape: Shape) -> tuple[
 
     `words` are the text's words, and `chars` is how long the text was before it was cut.
     """
-    found = {*map(_CUE_OF.get, words)}
-    found.update([index for index, mark in _MARKS if mark in text])
+    if _lists_options(text):
+        found: set[int | None] = {_MATHS if len(_FIGURE_OPTION.findall(text)) > 1 else _CONSTRAINT}
+    else:
+        found = {*map(_CUE_OF.get, words)}
+        found.update([index for index, mark in _MARKS if mark in text])
     measured = [weight if index in found else 0.0 for index, weight in enumerate(_WEIGHTS)]
     measured.append(FORMULA_STRENGTH if _FORMULA.search(text) else 0.0)
     looked = max(1, len(text))
@@ -157,6 +167,18 @@ def cues_of(text: str, words: Sequence[str], chars: int, shape: Shape) -> tuple[
 def tokens_in(chars: int) -> float:
     """Guess how many tokens so many characters are: a score needs no better, and a count would take longer."""
     return max(1.0, chars / 4)
+
+
+def _lists_options(text: str) -> bool:
+    if not any(mark in text for mark in _OPTION_MARKS):
+        return False
+    start = 0
+    for option in _OPTIONS:
+        found = option.search(text, start)
+        if found is None:
+            return False
+        start = found.end() - 1
+    return True
 
 
 def _plainness(words: Sequence[str], tokens: float) -> float:

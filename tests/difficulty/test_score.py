@@ -43,6 +43,20 @@ def test_a_word_of_a_cue_counts_as_much_as_many() -> None:
     assert one == many
 
 
+@pytest.mark.parametrize("options", ["\nA. it must\nB. it may\nC. it can\n", "\n(A) it must (B) it may (C) it can"])
+def test_where_options_are_listed_words_say_nothing(options: str) -> None:
+    assert "reasoning" in dict(read("Explain why the court decides first. A. B. or else").pushed_by)
+    told = dict(read(f"Explain why the court decides first.{options}").pushed_by)
+    assert told.keys().isdisjoint({"reasoning", "multi-step"})
+    assert told["constraint"] > 0
+
+
+def test_figures_to_choose_from_are_maths() -> None:
+    words, figures = (f"Which is it?\nA. {each}\nB. {each}\nC. {each}" for each in ("the court", "$1,200"))
+    assert "maths" in dict(read(figures).pushed_by)
+    assert "maths" not in dict(read(words).pushed_by)
+
+
 def test_a_reading_says_what_pushed_it() -> None:
     pushed = dict(read(HARD).pushed_by)
     assert pushed["maths"] > 0
