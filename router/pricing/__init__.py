@@ -6,15 +6,15 @@ A model whose price is not known raises; nothing here makes a model free that wa
 from router.pricing.catalogue import Catalogue
 from router.pricing.listing import CatalogueEntry
 from router.pricing.override import PriceOverride, TierOverride, override_price
-from router.pricing.price import UNLIMITED_TOKENS, Ask, Level, Price, Rates, Schedule, SearchPrice
+from router.pricing.price import UNLIMITED_TOKENS, Ask, Bracket, Price, Rates, Schedule, SearchPrice
 from router.pricing.region import region_of
 
 __all__ = [
     "UNLIMITED_TOKENS",
     "Ask",
+    "Bracket",
     "Catalogue",
     "CatalogueEntry",
-    "Level",
     "Price",
     "PriceOverride",
     "Rates",

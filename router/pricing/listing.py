@@ -13,7 +13,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from router.errors import UnpricedModel
-from router.pricing.price import STANDARD_TIER, Level, Price, Rates, Schedule, SearchPrice, TokenClass
+from router.pricing.price import STANDARD_TIER, Bracket, Price, Rates, Schedule, SearchPrice, TokenClass
 from router.pricing.region import GLOBAL
 from router.values import nusd_cost
 
@@ -131,7 +131,7 @@ class Listing:
 
     def _price(self) -> Price:
         schedules = self._schedules()
-        first = schedules[0].levels[0].rates
+        first = schedules[0].brackets[0].rates
         if not first.input or not (first.output or self._gives_no_text):
             raise self._unpriced("its entry's price of input or output is missing or zero")
         per_answer = self.provider in {"azure", "openai", "perplexity"} or (
@@ -158,9 +158,9 @@ class Listing:
             for tier, suffix in _SUFFIX_BY_TIER.items()
             if any(key.endswith(suffix) for key in self.fields) or self._halves(suffix)
         ]
-        return tuple(Schedule(tier, self._levels(suffix)) for tier, suffix in [(STANDARD_TIER, ""), *tiers])
+        return tuple(Schedule(tier, self._brackets(suffix)) for tier, suffix in [(STANDARD_TIER, ""), *tiers])
 
-    def _levels(self, suffix: str) -> tuple[Level, ...]:
+    def _brackets(self, suffix: str) -> tuple[Bracket, ...]:
         """Return the rates of one service tier, by length of input."""
         longer = sorted(
             {
@@ -171,11 +171,11 @@ class Listing:
         )
         offset = 1 if self.provider in _INCLUSIVE_LENGTHS else 0
         infixes = [""]
-        levels = [Level(-1, self._rates(suffix, infixes))]
+        brackets = [Bracket(-1, self._rates(suffix, infixes))]
         for above, infix in longer:
             infixes.append(infix)
-            levels.append(Level(above - offset, self._rates(suffix, infixes)))
-        return tuple(levels)
+            brackets.append(Bracket(above - offset, self._rates(suffix, infixes)))
+        return tuple(brackets)
 
     def _rates(self, suffix: str, infixes: list[str]) -> Rates:
         """Return one service tier's rates at one length: of these infixes, the last that has a price wins."""
@@ -219,17 +219,17 @@ class Listing:
     def _halves(self, suffix: str) -> bool:
         return suffix == _BATCH and self.provider in _HALF_FOR_BATCHES
 
-    def _table(self) -> tuple[Level, ...]:
-        """Return the levels of a `tiered_pricing` table (Alibaba's); empty where there is none."""
+    def _table(self) -> tuple[Bracket, ...]:
+        """Return the brackets of a `tiered_pricing` table (Alibaba's); empty where there is none."""
         table = self.fields.get("tiered_pricing")
-        levels: list[Level] = []
+        brackets: list[Bracket] = []
         for row in table if isinstance(table, list) else ():
             own = {cls: rate for cls, key in _KEY_BY_CLASS.items() if (rate := _rate(row, key)) is not None}
             output = own.get("output", _rate(self.fields, _KEY_BY_CLASS["output"]))
             if "input" not in own or output is None:
                 raise self._unpriced("its entry has a row without a price of input or of output")
-            levels.append(Level(int(row["range"][0]) or -1, Rates.filled(own | {"output": output})))
-        return tuple(sorted(levels))
+            brackets.append(Bracket(int(row["range"][0]) or -1, Rates.filled(own | {"output": output})))
+        return tuple(sorted(brackets))
 
     def _search_price(self) -> SearchPrice | None:
         table = self.fields.get("search_context_cost_per_query")

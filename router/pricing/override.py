@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
-from router.pricing.price import STANDARD_TIER, Level, Price, Rates, Schedule, SearchPrice, TokenClass
+from router.pricing.price import STANDARD_TIER, Bracket, Price, Rates, Schedule, SearchPrice, TokenClass
 from router.values import NUSD_PER_USD, nusd_cost
 
 
@@ -79,18 +79,18 @@ def override_price(override: PriceOverride) -> Price:
         ValueError: an amount is negative or no number, or the tiers don't begin at different lengths above 0.
     """
     own = _own_rates(override)
-    levels = [Level(-1, Rates.filled(own))]
+    brackets = [Bracket(-1, Rates.filled(own))]
     starts = [tier.above_input_tokens for tier in override.tiers]
     if len(set(starts)) < len(starts) or min(starts, default=1) < 1:
         message = f"tiers must each have their own above_input_tokens of at least 1, not {starts}"
         raise ValueError(message)
     for tier in sorted(override.tiers, key=lambda tier: tier.above_input_tokens):
         own = own | _own_rates(tier)
-        levels.append(Level(tier.above_input_tokens, Rates.filled(own)))
+        brackets.append(Bracket(tier.above_input_tokens, Rates.filled(own)))
     search = override.per_search_usd
     search_nusd = None if search is None else nusd_cost(_checked("per_search_usd", search))
     return Price(
-        (Schedule(STANDARD_TIER, tuple(levels)),),
+        (Schedule(STANDARD_TIER, tuple(brackets)),),
         request_nusd=nusd_cost(_checked("per_request_usd", override.per_request_usd)),
         search=None if search_nusd is None else SearchPrice(search_nusd, search_nusd, search_nusd),
         writes_cache_unasked=True,

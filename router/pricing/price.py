@@ -85,7 +85,7 @@ class Rates(NamedTuple):
         return cls(*map(max, zip(*several, strict=True)))
 
 
-class Level(NamedTuple):
+class Bracket(NamedTuple):
     """Rates of all tokens of a request whose whole input is longer than `above_input_tokens`."""
 
     above_input_tokens: int
@@ -97,7 +97,7 @@ class Schedule:
     """The rates of one service tier, by length of input: shortest first, and the first for all (-1)."""
 
     service_tier: str
-    levels: tuple[Level, ...]
+    brackets: tuple[Bracket, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class _Dearest(NamedTuple):
     audio_out: int
 
 
-_Levels = tuple[Level, ...]
+_Brackets = tuple[Bracket, ...]
 _NAMED_TIERS: Final = (STANDARD_TIER, "flex", "priority", "fast", "batch")
 _SAME_TIER: Final = {"fast": "priority"}
 """OpenAI's newer name of a tier, and the one its prices are listed under (litellm 1.106, genai-prices 0.2.3).
@@ -177,8 +177,8 @@ class Price:
     """Whether every answer bills a search, asked for or not."""
     writes_cache_unasked: bool = False
     """Whether input may be billed as a cache write where the request does not ask for it."""
-    _charged: dict[str, _Levels] = field(init=False, repr=False, compare=False)
-    _standard: _Levels = field(init=False, repr=False, compare=False)
+    _charged: dict[str, _Brackets] = field(init=False, repr=False, compare=False)
+    _standard: _Brackets = field(init=False, repr=False, compare=False)
     _ceilings: dict[str | None, tuple[_Dearest, ...]] = field(init=False, repr=False, compare=False)
     _any_tier: tuple[_Dearest, ...] = field(init=False, repr=False, compare=False)
 
@@ -192,21 +192,21 @@ class Price:
         plain = self._dearest_levels((standard,))
         ceilings: dict[str | None, tuple[_Dearest, ...]] = dict.fromkeys((None, *_NAMED_TIERS), plain)
         ceilings |= {tier: self._dearest_levels((standard, own)) for tier, own in by_tier.items()}
-        object.__setattr__(self, "_charged", {tier: own.levels for tier, own in by_tier.items()})
-        object.__setattr__(self, "_standard", standard.levels)
+        object.__setattr__(self, "_charged", {tier: own.brackets for tier, own in by_tier.items()})
+        object.__setattr__(self, "_standard", standard.brackets)
         object.__setattr__(self, "_ceilings", ceilings)
         object.__setattr__(self, "_any_tier", self._dearest_levels(self.schedules))
 
     @classmethod
     def flat(cls, rates: Rates) -> Price:
         """Return a price that is the same for every tier and length of input."""
-        return cls((Schedule(STANDARD_TIER, (Level(-1, rates),)),))
+        return cls((Schedule(STANDARD_TIER, (Bracket(-1, rates),)),))
 
     @classmethod
     def free(cls) -> Price:
         """Return the price of a model that is declared to cost nothing."""
         return cls(
-            (Schedule(STANDARD_TIER, (Level(-1, Rates(*[0] * len(Rates._fields))),)),),
+            (Schedule(STANDARD_TIER, (Bracket(-1, Rates(*[0] * len(Rates._fields))),)),),
             search=SearchPrice(0, 0, 0),
         )
 
@@ -218,11 +218,11 @@ class Price:
                 Schedule(
                     schedule.service_tier,
                     tuple(
-                        Level(
+                        Bracket(
                             above,
                             Rates(*(int((rate * by).to_integral_value(ROUND_CEILING)) for rate in rates)),
                         )
-                        for above, rates in schedule.levels
+                        for above, rates in schedule.brackets
                     ),
                 )
                 for schedule in self.schedules
@@ -235,8 +235,8 @@ class Price:
         A tier that we have no name for is charged as the standard tier. Parts that add up to more than their
         whole are cut to it: cache first, then audio, images, reasoning.
         """
-        levels = self._charged.get(usage.service_tier, self._standard)
-        rates = _rates_at(levels, usage.input_tokens)
+        brackets = self._charged.get(usage.service_tier, self._standard)
+        rates = _rates_at(brackets, usage.input_tokens)
         total = _input_cost(rates, usage) + _output_cost(rates, usage)
         nusd = -(-total // TOKENS_PER_RATE) + self.request_nusd
         if usage.searches and self.search is not None:
@@ -271,8 +271,8 @@ class Price:
         """Return what a request usually costs: nothing cached, no reasoning, answers of `output_tokens`;
         rounded up.
         """
-        levels = self._charged.get(ask.service_tier or STANDARD_TIER, self._standard)
-        rates = _rates_at(levels, ask.input_tokens)
+        brackets = self._charged.get(ask.service_tier or STANDARD_TIER, self._standard)
+        rates = _rates_at(brackets, ask.input_tokens)
         total = ask.input_tokens * rates.input + ask.choices * output_tokens * rates.output
         nusd = -(-total // TOKENS_PER_RATE) + self.request_nusd
         if self.search is not None and (self.always_searches or "web_search" in ask.has):
@@ -281,12 +281,12 @@ class Price:
 
     def _bounds(self, ask: Ask) -> tuple[int, int, int]:
         """Return the dearest input rate and output rate for `ask`, and the fees in nUSD."""
-        levels = self._ceilings.get(ask.service_tier, self._any_tier)
-        found = levels[0]
-        if len(levels) > 1:
-            for level in levels[1:]:
-                if ask.input_tokens > level.above_input_tokens:
-                    found = level
+        brackets = self._ceilings.get(ask.service_tier, self._any_tier)
+        found = brackets[0]
+        if len(brackets) > 1:
+            for bracket in brackets[1:]:
+                if ask.input_tokens > bracket.above_input_tokens:
+                    found = bracket
         input_rate, output_rate, fees_nusd = found.text_in, found.text_out, self.request_nusd
         has = ask.has
         if has:
@@ -308,11 +308,11 @@ class Price:
         A shorter input than we counted must not be dearer, whatever the catalogue says: hence the running
         maximum.
         """
-        starts = sorted({level.above_input_tokens for schedule in schedules for level in schedule.levels})
+        starts = sorted({bracket.above_input_tokens for schedule in schedules for bracket in schedule.brackets})
         dearest: list[_Dearest] = []
         so_far: list[Rates] = []
         for above in starts:
-            so_far += [_rates_at(schedule.levels, above + 1) for schedule in schedules]
+            so_far += [_rates_at(schedule.brackets, above + 1) for schedule in schedules]
             dearest.append(self._dearest_level(above, Rates.dearest(so_far)))
         return tuple(dearest)
 
@@ -330,9 +330,9 @@ class Price:
         )
 
 
-def _rates_at(levels: _Levels, input_tokens: int) -> Rates:
-    found = levels[0].rates
-    for above, rates in levels[1:]:
+def _rates_at(brackets: _Brackets, input_tokens: int) -> Rates:
+    found = brackets[0].rates
+    for above, rates in brackets[1:]:
         if input_tokens > above:
             found = rates
     return found

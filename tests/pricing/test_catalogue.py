@@ -78,7 +78,7 @@ def test_no_model_of_the_catalogue_is_free_in_any_tier_or_length() -> None:
     assert len(models) > 1_000
     for model in models:
         for schedule in price_of(*model).schedules:
-            for _, rates in schedule.levels:
+            for _, rates in schedule.brackets:
                 assert rates.input > 0, (model, schedule.service_tier)
                 assert rates.output > 0, (model, schedule.service_tier)
                 assert rates.cache_write > 0, (model, schedule.service_tier)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from pricing.prices import every_priced_model, price_of, usd
-from router.pricing import UNLIMITED_TOKENS, Ask, Level, Price, Rates, Schedule, SearchPrice
+from router.pricing import UNLIMITED_TOKENS, Ask, Bracket, Price, Rates, Schedule, SearchPrice
 from router.values import Usage
 
 TIERS = ("default", "flex", "priority", "batch")
@@ -26,7 +26,7 @@ def some_price(draw: st.DrawFn) -> Price:
     tiers = ["default", *draw(st.lists(st.sampled_from(TIERS[1:]), unique=True))]
     schedules = []
     for tier in tiers:
-        levels = [Level(-1, draw(some_rates)), *(Level(*pair) for pair in sorted(draw(some_levels)))]
+        levels = [Bracket(-1, draw(some_rates)), *(Bracket(*pair) for pair in sorted(draw(some_levels)))]
         schedules.append(Schedule(tier, tuple(levels)))
     fee = st.integers(0, 10**9)
     return Price(

@@ -80,10 +80,10 @@ def test_longer_input_is_dearer_from_one_token_above_the_boundary(
 
 def test_xai_bills_longer_input_from_the_boundary_itself() -> None:
     names = [model for provider, model in every_priced_model() if provider == "xai"]
-    stepped = [price for model in names if len((price := price_of("xai", model)).schedules[0].levels) > 1]
+    stepped = [price for model in names if len((price := price_of("xai", model)).schedules[0].brackets) > 1]
     assert stepped
     for price in stepped:
-        above = price.schedules[0].levels[1].above_input_tokens
+        above = price.schedules[0].brackets[1].above_input_tokens
         assert (above + 1) % 1000 == 0
         assert price.charge_nusd(Usage(above + 1, 0)) > price.charge_nusd(Usage(above, 0)) * 1.5
 

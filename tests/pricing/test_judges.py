@@ -108,7 +108,7 @@ def tells(case: Case) -> bool:
 
 
 def is_longer(case: Case) -> bool:
-    return case.usage.input_tokens > case.price.schedules[0].levels[-1].above_input_tokens > 0
+    return case.usage.input_tokens > case.price.schedules[0].brackets[-1].above_input_tokens > 0
 
 
 def test_charges_equal_both_judges_over_a_fixed_set_of_shapes(judges: Judges) -> None:

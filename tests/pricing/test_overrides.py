@@ -29,7 +29,7 @@ def test_an_override_may_price_every_class_longer_input_and_requests() -> None:
     price = override_price(
         PriceOverride(**amounts, per_request_usd=Decimal("0.001"), per_search_usd=Decimal("0.01"), tiers=(tier,))
     )
-    short, longer = (level.rates for level in price.schedules[0].levels)
+    short, longer = (bracket.rates for bracket in price.schedules[0].brackets)
     assert len(set(short)) == len(Rates._fields)
     assert longer == short._replace(input=50 * 10**9)
     assert price.charge_nusd(Usage(1_000, 0)) == usd("0.001") + 1_000 * 1_000
@@ -38,7 +38,7 @@ def test_an_override_may_price_every_class_longer_input_and_requests() -> None:
 
 def test_an_overridden_rate_finer_than_a_nano_dollar_is_rounded_up() -> None:
     price = override_price(PriceOverride(Decimal("0.0000000001"), Decimal(0)))
-    assert price.schedules[0].levels[0].rates.input == 1
+    assert price.schedules[0].brackets[0].rates.input == 1
 
 
 @pytest.mark.parametrize("amount", [Decimal(-1), Decimal("NaN"), Decimal("Infinity")])
