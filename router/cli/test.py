@@ -34,9 +34,7 @@ def test(
     """
     if watch and as_json:
         raise typer.BadParameter("give --watch or --json, not both")
-    passed = _run(folder, junit, as_json=as_json)
-    if watch:
-        passed = _watched(folder, junit, passed=passed)
+    passed = _watched(folder, junit) if watch else _run(folder, junit, as_json=as_json)
     if not passed:
         raise typer.Exit(1)
 
@@ -62,15 +60,14 @@ def _run(folder: Path, junit: Path | None, *, as_json: bool) -> bool:
     return loaded.set is not None and all(verdict.passed for verdict in verdicts)
 
 
-def _watched(folder: Path, junit: Path | None, *, passed: bool) -> bool:
-    """Run the tests after each change until interrupted; say how the last run ended."""
+def _watched(folder: Path, junit: Path | None) -> bool:
+    """Run the tests now and after each change until interrupted; say how the last run ended."""
     import sys
     from contextlib import suppress
 
     from watchfiles import watch
 
-    from router.errors import PolicyFaults
-
+    passed = _run_and_tell(folder, junit)
     print(f"Watching {folder}; Ctrl-C ends it.", flush=True)
     # An interrupt may come in the midst of a run, which then has not passed, as well as between two.
     with suppress(KeyboardInterrupt):
@@ -78,14 +75,27 @@ def _watched(folder: Path, junit: Path | None, *, passed: bool) -> bool:
             print(flush=True)
             passed = False
             try:
-                passed = _run(folder, junit, as_json=False)
-            except PolicyFaults as error:
-                for fault in error.faults:
-                    print(fault, file=sys.stderr, flush=True)
+                passed = _run_and_tell(folder, junit)
             except typer.BadParameter as error:
                 print(error.message, file=sys.stderr, flush=True)
-            sys.stdout.flush()
     return passed
+
+
+def _run_and_tell(folder: Path, junit: Path | None) -> bool:
+    """Run the tests once; where the policies are not valid, say what is wrong, for they are being edited."""
+    import sys
+
+    from router.errors import PolicyFaults
+
+    try:
+        return _run(folder, junit, as_json=False)
+    except PolicyFaults as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return False
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
 
 
 def _verdicts(loaded: Loaded) -> list[Verdict]:
