@@ -29,9 +29,10 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
         from router.ledger.postgres import PostgresStore  # noqa: PLC0415  its driver takes 0.1 s to import
 
         return PostgresStore(url)
-    scheme = url.split("://", 1)[0]
+    scheme, colon, _ = url.partition("://")
+    wrong = f"Unknown ledger URL '{scheme}://…'" if colon else "The ledger's URL does not begin with the kind of ledger"
     raise StoreUnavailable(
-        f"Unknown ledger URL '{scheme}://…'; use sqlite:///farthing.db or postgresql://host/database."
+        f"{wrong}; use sqlite:///farthing.db (four slashes for an absolute path) or postgresql://host/database."
     )
 
 

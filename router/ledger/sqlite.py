@@ -73,7 +73,9 @@ class SqliteStore(Store):
         if read_only:
             if not path.exists():
                 raise LedgerUnavailable(
-                    f"There is no ledger at {path}; nothing was recorded there yet.", why="there is no file"
+                    f"There is no ledger at {path}; nothing was recorded there yet. Run this where the proxy "
+                    "runs, or name its ledger: --ledger-url sqlite:///FILE (or FARTHING_LEDGER_URL).",
+                    why="there is no file",
                 )
             return
         try:
@@ -86,7 +88,8 @@ class SqliteStore(Store):
             # From its first read on, a connection makes the log where there is none, and nobody deletes it.
             self._writing.execute("SELECT version FROM farthing_schema").fetchall()
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"The ledger {path} can't be opened: {error}.", why=str(error)) from error
+            why = str(error) if path.parent.is_dir() else f"there is no folder {path.parent}, so make it"
+            raise LedgerUnavailable(f"The ledger {path} can't be opened: {why}.", why=str(error)) from error
         self._file = _identity(path)
         self._log_path = path.with_name(f"{path.name}-wal")
         self._log = _identity(self._log_path)

@@ -238,7 +238,24 @@ def test_spend_without_a_ledger_says_so(process: Run, tmp_path: Path) -> None:
     ran = process("spend", cwd=tmp_path)
     assert (ran.status, ran.out) == (1, "")
     assert ran.err.startswith("farthing: There is no ledger at farthing.db")
+    assert "--ledger-url" in ran.err, "who stands in another folder is told what to do"
     assert not list(tmp_path.iterdir()), "asking makes no ledger"
+
+
+def test_a_ledger_url_that_is_a_bare_path_is_told_how_to_write_it(farthing: Run) -> None:
+    ran = farthing("spend", "--ledger-url", "costs.db")
+    assert (ran.status, ran.out) == (1, "")
+    assert "costs.db://" not in ran.err, "that is no scheme"
+    assert "sqlite:///" in ran.err
+
+
+def test_a_ledger_in_a_folder_that_is_missing_is_told_to_make_it(process: Run, tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / "policies"
+    url = "sqlite:///missing/costs.db"
+    ran = process("serve", "--policies", folder, "--port", "0", "--ledger-url", url, cwd=tmp_path)
+    assert (ran.status, ran.out) == (1, "")
+    told = "The ledger missing/costs.db can't be opened: there is no folder missing, so make it."
+    assert ran.err.splitlines()[-1] == f"farthing: {told}"
 
 
 @pytest.mark.parametrize("wrong", [("--since", "yesterday"), ("--by", "colour")])
