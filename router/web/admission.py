@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Iterator
 
 from router.errors import NotAdmitted, PolicyFaults, StoreUnavailable
 from router.policy.policy import PolicySet
@@ -45,6 +46,9 @@ class Admission:
         if self.books is not None:
             self._restore_new(self.books, policies)
         policies = with_keys(policies, os.environ)
+        for trial, model in _tried(policies):
+            if absent := policies.models[model].absent:
+                log.warning("%s can't try '%s', which is left out: %s.", trial, model, absent)
         if self._simulated_url:
             return simulated(policies, self._simulated_url)
         for target in without_keys(policies):
@@ -63,3 +67,16 @@ class Admission:
         except StoreUnavailable as error:
             folder = self._settings.policies
             raise NotAdmitted((f"{folder}: new budgets can't be started: {error.message}",)) from error
+
+
+def _tried(policies: PolicySet) -> Iterator[tuple[str, str]]:
+    """Yield each experiment and each `learn.shadow`, in words, with a model that it tries.
+
+    An `optional` model that is away changes nothing else that anyone would wait for: requests go to the next one.
+    """
+    for policy in policies.policies.values():
+        for rule in policy.rules:
+            for model in rule.experiment.models if rule.experiment else ():
+                yield f"The experiment of {policy.task}/{rule.name}", model
+        if policy.learn and policy.learn.shadow:
+            yield f"What {policy.task} learns from", policy.learn.shadow.model

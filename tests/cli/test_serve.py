@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from proxy import ServeProcess
@@ -11,9 +12,25 @@ from proxy import ServeProcess
 FILES = {"models": "models: {m: {target: openai/gpt-4o-mini}}\n", "default": "task: default\nroute: [{use: m}]\n"}
 
 
-def logged(folder: Path, **environ: str) -> list[str]:
+TRIALS = {
+    "models": """
+models:
+  m: {target: openai/gpt-4o-mini}
+  new: {target: openai/gpt-4.1, api_key: "${NEW_KEY}", optional: true}
+""",
+    "default": """
+task: default
+learn: {shadow: {model: new, budget_per_day_usd: 1, grade: agree}}
+route:
+  - use: m
+    experiment: {canary: {model: new, share: 0.5}}
+""",
+}
+
+
+def logged(folder: Path, files: Mapping[str, str] = FILES, **environ: str) -> list[str]:
     """Return the messages that a proxy with this environment logs until it serves, and is stopped."""
-    with ServeProcess(folder, FILES, "--simulate", "always", environ=environ) as process:
+    with ServeProcess(folder, files, "--simulate", "always", environ=environ) as process:
         process.ready()
         process.child.terminate()
         _, said = process.child.communicate(timeout=30)
@@ -39,3 +56,14 @@ def test_variables_that_others_set_are_not_warned_of(tmp_path: Path) -> None:
     }
     said = logged(tmp_path, FARTHING_REPLICAS="2", FARTHING_KEY="fk-x", FARTHING_OUR_TEAM="search", **kubernetes)
     assert not [message for message in said if "FARTHING_" in message]
+
+
+def test_a_model_on_trial_that_is_left_out_is_warned_of(tmp_path: Path) -> None:
+    assert logged(tmp_path, TRIALS) == [
+        "The experiment of default/otherwise can't try 'new', which is left out: NEW_KEY is not set.",
+        "What default learns from can't try 'new', which is left out: NEW_KEY is not set.",
+    ]
+
+
+def test_a_model_on_trial_that_is_there_is_not_warned_of(tmp_path: Path) -> None:
+    assert logged(tmp_path, TRIALS, NEW_KEY="sk-new") == []
