@@ -145,6 +145,8 @@ def _lines(told: Learned) -> list[tuple[str, str]]:
     """Return what was learned as a table's rows."""
     sources = ", ".join(f"{source} {count:,}" for source, count in sorted(told.labels.items())) or "none"
     served = "no label" if told.version == 0 else f"label {told.version} of {told.newest}"
+    if told.labels and not told.version:
+        served = f"{served}, until what they teach is seen to tell those held back better"
     if told.left_out:
         sources += f"; {told.left_out:,} of other models or of ignored ratings are left out"
     rows = [("labels", sources), ("in service", served if told.learns else f"{served}; this task does not learn")]

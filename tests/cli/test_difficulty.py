@@ -40,13 +40,17 @@ def label(at: int, source: Source) -> LabelRow:
 @pytest.fixture
 def options(tmp_path: Path) -> tuple[str, ...]:
     """What names a folder of policies and a ledger with labels."""
+    return with_labels(tmp_path, 400)
+
+
+def with_labels(tmp_path: Path, count: int) -> tuple[str, ...]:
     (tmp_path / "models.yaml").write_text(MODELS)
     (tmp_path / "default.yaml").write_text(TASK)
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
 
     async def fill() -> None:
         store = open_store(url)
-        labels = [label(at, "feedback" if at % 10 == 0 else "shadow") for at in range(400)]
+        labels = [label(at, "feedback" if at % 10 == 0 else "shadow") for at in range(count)]
         await store.label(labels)
         store.close()
 
@@ -65,6 +69,11 @@ def test_show_tells_labels_quality_and_version(farthing: Run, options: tuple[str
     table = farthing("difficulty", "show", *options, "--policies", tmp_path).out
     assert "shadow 360" in table
     assert "random 0.50" in table
+
+
+def test_labels_that_nothing_serves_by_yet_are_told_what_is_waited_for(farthing: Run, tmp_path: Path) -> None:
+    shown = farthing("difficulty", "show", *with_labels(tmp_path, 9), "--policies", tmp_path).out
+    assert "no label, until what they teach is seen to tell those held back better" in shown
 
 
 def test_a_reset_leaves_nothing_but_its_number(farthing: Run, options: tuple[str, ...], tmp_path: Path) -> None:
