@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import msgspec
@@ -13,6 +13,7 @@ from router.chat import ChatBody
 from router.errors import FarthingError, InvalidRequest
 from router.pipeline import Arrival, CheckedStream, Pipeline, Plan, StreamedAnswer
 from router.policy.decide import Route
+from router.policy.fault import nearest
 from router.policy.policy import PolicySet
 from router.policy.purse import BUDGET_HEADER, asked_nusd
 from router.values import Level, Outcome, Verified, usd_text
@@ -22,6 +23,11 @@ from router.web.idempotency.once import HEADER as IDEMPOTENCY_KEY
 from router.web.idempotency.once import Asked, Once
 from router.web.refusal import error_body
 from router.web.traces import Traces, trace_of
+
+PREFIX = "x-farthing-"
+TASK_HEADER, DRY_RUN_HEADER = PREFIX + "task", PREFIX + "dry-run"
+ASKED_BY = tuple(name.removeprefix(PREFIX) for name in (TASK_HEADER, BUDGET_HEADER, DRY_RUN_HEADER))
+"""What a caller may set in headers of ours."""
 
 
 class ChatEndpoint:
@@ -53,6 +59,7 @@ class ChatEndpoint:
         """
         started = time.perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        _refuse_misspelt(headers)
         policies = self._policies()
         account = account_of(policies, headers)
         raw = await read_body(scope, receive, self._largest_body_bytes, self._body_within_s)
@@ -64,12 +71,12 @@ class ChatEndpoint:
             body=body,
             account=account,
             headers=headers,
-            task=headers.get("x-farthing-task"),
+            task=headers.get(TASK_HEADER),
             budget_nusd=asked_nusd(asked) if (asked := headers.get(BUDGET_HEADER)) is not None else None,
             policies=policies,
             trace=trace_of(headers, scope["farthing_id"], self._traces),
         )
-        if _is_true("x-farthing-dry-run", headers.get("x-farthing-dry-run")):
+        if _is_true(DRY_RUN_HEADER, headers.get(DRY_RUN_HEADER)):
             await self._explain(arrival, send)
             return
         answer = partial(self._stream if body.chat.stream else self._whole, arrival)
@@ -109,6 +116,17 @@ def request_ids() -> Iterator[str]:
         random = os.urandom(10 * 400).hex()
         for start in range(0, len(random), 20):
             yield f"{time.time_ns() // 1_000_000:012x}{random[start : start + 20]}"
+
+
+def _refuse_misspelt(headers: Mapping[str, str]) -> None:
+    """Refuse a header that is nearly one of ours: what it asks for, a budget say, would be passed over, and paid."""
+    for name in headers:
+        if name.startswith(PREFIX) and (own := name.removeprefix(PREFIX)) not in ASKED_BY:
+            meant = nearest(own, ASKED_BY)
+            if meant is not None:
+                raise InvalidRequest(
+                    f"There is no header {name[:100]}; it is called {PREFIX}{meant}.", param=name[:100]
+                )
 
 
 def _is_true(name: str, text: str | None) -> bool:

@@ -416,6 +416,30 @@ def test_another_header_with_junk_is_refused_by_name(
     assert not provider.calls
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("budget", "budget-usd"),
+        ("dryrun", "dry-run"),
+        ("Dry_Run", "dry-run"),
+        ("tasks", "task"),
+        ("budget-usd-", "budget-usd"),
+    ],
+)
+def test_a_misspelt_header_is_refused_and_not_passed_over(
+    proxy: Proxy, provider: SimulatedProvider, written: str, meant: str
+) -> None:
+    error = error_of(proxy.send(body(), headers={f"x-farthing-{written}": "true"}), 400, "invalid_request")
+    assert error["message"] == f"There is no header x-farthing-{written.lower()}; it is called x-farthing-{meant}."
+    assert not provider.calls
+
+
+@pytest.mark.parametrize("name", ["request-id", "rule", "model", "estimate-usd", "cost-usd", "attempts", "of-ours"])
+def test_other_headers_of_that_prefix_are_let_through(proxy: Proxy, name: str) -> None:
+    # A proxy before this one may be a Farthing too, and policies look at headers that people make up.
+    assert proxy.send(body(), headers={f"x-farthing-{name}": "1"}).status_code == 200
+
+
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"Bearer " + b"\xe9" * 50, b"Bearer " + b"k" * 30_000, b"Basic x", b""])
 def test_a_junk_authorization_is_ignored_by_an_open_proxy(
     proxy: Proxy, provider: SimulatedProvider, value: bytes
