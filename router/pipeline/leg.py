@@ -93,7 +93,7 @@ def used_by(leg: Leg, usage: Usage | None, text: str, counter: Counter) -> tuple
     if rules.factor > 1:
         # Our count errs high, and a provider that kept the limit is not charged for more than the limit.
         most = leg.candidate.max_output_tokens * leg.ask.choices + leg.ask.predicted_tokens
-        counted = min(counted, max(most, int(counted / rules.factor**2)))
+        counted = min(counted, max(most, int(counter.count_text(text, rules.plain) / rules.factor)))
     return Usage(input_tokens=leg.candidate.input_tokens, output_tokens=counted), Certainty.COUNTED
 
 

@@ -27,10 +27,11 @@ class Tally:
 
     def __init__(self, counter: Counter, leg: Leg) -> None:
         self._counter = counter
-        self._rules = rules = leg.target.token_rules
+        rules = leg.target.token_rules
+        self._rules = rules.plain
         most_tokens = leg.most_tokens()
-        self._most_counted = None if most_tokens is None else math.ceil(most_tokens * rules.factor**2)
-        """By our count, which is on the high side where the tokenizer is not OpenAI's: the benefit of the doubt."""
+        self._most_counted = None if most_tokens is None else math.ceil(most_tokens * rules.factor)
+        """By OpenAI's tokenizer, which may make more tokens of a text than the model's: the benefit of the doubt."""
         self._texts: list[str] = []
         self._counted = 0
         self._since: list[str] = []

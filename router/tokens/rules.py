@@ -6,7 +6,7 @@ A name that is not known gets the dearest rules. Figures are dated where they co
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from router.tokens.encoding import EncodingName
@@ -88,6 +88,14 @@ class TokenRules:
     def exact(self) -> bool:
         """Whether texts are counted by the model's own encoding."""
         return self.factor == 1.0
+
+    @property
+    def plain(self) -> TokenRules:
+        """The encoding's own count, of which `factor` tells how far the model's may be on either side.
+
+        What is added for other scripts and for digits is a bound from above: DeepSeek makes half of it of Chinese.
+        """
+        return self if self.exact else replace(self, factor=1.0, per_wide_byte=0.0, per_digit=0.0)
 
 
 def _classic(name: str) -> TokenRules:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from proxy import Proxy, eventually, running_proxy
+from proxy import Proxy, eventually, running_proxy, said
 from redis_server import running_redis
 
-from e2e.upstream import DONE, Upstream, running_upstream
+from e2e.upstream import DONE, Upstream, chunk, running_upstream, usage_event
 
 MODELS = """
 models:
@@ -21,7 +21,12 @@ models:
     api_key: ${{ODD_API_KEY}}
     retries: 0
   dear: {{target: openai/gpt-4o, base_url: "{url}", retries: 0}}
+  foreign:
+    target: openai/deepseek-chat
+    base_url: {url}
+    price: {{input_usd_per_mtok: 0.15, output_usd_per_mtok: 0.60}}
 """
+FOREIGN = "task: foreign\nbudget: {per_day_usd: 1000}\nroute: [{use: foreign}]\n"
 GRADED = "task: graded\nroute: [{use: cheap, verify: {judge: {model: dear, question: Good?}}}]\n"
 CHECKED = "task: checked\nbaseline: dear\nroute: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n"
 DEFAULT = "task: default\nbaseline: dear\nbudget: {per_day_usd: 1000}\nroute: [{use: cheap}]\n"
@@ -57,6 +62,7 @@ def redis_proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
 @contextmanager
 def running(upstream: Upstream, folder: Path, settings: dict[str, str] | None = None) -> Iterator[Proxy]:
     files = {"models": MODELS.format(url=upstream.base_url), "default": DEFAULT, "checked": CHECKED, "graded": GRADED}
+    files["foreign"] = FOREIGN
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ODD_API_KEY", KEY)
         with running_proxy(folder, files, settings=settings) as proxy:
@@ -241,3 +247,19 @@ def test_a_usage_tells_of_no_text_that_came_after_it(
     upstream.stream(*events)
     row = proxy.row_of(proxy.ask(stream=True))
     assert (row["outcome"], row["certainty"], row["output_tokens"]) == (outcome, certainty, output_tokens)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_stream_in_chinese_that_kept_its_limit_is_neither_ended_nor_charged_for_more(
+    proxy: Proxy, upstream: Upstream, told: bool
+) -> None:
+    sentence = "随着计算能力的提升和数据的积累、机器学习模型已经能够在语言理解和图像识别等领域取得显著的进展。"
+    # DeepSeek makes 0.6 tokens of a character ("Token & Token Usage" in its API's docs, 2026).
+    tokens = round(0.6 * len(sentence))
+    pieces = [chunk(json.dumps({"content": sentence[at : at + 2]})) for at in range(0, len(sentence), 2)]
+    usage = (usage_event(12, tokens),) if told else ()
+    upstream.stream(*pieces, chunk(finish='"length"'), *usage, DONE)
+    answer = proxy.ask(model="task:foreign", stream=True, max_tokens=tokens)
+    row = proxy.row_of(answer)
+    assert (row["outcome"], said(answer.text)) == ("answered", sentence)
+    assert (row["output_tokens"], row["over_budget_nusd"]) == (tokens, 0)
