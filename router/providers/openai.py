@@ -75,7 +75,7 @@ class OpenAIWire:
     async def whole(self, call: Call) -> Answer:
         started = time.perf_counter()
         async with _deadline(call.deadlines.total_s, "answer", call):
-            response = await self._post(call)
+            response = await self._post(call, call.deadlines.total_s)
             first_byte_s = time.perf_counter() - started
             try:
                 raw = await _read(response, LARGEST_ANSWER_BYTES, call.deadlines.between_bytes_s)
@@ -97,8 +97,9 @@ class OpenAIWire:
 
     async def stream(self, call: Call) -> OpenAIStream:
         started = time.perf_counter()
-        async with _deadline(min(call.deadlines.first_byte_s, call.deadlines.total_s), "first event", call):
-            response = await self._post(call)
+        within_s = min(call.deadlines.first_byte_s, call.deadlines.total_s)
+        async with _deadline(within_s, "first event", call):
+            response = await self._post(call, within_s)
             try:
                 stream = OpenAIStream(response, started, call)
                 await stream.open()
@@ -110,14 +111,14 @@ class OpenAIWire:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _post(self, call: Call) -> Response:
-        """Send the request and return the response where its status is 200.
+    async def _post(self, call: Call, within_s: float) -> Response:
+        """Send the request and return the response where its status is 200; the caller sees to it that it is in time.
 
         Raises:
             ProviderError: everything else; the connection is closed or back in the pool by then.
         """
         endpoint = _endpoint(call.target)
-        connect_s = min(call.deadlines.connect_s, CONNECTING_SHARE * call.deadlines.total_s)
+        connect_s = min(call.deadlines.connect_s, CONNECTING_SHARE * within_s)
         try:
             response = await self._http.post(endpoint, call.body, connect_s=connect_s, headers=_trace_lines(call.trace))
         except HttpError as error:

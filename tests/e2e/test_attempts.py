@@ -352,12 +352,14 @@ def test_a_closed_port_is_unavailable_and_free(proxy: Proxy, provider: Simulated
     assert row["charged_nusd"] == 0
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_provider_that_is_never_reached_within_total_s_is_unavailable_and_free(tmp_path: Path, stream: bool) -> None:
+@pytest.mark.parametrize(("stream", "limit"), [(False, "total_s"), (True, "total_s"), (True, "first_byte_s")])
+def test_a_provider_that_is_never_reached_in_time_is_unavailable_and_free(
+    tmp_path: Path, stream: bool, limit: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         files = {
-            "models": "models: {mute: {target: openai/gpt-4o-mini, retries: 0, timeouts: {total_s: 0.5},"
-            f" base_url: 'https://127.0.0.1:{mute.getsockname()[1]}/v1'}}}}\n",
+            "models": "models: {mute: {target: openai/gpt-4o-mini, retries: 0,"
+            f" timeouts: {{{limit}: 0.5}}, base_url: 'https://127.0.0.1:{mute.getsockname()[1]}/v1'}}}}\n",
             "default": "task: default\nroute: [{use: mute}]\n",
         }
         with running_proxy(tmp_path, files) as proxy:
