@@ -137,7 +137,12 @@ def parts_of(chat: Chat, *, look_for_code: bool = True) -> frozenset[str]:
             has.add("json")
     if chat.modalities and "audio" in chat.modalities:
         has.update(("audio", "audio_out"))
-    if chat.web_search_options is not None or chat.search_parameters is not None:
+    match chat.search_parameters:
+        case None | {"mode": "off"}:
+            searches = chat.web_search_options is not None
+        case _:
+            searches = True
+    if searches:
         has.add("web_search")
     for message in chat.messages:
         if message.role in ("system", "developer"):

@@ -26,6 +26,11 @@ def test_a_search_is_seen_however_it_is_asked_for(members: dict[str, Any]) -> No
     assert "web_search" in parts_of(msgspec.convert({**ASKED, **members}, Chat))
 
 
+@pytest.mark.parametrize("parameters", [{"mode": "off", "return_citations": True}, None])
+def test_a_search_that_is_switched_off_is_none(parameters: dict[str, Any] | None) -> None:
+    assert parts_of(msgspec.convert({**ASKED, "search_parameters": parameters}, Chat)) == frozenset()
+
+
 def test_a_function_named_web_search_is_the_callers_own() -> None:
     tool = {"type": "function", "function": {"name": "web_search"}}
     assert parts_of(msgspec.convert({**ASKED, "tools": [tool]}, Chat)) == {"tools"}
