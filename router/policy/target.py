@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from router.pricing import Price
 from router.tokens import TokenRules
 
+CONNECTING_SHARE = 0.9
+"""Of all the time that there is: what was never sent ends before that, and is not taken for an answer that was late."""
 UNKNOWN_OUTPUT_LIMIT = 16_384
 """Held and clamped to where neither the catalogue nor models.yaml says how long an answer can be."""
 
@@ -19,6 +21,10 @@ class Deadlines:
     first_byte_s: float = 60.0
     between_bytes_s: float = 30.0
     total_s: float = 600.0
+
+    def connecting_s(self, within_s: float) -> float:
+        """Return how long connecting may take where the call has `within_s`."""
+        return min(self.connect_s, CONNECTING_SHARE * within_s)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

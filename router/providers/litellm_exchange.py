@@ -71,9 +71,10 @@ class Exchange:
         request.headers["accept-encoding"] = "identity"
         if self._trace is not None:
             request.headers.update(self._trace.headers())
-        connect_s = self._deadlines.connect_s
+        deadlines = self._deadlines
+        connect_s = deadlines.connecting_s(min(deadlines.first_byte_s, max(0.0, deadlines.total_s - self.elapsed_s)))
         request.extensions["timeout"] = {"connect": connect_s, "pool": connect_s, "read": None, "write": None}
-        first_byte_at = asyncio.get_running_loop().time() + self._deadlines.first_byte_s
+        first_byte_at = asyncio.get_running_loop().time() + deadlines.first_byte_s
         try:
             async with asyncio.timeout_at(first_byte_at):
                 response = await self._pool.handle_async_request(request)
@@ -147,7 +148,7 @@ class Exchange:
         deadlines, target = self._deadlines, self._target
         match error:
             case httpx.ConnectTimeout() | httpx.PoolTimeout():
-                return ProviderUnreachable(f"{target} could not be connected to within {deadlines.connect_s:g} s.")
+                return ProviderUnreachable(f"{target} could not be connected to in time.")
             case httpx.ConnectError() | httpx.UnsupportedProtocol() | httpx.ProxyError():
                 return ProviderUnreachable(f"{target} could not be connected to.")
             case TimeoutError() if self.first_byte_s is None:

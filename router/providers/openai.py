@@ -40,8 +40,6 @@ from router.values import Trace, Usage
 
 LARGEST_ANSWER_BYTES = 128 * 1024 * 1024
 LARGEST_ERROR_BYTES = 64 * 1024
-CONNECTING_SHARE = 0.9
-"""Of all the time that there is: what was never sent ends before that, and is not taken for an answer that was late."""
 
 BASE_URLS = MappingProxyType(
     {
@@ -118,7 +116,7 @@ class OpenAIWire:
             ProviderError: everything else; the connection is closed or back in the pool by then.
         """
         endpoint = _endpoint(call.target)
-        connect_s = min(call.deadlines.connect_s, CONNECTING_SHARE * within_s)
+        connect_s = call.deadlines.connecting_s(within_s)
         try:
             response = await self._http.post(endpoint, call.body, connect_s=connect_s, headers=_trace_lines(call.trace))
         except HttpError as error:

@@ -160,7 +160,10 @@ async def test_no_connection_is_unreachable(family: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_address_that_never_answers_is_unreachable_in_time() -> None:
+@pytest.mark.parametrize(
+    "deadlines", [Deadlines(connect_s=0.2), Deadlines(first_byte_s=0.5), Deadlines(total_s=0.5)], ids=repr
+)
+async def test_an_address_that_never_answers_is_unreachable_in_time(deadlines: Deadlines) -> None:
     import socket
 
     # A full backlog drops what comes next, so that connecting never ends.
@@ -175,7 +178,7 @@ async def test_an_address_that_never_answers_is_unreachable_in_time() -> None:
         async with SimulatedProvider() as provider:
             to = target("anthropic", provider, base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
         with pytest.raises(ProviderUnreachable):
-            await whole(to, Deadlines(connect_s=0.2))
+            await whole(to, deadlines)
 
 
 @pytest.mark.anyio
