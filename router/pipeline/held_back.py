@@ -59,7 +59,9 @@ async def read_all(run: Run, counter: Counter, lane: Provider, call: Call) -> He
     try:
         async for chunk in stream:
             run.heard.append(chunk.text)
-            usage = chunk if chunk.usage is not None else usage
+            if chunk.usage is not None or chunk.text:
+                # What was reported tells of nothing that came after it.
+                usage = chunk
             last = chunk if chunk.reported_model else last
             if chunk.text and not tally.add(chunk.text):
                 cut = True

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from proxy import Proxy, eventually, running_proxy, said
+from proxy import Proxy, events, eventually, running_proxy, said
 from redis_server import running_redis
 
 from e2e.upstream import DONE, Upstream, chunk, running_upstream, usage_event
@@ -26,6 +26,7 @@ models:
     base_url: {url}
     price: {{input_usd_per_mtok: 0.15, output_usd_per_mtok: 0.60}}
 """
+BUFFERED = "task: buffered\nroute: [{use: cheap, verify: {min_chars: 1, buffer: true}}]\n"
 FOREIGN = "task: foreign\nbudget: {per_day_usd: 1000}\nroute: [{use: foreign}]\n"
 GRADED = "task: graded\nroute: [{use: cheap, verify: {judge: {model: dear, question: Good?}}}]\n"
 CHECKED = "task: checked\nbaseline: dear\nroute: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n"
@@ -62,7 +63,7 @@ def redis_proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
 @contextmanager
 def running(upstream: Upstream, folder: Path, settings: dict[str, str] | None = None) -> Iterator[Proxy]:
     files = {"models": MODELS.format(url=upstream.base_url), "default": DEFAULT, "checked": CHECKED, "graded": GRADED}
-    files["foreign"] = FOREIGN
+    files |= {"buffered": BUFFERED, "foreign": FOREIGN}
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ODD_API_KEY", KEY)
         with running_proxy(folder, files, settings=settings) as proxy:
@@ -249,15 +250,25 @@ def test_a_usage_tells_of_no_text_that_came_after_it(
     assert (row["outcome"], row["certainty"], row["output_tokens"]) == (outcome, certainty, output_tokens)
 
 
-@pytest.mark.parametrize("told", [True, False])
+def test_nor_does_it_where_a_stream_is_held_back(proxy: Proxy, upstream: Upstream) -> None:
+    # Too much to be read at once, so that the two are told apart.
+    between = b": " + b"x" * 1_000_000 + b"\n\n"
+    upstream.stream(told("one", EARLY), between, told(" two three four", finish="stop"), DONE)
+    answer = proxy.ask(model="task:buffered", stream=True, stream_options={"include_usage": True})
+    row = proxy.row_of(answer)
+    assert (row["certainty"], row["output_tokens"]) == ("counted", 4)
+    assert events(answer.text)[-1]["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize("reports", [True, False])
 def test_a_stream_in_chinese_that_kept_its_limit_is_neither_ended_nor_charged_for_more(
-    proxy: Proxy, upstream: Upstream, told: bool
+    proxy: Proxy, upstream: Upstream, reports: bool
 ) -> None:
     sentence = "随着计算能力的提升和数据的积累、机器学习模型已经能够在语言理解和图像识别等领域取得显著的进展。"
     # DeepSeek makes 0.6 tokens of a character ("Token & Token Usage" in its API's docs, 2026).
     tokens = round(0.6 * len(sentence))
     pieces = [chunk(json.dumps({"content": sentence[at : at + 2]})) for at in range(0, len(sentence), 2)]
-    usage = (usage_event(12, tokens),) if told else ()
+    usage = (usage_event(12, tokens),) if reports else ()
     upstream.stream(*pieces, chunk(finish='"length"'), *usage, DONE)
     answer = proxy.ask(model="task:foreign", stream=True, max_tokens=tokens)
     row = proxy.row_of(answer)
