@@ -15,6 +15,8 @@ HEAD_CHARS = 6_000
 TAIL_CHARS = 2_000
 """A question stands at the beginning or at the end of a text; what lies between is most often material."""
 BRIEF_WITHIN_CHARS = 400
+FEWEST_PARTS = 2
+"""Of a task that is listed; of options one may begin with a verb, too."""
 PLAIN_TOKENS = 4
 """A request shorter than this, with no cue in it, is a greeting."""
 LOOK_UP_TOKENS = 12
@@ -99,6 +101,11 @@ _MARKS = tuple((tuple(WORDS).index(name), mark) for name, marks in MARKS.items()
 _FORMULA = re.compile(r"\\(?:frac|sum|int|sqrt|begin)|\d ?[\^*/+=] ?\d|\$[^$\n]{1,200}\$")
 _OPTIONS = tuple(re.compile(rf"(?:^|[\s(]){letter}[.):]\s") for letter in "abc")
 _FIGURE_OPTION = re.compile(r"(?:^|[\s(])[a-j][.):]\s\W{0,3}\d")
+_PART = re.compile(
+    r"(?:^|[\s(])[a-j][.):]\s{1,9}(?:analy[sz]e|calculate|compare|compute|contrast|debug|derive|describe|design|determine"
+    r"|discuss|evaluate|explain|find|how|implement|justify|prove|refactor|show|solve|what|why|write)\b"
+)
+"""A part of a task, which tells what to do, where an option is a thing to choose."""
 _OPTION_MARKS = ("c)", "c.", "c:")
 """One of these is in all that lists options, and is looked for in a tenth of the time."""
 _BRIEF = re.compile(
@@ -178,7 +185,7 @@ def _lists_options(text: str) -> bool:
         if found is None:
             return False
         start = found.end() - 1
-    return True
+    return len(_PART.findall(text)) < FEWEST_PARTS
 
 
 def _plainness(words: Sequence[str], tokens: float) -> float:

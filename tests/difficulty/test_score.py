@@ -51,6 +51,15 @@ def test_where_options_are_listed_words_say_nothing(options: str) -> None:
     assert told["constraint"] > 0
 
 
+@pytest.mark.parametrize("marks", [("(a)", "(b)", "(c)"), ("\na.", "\nb.", "\nc."), ("A:", "B:", "C:")])
+def test_the_parts_of_a_task_are_no_options(marks: tuple[str, str, str]) -> None:
+    parts = ("Derive the equation of motion.", "Explain why it is invariant.", "The same for two of them.")
+    task = "A pendulum swings. " + " ".join(f"{mark} {part}" for mark, part in zip(marks, parts, strict=True))
+    assert "reasoning" in dict(read(task).pushed_by)
+    one = task.replace("Explain why", "Say that")
+    assert "reasoning" not in dict(read(one).pushed_by)
+
+
 def test_figures_to_choose_from_are_maths() -> None:
     words, figures = (f"Which is it?\nA. {each}\nB. {each}\nC. {each}" for each in ("the court", "$1,200"))
     assert "maths" in dict(read(figures).pushed_by)
