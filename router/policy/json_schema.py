@@ -132,7 +132,8 @@ Keyword = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
 def _counted(name: str, keyword: Keyword) -> Keyword:
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
         work = _work.get()
-        work.spend(1 + (_width(value) + _width(instance)) // WIDTH_A_STEP)
+        # An `enum` is paid for where it is written, once.
+        work.spend(1 + (_width(value if name != "enum" else None) + _width(instance)) // WIDTH_A_STEP)
         if name == "unevaluatedItems":
             work.spend(_width(instance) ** 2 // PAIRS_A_STEP)
         for error in keyword(validator, value, instance, schema) or ():

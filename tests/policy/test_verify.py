@@ -184,6 +184,13 @@ def test_additional_members_and_patterns_are_held_to_their_schemas() -> None:
     assert not schema.fits({"b": 1})
 
 
+def test_an_enum_of_thousands_costs_little_for_each_item_that_is_held_against_it() -> None:
+    codes = [f"c{number}" for number in range(3_000)]
+    schema = Schema({"type": "array", "items": {"enum": codes}})
+    assert schema.fits(codes[:1_000])
+    assert not schema.fits([*codes[:1_000], "d"])
+
+
 def test_what_an_answer_of_thousands_of_items_is_held_to_takes_no_seconds() -> None:
     items = [{"n": n, "of": ["a", n]} for n in range(5_000)]
     named = {"items": {"properties": {"kind": {"enum": [f"kind {n}" for n in range(300)]}}}}
