@@ -26,7 +26,7 @@ class DeadlinesShape(Shape):
     """How long each phase of a call may take, in seconds."""
 
     connect_s: Seconds | None = Field(None, description="Until connected. Default 5.")
-    first_byte_s: Seconds | None = Field(None, description="From there until the first byte comes. Default 60.")
+    first_byte_s: Seconds | None = Field(None, description="From the call until a stream's first event. Default 60.")
     between_bytes_s: Seconds | None = Field(None, description="Longest silence in mid-answer. Default 30.")
     total_s: Seconds | None = Field(None, description="The whole call. Default 600.")
 
