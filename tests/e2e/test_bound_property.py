@@ -28,7 +28,7 @@ from router.policy.policy import Budget, Policy, PolicySet, Rule
 from router.policy.target import Model, Target
 from router.policy.verify import Agree, Judge, Verify
 from router.pricing import Price
-from router.pricing.price import Level, Rates, Schedule
+from router.pricing.price import Bracket, Rates, Schedule
 from router.providers.breaker import Breakers
 from router.providers.contract import Answer, AnswerStream, Call, Chunk
 from router.tokens import Counter, rules_for
@@ -174,10 +174,10 @@ def prices(draw: st.DrawFn) -> Price:
                 own[name] = draw(rates)
         return Rates.filled(own)  # type: ignore[arg-type]  the names are token classes
 
-    levels = [Level(-1, level())]
+    brackets = [Bracket(-1, level())]
     if draw(st.booleans()):
-        levels.append(Level(draw(st.integers(0, 300)), level()))
-    return Price((Schedule("default", tuple(levels)),), request_nusd=draw(st.sampled_from([0, 0, 1, 50_000])))
+        brackets.append(Bracket(draw(st.integers(0, 300)), level()))
+    return Price((Schedule("default", tuple(brackets)),), request_nusd=draw(st.sampled_from([0, 0, 1, 50_000])))
 
 
 @st.composite
@@ -389,7 +389,7 @@ def test_a_candidate_tried_while_a_second_answer_is_being_held_draws_on_what_tha
         target = Target(
             provider="openai",
             model=name,
-            price=Price((Schedule("default", (Level(-1, rates),)),)),
+            price=Price((Schedule("default", (Bracket(-1, rates),)),)),
             token_rules=RULES,
             max_output_tokens=16_384,
             output_limit_known=True,
