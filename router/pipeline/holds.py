@@ -47,7 +47,7 @@ class Holds:
             answer = await self._parts.budgets.hold(hold)
         finally:
             if not isinstance(answer, Held):
-                del self._ceilings_nusd[hold_id]
+                self._ceilings_nusd.pop(hold_id, None)
         if not isinstance(answer, Held):
             return answer
         self._record.held_nusd += amount_nusd
