@@ -259,9 +259,18 @@ async def test_an_edit_whose_reading_failed_is_read_again(tmp_path: Path) -> Non
     assert (failures, folder.current().policies["default"].rules[0].name) == ([], "next")
 
 
+def use(path: Path, model: str) -> None:
+    write_policies(path, {"default": f"task: default\nroute: [{{use: {model}}}]\n"})
+
+
 @asynccontextmanager
 async def watched(path: Path) -> AsyncIterator[tuple[PolicyFolder, asyncio.Queue[str | None]]]:
-    """Watch a folder under a clock that stands still; the queue has the revision of each edit, None where rejected."""
+    """Watch a folder whose task uses `m`, under a clock that stands still.
+
+    The queue has the revision of each edit, None where it was rejected.
+    """
+    write_policies(path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
+    use(path, "m")
     told: asyncio.Queue[str | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -282,14 +291,12 @@ async def watched(path: Path) -> AsyncIterator[tuple[PolicyFolder, asyncio.Queue
 async def test_each_rejected_edit_is_logged_however_soon_it_follows(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_policies(tmp_path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
-    write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
     async with watched(tmp_path) as (folder, told):
         revision = folder.current().revision
         for model in ("first", "second"):
-            write_policies(tmp_path, {"default": f"task: default\nroute: [{{use: {model}}}]\n"})
+            use(tmp_path, model)
             assert await told.get() is None
-        write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
+        use(tmp_path, "m")
         assert await told.get() == revision
     rejected = [message for message in caplog.messages if message.startswith("Policy edit rejected")]
     assert [re.findall("first|second", message) for message in rejected] == [["first"], ["second"]]
@@ -299,15 +306,13 @@ async def test_each_rejected_edit_is_logged_however_soon_it_follows(
 async def test_only_what_stops_an_edit_is_logged_as_why_it_was_rejected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_policies(tmp_path, {"models": "models:\n  m: {target: openai/gpt-4.1-nano}\n"})
-    write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
     write_policies(tmp_path, {"_included_by_none": "conditions: {long: {input_tokens: {gt: 5}}}\n"})
     async with watched(tmp_path) as (folder, told):
         revision = folder.current().revision
-        write_policies(tmp_path, {"default": "task: default\nroute: [{use: gone}]\n"})
+        use(tmp_path, "gone")
         assert await told.get() is None
         rejected = folder.described()["faults"]
-        write_policies(tmp_path, {"default": "task: default\nroute: [{use: m}]\n"})
+        use(tmp_path, "m")
         assert await told.get() == revision
     assert [bool(re.search(": warning: ", fault)) for fault in rejected] == [True, False]
     logged = [message for message in caplog.messages if message.startswith("Policy edit rejected")]
