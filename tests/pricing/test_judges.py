@@ -156,7 +156,8 @@ def test_charges_equal_both_judges_over_a_set_drawn_anew_at_each_run(judges: Jud
     seed = int(os.environ.get("FARTHING_TEST_SEED", time.time_ns()))
     print(f"\nFARTHING_TEST_SEED={seed}")
     chance = random.Random(seed)
-    models = [model for model in every_priced_model() if model[0] in GENAI_PROVIDERS]
+    # What speaks hears nothing: audio sent to it has no price that could be right.
+    models = [model for model in every_priced_model() if model[0] in GENAI_PROVIDERS and not model[1].endswith("-tts")]
     # Half of the draws are of the models that have tiers and classes of their own, which a plain draw seldom
     # meets.
     drawn = [chance.choice(models if chance.random() < 0.5 else FIXED_MODELS) for _ in range(1_200)]
