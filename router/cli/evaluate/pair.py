@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import fsum
 
@@ -17,7 +17,7 @@ from router.tokens import Counter
 from router.values import usd
 
 NEARLY_ALL = 0.9
-"""The share of the lines that must have an outcome of a model, for the others to be left out."""
+"""The share of the lines that must have an outcome of one of the policy's models, for it to count as labelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,19 @@ class Pair:
     premium: str
 
 
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What keeps one line from being judged: it has no outcome of a model that is needed there."""
+
+    line: int
+    model: str
+
+
 class Costs:
     """What each labelled answer cost: as the set says, else by the policies' prices, in dollars.
 
-    `rows` tell which of the models `named` is the best and which the dearest; those of no other line do.
+    `rows` tell which of the models `named` is the best and which the dearest, each by the lines that have it; those of
+    no other line do.
     """
 
     def __init__(self, named: list[str], rows: list[Labelled], policies: PolicySet, policy: Policy) -> None:
@@ -43,7 +52,9 @@ class Costs:
         self._by_price = sorted(models, key=lambda model: self._priced(model, 1_000, policy.expected_output_tokens))
         self.named = named
         self._stand_ins = self._stood_in(rows)
-        self.by_cost = sorted(self.named, key=lambda name: fsum(self.usd(row, name) for row in rows))
+        self.by_cost = sorted(
+            self.named, key=lambda name: _mean(self.usd(row, name) for row in rows if name in row.outcomes)
+        )
 
     def usd(self, row: Labelled, name: str) -> float:
         """Return what this model's answer cost for this prompt."""
@@ -73,6 +84,11 @@ class Costs:
             return name
         return pair.premium if name in (self._by_price[-1].name, self._policy.baseline) else pair.cheap
 
+    def lack(self, row: Labelled, model: str, pair: Pair) -> Lack | None:
+        """Return what is lacking where a line has no outcome of what stands for a model of the policy."""
+        name = self.answers_as(model, pair)
+        return None if name in row.outcomes else Lack(row.line, name)
+
     def _input(self, row: Labelled) -> int:
         if row.line not in self._input_tokens:
             self._input_tokens[row.line] = self._counter.count_input(row.chat, FACT_RULES)
@@ -86,7 +102,9 @@ class Costs:
         """
         expected = self._policy.expected_output_tokens
         paid = [model for model in self._by_price if self._priced(model, 1_000, expected)] or self._by_price
-        quality = {name: fsum(row.outcomes[name].quality for row in rows) for name in self.named}
+        quality = {
+            name: _mean(row.outcomes[name].quality for row in rows if name in row.outcomes) for name in self.named
+        }
         best = max(self.named, key=lambda name: quality[name])
         return {
             name: self._policies.models.get(name) or (self._by_price[-1] if name == best else paid[0])
@@ -111,46 +129,36 @@ def pair_of(costs: Costs, policy: Policy) -> Pair:
     return Pair(cheap=next(name for name in order if name != premium), premium=premium)
 
 
-@dataclass(frozen=True, slots=True)
-class Lacking:
-    """Lines that can't be judged, for they have no outcome of a model that most have."""
+def named_in_most(rows: list[Labelled], policy: Policy) -> list[str]:
+    """Return the models that count as labelled, by name; two at least.
 
-    lines: int
-    first: int
-    """The number of the first of them."""
-    model: str
-    """What that one lacks."""
-
-
-def complete(rows: list[Labelled], policy: Policy) -> tuple[list[Labelled], Lacking | None]:
-    """Return the lines that have all models of the policy that nearly all lines have, and what the others lack.
-
-    One failed call among thousands must not leave its model out and put another in its place. Where fewer than two
-    models would be left, the two that most lines have are wanted, if nearly all have them.
-    """
-    having = Counts(name for row in rows for name in row.outcomes)
-    usual = [name for name, times in having.most_common() if times >= NEARLY_ALL * len(rows)]
-    agreeing = [rule.verify.agree.model for rule in policy.rules if rule.verify and rule.verify.agree]
-    wanted = [name for name in (*models_of(policy), *agreeing) if name in usual]
-    if len({*wanted, *(name for name in usual if having[name] == len(rows))}) < 2:
-        wanted = usual[:2]
-    whole = [row for row in rows if row.outcomes.keys() >= set(wanted)]
-    if len(whole) in (0, len(rows)):
-        return rows, None
-    row, model = next((row, name) for row in rows for name in wanted if name not in row.outcomes)
-    return whole, Lacking(len(rows) - len(whole), row.line, model)
-
-
-def named_in_all(rows: list[Labelled]) -> list[str]:
-    """Return the models that every line has an outcome of, by name; two at least.
+    Those that every line has, and the policy's own that nearly all have: one failed call among thousands must not put
+    another model in the place of its own. Where that is fewer than two, the two that most lines have, if nearly all do.
 
     Raises:
         UnusableFile: fewer than two; says which line lacks which.
     """
-    named = set(rows[0].outcomes).intersection(*(row.outcomes for row in rows))
+    having = Counts(name for row in rows for name in row.outcomes)
+    usual = [name for name, times in having.most_common() if times >= NEARLY_ALL * len(rows)]
+    agreeing = [rule.verify.agree.model for rule in policy.rules if rule.verify and rule.verify.agree]
+    named = {name for name in usual if having[name] == len(rows)}
+    named.update(name for name in (*models_of(policy), *agreeing) if name in usual)
+    if len(named) < 2:
+        named.update(usual[:2])
     if len(named) < 2:
         raise UnusableFile(_lacking(rows))
     return sorted(named)
+
+
+def compared(rows: list[Labelled], pair: Pair) -> tuple[list[Labelled], list[Lack]]:
+    """Return the lines that have both models, without which no way to spend can be told, and what the others lack."""
+    lacks = [
+        Lack(row.line, name)
+        for row in rows
+        if (name := next((name for name in (pair.cheap, pair.premium) if name not in row.outcomes), None))
+    ]
+    lacking = {lack.line for lack in lacks}
+    return [row for row in rows if row.line not in lacking], lacks
 
 
 def _lacking(rows: list[Labelled]) -> str:
@@ -162,3 +170,8 @@ def _lacking(rows: list[Labelled]) -> str:
         return f"{wrong}; there is '{wanted[0][:80]}' alone."
     row, name = next((row, name) for row in rows for name in wanted if name not in row.outcomes)
     return f"{wrong}; line {row.line} has none of '{name[:80]}', which {having[name]:,} of {len(rows):,} have."
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return fsum(found) / len(found)

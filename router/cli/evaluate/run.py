@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from router.cli.evaluate.alike import near_duplicates
-from router.cli.evaluate.pair import Costs, Lacking, Pair, complete, named_in_all, pair_of
+from router.cli.evaluate.pair import Costs, Lack, Pair, compared, named_in_most, pair_of
 from router.cli.progress import Work
 from router.difficulty.gauge import Gauge
 from router.difficulty.labelled import Labelled
@@ -14,7 +14,7 @@ from router.difficulty.look import Look, key_of, shape_of
 from router.difficulty.measure import Prompt
 from router.difficulty.scorer import Label
 from router.errors import UnusableFile
-from router.policy.backtest.forecast import Known, course_of, unforeseen
+from router.policy.backtest.forecast import Course, Known, course_of, unforeseen
 from router.policy.decide import Refusal, consider, decide, grade_nusd
 from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
@@ -44,6 +44,17 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Lacking:
+    """Lines that can't be judged, for they have no outcome of a model that is needed there."""
+
+    lines: int
+    first: int
+    """The number of the first of them."""
+    model: str
+    """What that one lacks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """Everything that a report is made of. `scores` are those of all lines; the rest leaves the learned ones out."""
 
@@ -65,27 +76,42 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
     Raises:
         UnusableFile: no line would be left, or no two models can be compared.
     """
-    whole, lacking = complete(rows, policy)
-    if learn >= len(whole):
-        raise UnusableFile(f"--learn {learn} leaves no line of {len(whole)} to be judged; learn from fewer.")
-    named = named_in_all(whole)
-    costs = Costs(named, whole, policies, policy)
+    costs = Costs(named_in_most(rows, policy), rows, policies, policy)
     pair = pair_of(costs, policy)
+    both, lacks = compared(rows, pair)
+    if learn >= len(both):
+        raise UnusableFile(f"--learn {learn} leaves no line of {len(both)} to be judged; learn from fewer.")
     gauge = Gauge(policies.weights)
     work.step("Looking at the prompts")
     gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
+    labels: list[Label] = []
     if learn:
         work.step(f"Learning from {learn} labels")
-        gauge.learn(policy.task, _labels(whole[:learn], named, gauge, policies, policy))
+        labels = _labels(both[:learn], costs.named, gauge, policies, policy)
+        gauge.learn(policy.task, labels)
     readings = {row.line: _read(row, gauge, policy) for row in work.over("Scoring", rows, len(rows))}
-    tested = whole[learn:]
-    counter = Counter()
     own = (gauge.own_text(policy.task, row.chat.last_user_text()) for row in rows)
     alike = near_duplicates(work.over("Looking for near duplicates", own, len(rows)))
     repeating = {row.line for row, repeats in zip(rows, alike, strict=True) if repeats}
+    counter = Counter()
+    tested: list[Labelled] = []
+    choices: list[Choice] = []
+    for row in work.over("Deciding", both[learn:], len(both) - learn):
+        choice = _choice(row, gauge, policies, policy, costs, pair, counter)
+        if isinstance(choice, Lack):
+            lacks.append(choice)
+        else:
+            tested.append(row)
+            choices.append(choice)
+    lacking = _lacking(lacks)
+    if not tested and lacking:
+        raise UnusableFile(
+            f"No line can be judged; line {lacking.first} has none of '{lacking.model[:80]}', which the policy "
+            "sends it to or is compared with."
+        )
     return Evaluated(
         pair=pair,
-        learned=learn,
+        learned=len(labels),
         lacking=lacking,
         scores=[(row.id, readings[row.line][0]) for row in rows],
         tested=tested,
@@ -101,11 +127,15 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
             )
             for row in tested
         ],
-        choices=[
-            _choice(row, gauge, policies, policy, costs, pair, counter)
-            for row in work.over("Deciding", tested, len(tested))
-        ],
+        choices=choices,
     )
+
+
+def _lacking(lacks: list[Lack]) -> Lacking | None:
+    if not lacks:
+        return None
+    first = min(lacks, key=lambda lack: lack.line)
+    return Lacking(len(lacks), first.line, first.model)
 
 
 def _read(row: Labelled, gauge: Gauge, policy: Policy) -> tuple[float, Look]:
@@ -115,8 +145,11 @@ def _read(row: Labelled, gauge: Gauge, policy: Policy) -> tuple[float, Look]:
 
 
 def _labels(rows: list[Labelled], named: list[str], gauge: Gauge, policies: PolicySet, policy: Policy) -> list[Label]:
-    """Make labels of lines, by what these lines alone say of the models: what is judged must not teach."""
-    costs = Costs(named, rows, policies, policy)
+    """Make labels of lines, by what these lines alone say of the models: what is judged must not teach.
+
+    Where they say that two other models are to be compared, a line that lacks one of those teaches nothing.
+    """
+    costs = Costs([name for name in named if any(name in row.outcomes for row in rows)], rows, policies, policy)
     pair = pair_of(costs, policy)
     return [
         Label(
@@ -124,17 +157,17 @@ def _labels(rows: list[Labelled], named: list[str], gauge: Gauge, policies: Poli
             gain=row.outcomes[pair.premium].quality - row.outcomes[pair.cheap].quality,
             cost_usd=costs.usd(row, pair.premium) - costs.usd(row, pair.cheap),
         )
-        for row in rows
+        for row in compared(rows, pair)[0]
     ]
 
 
 def _choice(
     row: Labelled, gauge: Gauge, policies: PolicySet, policy: Policy, costs: Costs, pair: Pair, counter: Counter
-) -> Choice:
+) -> Choice | Lack:
     """Decide as the proxy would, every budget of hours, days and months unused.
 
     An answer that failed its checks stays where what is left of the request's budget does not buy another, or any
-    other budget has no room for one.
+    other budget has no room for one. A line that has no outcome of a model that it would really be sent to is a Lack.
     """
     levels = unused(policies, policy, None)
     around = Circumstances(gauge=gauge, label=row.task, budget_remaining_usd=left_usd(levels))
@@ -153,19 +186,30 @@ def _choice(
     if isinstance(decision, Refusal):
         return Choice(0.0, 0.0, premium=False, refused=True)
     first = decision.candidates[0].model.name
+    if lack := costs.lack(row, first, pair):
+        return lack
+    name = costs.answers_as(first, pair)
     if (verify := decision.rule.verify) is None:
-        name = costs.answers_as(first, pair)
         return Choice(row.outcomes[name].quality, costs.usd(row, name), premium=name == pair.premium)
-    grade_usd = _grade_usd(verify, policies, facts, costs.answer_tokens(row, costs.answers_as(first, pair)))
-    through = _through(verify, first, row, costs, pair, grade_usd)
-    if not through.escalated or verify.escalate_to is None:
-        return through
-    stayed = _through(replace(verify, escalate_to=None), first, row, costs, pair, grade_usd)
+    known = _known(verify, first, row, costs, pair)
+    grade_usd = _grade_usd(verify, policies, facts, costs.answer_tokens(row, name))
+    staying = replace(verify, escalate_to=None)
+    stayed = course_of(known, first, staying, row.chat, grade_usd=grade_usd)
+    if verify.agree and "agree" in stayed.untold and (lack := costs.lack(row, verify.agree.model, pair)):
+        return lack
+    if stayed.passed or verify.escalate_to in (None, first):
+        return _chosen(stayed, verify, grade_usd, premium=name == pair.premium)
     spent_nusd = nusd_cost(Decimal(stayed.cost_usd))
     left = decision.purse and replace(decision.purse, nusd=max(0, decision.purse.nusd - spent_nusd))
     dearer = consider(policies.models[verify.escalate_to], policy, facts, left)
     drawn = [replace(level, spent_nusd=spent_nusd) for level in levels]
-    return through if dearer.fits and not short_of(drawn, dearer.ceiling_nusd) else stayed
+    if not dearer.fits or short_of(drawn, dearer.ceiling_nusd):
+        return _chosen(stayed, verify, grade_usd, premium=name == pair.premium)
+    if lack := costs.lack(row, verify.escalate_to, pair):
+        return lack
+    through = course_of(known, first, verify, row.chat, grade_usd=grade_usd)
+    up = costs.answers_as(verify.escalate_to, pair)
+    return _chosen(through, verify, grade_usd, premium=up == pair.premium)
 
 
 def _grade_usd(verify: Verify, policies: PolicySet, facts: Facts, answer_tokens: int) -> float:
@@ -175,30 +219,35 @@ def _grade_usd(verify: Verify, policies: PolicySet, facts: Facts, answer_tokens:
     return usd_number(grade_nusd(verify.judge, policies.models[verify.judge.model], facts, answer_tokens))
 
 
-def _through(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair, grade_usd: float) -> Choice:
-    """Carry one prompt through a cascade."""
+def _known(verify: Verify, first: str, row: Labelled, costs: Costs, pair: Pair) -> dict[str, Known]:
+    """Return what the line says of each model that a cascade may ask; one that it lacks must not be looked at."""
     known = {}
     for model in filter(None, (first, verify.escalate_to)):
         name = costs.answers_as(model, pair)
-        known[model] = Known(row.outcomes[name].quality, costs.usd(row, name), row.outcomes[name].answer)
+        if name in row.outcomes:
+            known[model] = Known(row.outcomes[name].quality, costs.usd(row, name), row.outcomes[name].answer)
     if verify.agree is not None and verify.agree.model not in known:
         known[verify.agree.model] = _second(verify.agree.model, row, costs, costs.answers_as(first, pair))
-    course = course_of(known, first, verify, row.chat, grade_usd=grade_usd)
-    answering = verify.escalate_to if course.escalated and verify.escalate_to else first
-    return Choice(
-        course.quality,
-        course.cost_usd,
-        premium=costs.answers_as(answering, pair) == pair.premium,
-        passed=course.passed,
-        escalated=course.escalated,
-        unknown=(*unforeseen(verify), *course.untold),
-        grade_usd=grade_usd if course.judged else None,
-    )
+    return known
 
 
 def _second(model: str, row: Labelled, costs: Costs, first: str) -> Known:
     """Return the answer that another must agree with: unknown where the set does not label the model, or labels of it
     the very answer that it is to be held against. It is paid all the same."""
-    if model in costs.named and model != first:
-        return Known(row.outcomes[model].quality, costs.usd(row, model), row.outcomes[model].answer)
-    return Known(0.0, costs.usd(row, model) if model in costs.named else costs.expected_usd(row, model))
+    if model not in costs.named or model not in row.outcomes:
+        return Known(0.0, costs.expected_usd(row, model))
+    return Known(
+        row.outcomes[model].quality, costs.usd(row, model), row.outcomes[model].answer if model != first else None
+    )
+
+
+def _chosen(course: Course, verify: Verify, grade_usd: float, *, premium: bool) -> Choice:
+    return Choice(
+        course.quality,
+        course.cost_usd,
+        premium=premium,
+        passed=course.passed,
+        escalated=course.escalated,
+        unknown=(*unforeseen(verify), *course.untold),
+        grade_usd=grade_usd if course.judged else None,
+    )
