@@ -18,12 +18,11 @@ import msgspec
 from router.ledger.contract import Store
 from router.ledger.rows import time_text
 from router.lifecycle.sample import Part, Sample, Tried, part_of, sampled
+from router.policy.backtest.intervals import Z_95, wilson
 from router.policy.experiment import Side
 from router.values import NUSD_PER_USD, Ending
 
 MOST_ROWS_AT_ONCE = 5_000
-Z = 1.959964
-"""The normal quantile of a two-sided interval of 95 %."""
 
 Interval = dict[str, float | int]
 """`value` between `low` and `high`, from `n` requests."""
@@ -45,7 +44,7 @@ class _Mean:
             return None
         mean = self.total / self.n
         spread = math.inf if self.n == 1 else math.sqrt(max(0.0, self.squares / self.n - mean**2) / (self.n - 1))
-        low, high = max(least, mean - Z * spread), min(most, mean + Z * spread)
+        low, high = max(least, mean - Z_95 * spread), min(most, mean + Z_95 * spread)
         return {"value": mean, "low": low if self.n > 1 else mean, "high": high if self.n > 1 else mean, "n": self.n}
 
 
@@ -146,10 +145,8 @@ def share(count: int, of: int) -> Interval | None:
     """Return a share with Wilson's interval; None where there is nothing to take a share of."""
     if not of:
         return None
-    rate = count / of
-    middle = (rate + Z * Z / (2 * of)) / (1 + Z * Z / of)
-    half = Z * math.sqrt(rate * (1 - rate) / of + Z * Z / (4 * of * of)) / (1 + Z * Z / of)
-    return {"value": rate, "low": max(0.0, middle - half), "high": min(1.0, middle + half), "n": of}
+    found = wilson(count, of)
+    return {"value": found.mean, "low": found.low, "high": found.high, "n": of}
 
 
 def quantile(ascending: list[float], q: float) -> Interval | None:
@@ -157,7 +154,7 @@ def quantile(ascending: list[float], q: float) -> Interval | None:
     n = len(ascending)
     if not n:
         return None
-    half = Z * math.sqrt(n * q * (1 - q))
+    half = Z_95 * math.sqrt(n * q * (1 - q))
     low, high = max(0, math.floor(n * q - half) - 1), min(n - 1, math.ceil(n * q + half))
     return {"value": ascending[max(0, math.ceil(n * q) - 1)], "low": ascending[low], "high": ascending[high], "n": n}
 

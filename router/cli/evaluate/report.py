@@ -11,7 +11,7 @@ from typing import Any
 from router.cli.evaluate.run import Choice, Evaluated
 from router.cli.progress import Work
 from router.difficulty.measure import ROUNDS, Curve, Ends, Interval, Prompt, interval, resamples
-from router.policy.backtest.forecast import quality_of
+from router.policy.backtest.intervals import quality_of
 
 LEVELS = (95, 98, 100)
 LEAST_USD = 1e-12

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from router.policy.backtest.forecast import Mean, mean_of, quality_of, wilson
+from router.policy.backtest.intervals import Mean, mean_of, quality_of, wilson
 from router.policy.backtest.replay import RecordedAttempt, Request
 from router.policy.learn import LEARNING
 from router.policy.policy import PolicySet

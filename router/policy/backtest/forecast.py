@@ -7,8 +7,7 @@ are not forecast; `unforeseen` names them. What a judge costs is counted where t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from router.chat import Chat, Message
@@ -16,8 +15,6 @@ from router.policy.closed_answer import answers_agree
 from router.policy.said import Said
 from router.policy.verify import Verify, failing
 
-Z_95 = 1.96
-"""Standard errors to each side of a mean that hold it in 95 of 100 samples."""
 NO_REQUEST = Chat(model="auto", messages=[Message("user", "")])
 
 
@@ -28,15 +25,6 @@ class Known:
     quality: float
     cost_usd: float
     answer: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +68,6 @@ def course_of(
     if passed or to is None or to == first:
         return Course(given.quality, cost_usd, passed, escalated=False, untold=untold, judged=judged)
     return Course(known[to].quality, cost_usd + known[to].cost_usd, passed=False, escalated=True, untold=untold)
-
-
-def mean_of(values: Sequence[float]) -> Mean:
-    """Return a mean and its normal 95 % interval, which is without end for one value."""
-    n, mean = len(values), math.fsum(values) / len(values)
-    if n == 1:
-        return Mean(mean, -math.inf, math.inf)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    return Mean(mean, mean - Z_95 * spread / math.sqrt(n), mean + Z_95 * spread / math.sqrt(n))
-
-
-def quality_of(values: Sequence[float]) -> Mean:
-    """Return the mean of grades and its 95 % interval: Wilson's where each is right or wrong, else the normal one."""
-    if all(value in (0.0, 1.0) for value in values):
-        return wilson(math.fsum(values), len(values))
-    return mean_of(values)
-
-
-def wilson(right: float, n: int) -> Mean:
-    """Return a share and its 95 % interval by Wilson, which holds for few trials and near 0 and 1."""
-    share, square = right / n, Z_95**2
-    middle = (share + square / (2 * n)) / (1 + square / n)
-    half = Z_95 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    return Mean(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _of_text(verify: Verify) -> Verify:

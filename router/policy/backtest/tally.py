@@ -12,13 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from router.policy.backtest.intervals import Z_95
 from router.policy.backtest.replay import Played, Record
 from router.values import usd_number
 
 MOST_MOVES = 50
 """How many of the requests that move most money are kept."""
-NORMAL_95 = 1.959964
-"""Standard deviations to each side that hold 95 % of a normal distribution."""
 
 
 @dataclass(slots=True)
@@ -37,7 +36,7 @@ class Sum:
         if count < 2:
             return [usd_number(self.nusd)] * 2
         variance = max(0.0, self.squares - float(self.nusd) * self.nusd / count) / (count - 1)
-        reach = NORMAL_95 * math.sqrt(count * variance)
+        reach = Z_95 * math.sqrt(count * variance)
         return [(self.nusd - reach) / 1e9, (self.nusd + reach) / 1e9]
 
 
