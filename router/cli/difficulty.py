@@ -89,6 +89,7 @@ def show(
 @difficulty.command()
 def reset(
     task: Annotated[str, typer.Option(help="The task that is to forget.")],
+    policies: FolderOption = DEFAULT_FOLDER,
     ledger_url: LedgerOption = DEFAULT_LEDGER,
 ) -> None:
     """Forget what a task learned: its labels leave the ledger, and every proxy scores as one that has just started.
@@ -104,6 +105,13 @@ def reset(
     with closing(open_store(ledger_url, read_only=True)) as store:
         newest = store.newest_label(task)
         labels = store.labels(task, 0, 1)
+        labelled = store.labelled_tasks()
+    if task not in labelled and task not in (own := _tasks(policies)):
+        known = ", ".join(dict.fromkeys((*own, *labelled))) or "none"
+        raise typer.BadParameter(
+            f"There is no task '{task}' in {policies} or with labels in the ledger. There is: {known}.",
+            param_hint="--task",
+        )
     if not labels or (labels[0].source == "reset" and newest == labels[0].seq):
         print(f"The task {task} has learned nothing.")
         return
@@ -131,6 +139,11 @@ def _show_task(task: str, folder: Path, ledger_url: str, *, as_json: bool) -> No
         print_json(told.described())
         return
     print_table((Column("learning"), Column(task, prose=True)), _lines(told))
+
+
+def _tasks(folder: Path) -> tuple[str, ...]:
+    """Return the tasks that the folder of policies has; none where there is no folder, for labels tell of others."""
+    return tuple(read_folder(folder).checked().policies) if folder.is_dir() else ()
 
 
 def _policy(task: str, policies: PolicySet) -> Policy:

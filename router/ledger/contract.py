@@ -178,6 +178,10 @@ class Store(ABC):
         """Return the number of a task's newest label; 0 where it has none."""
         return int(self.ask("SELECT coalesce(max(seq), 0) FROM labels WHERE task = $1", [task])[0][0])
 
+    def labelled_tasks(self) -> list[str]:
+        """Return the tasks that have labels, or had some before a reset, by name; may be empty."""
+        return [str(row[0]) for row in self.ask("SELECT DISTINCT task FROM labels ORDER BY task")]
+
     def spend(self, by: Sequence[Grouping], since: datetime | None, tasks: Sequence[str] = ()) -> list[Spend]:
         """Return what was charged, by group, dearest first; without groups, one row of totals. No `tasks` are all."""
         groups = [_COLUMN_OF[grouping] for grouping in by]

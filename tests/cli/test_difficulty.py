@@ -83,6 +83,26 @@ def test_a_reset_leaves_nothing_but_its_number(farthing: Run, options: tuple[str
     assert "has learned nothing" in farthing("difficulty", "reset", *options).out
 
 
+def test_a_reset_of_a_task_that_is_nowhere_tells_those_that_there_are(
+    farthing: Run, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    models = "version: 1\nmodels: {small: {target: openai/small, price: free, base_url: http://127.0.0.1:9/v1}}\n"
+    folder = tmp_path / "others"
+    folder.mkdir()
+    (folder / "models.yaml").write_text(models)
+    (folder / "support.yaml").write_text("version: 1\ntask: support\nroute: [{use: small}]\n")
+    misspelt = ("difficulty", "reset", "--task", "suport", *options[2:], "--policies")
+    unknown = farthing(*misspelt, folder)
+    assert unknown.status == 2
+    assert "no task 'suport'" in " ".join(unknown.err.replace("│", "").split())
+    assert "There is: support, default." in " ".join(unknown.err.replace("│", "").split())
+    nowhere = farthing(*misspelt, tmp_path / "none")
+    assert nowhere.status == 2
+    assert "There is: default." in " ".join(nowhere.err.replace("│", "").split())
+    unlearned = farthing("difficulty", "reset", "--task", "support", *options[2:], "--policies", folder)
+    assert (unlearned.status, unlearned.out) == (0, "The task support has learned nothing.\n")
+
+
 def test_what_is_not_there_is_said(farthing: Run, options: tuple[str, ...], tmp_path: Path) -> None:
     unknown = farthing("difficulty", "show", "--task", "none", *options[2:], "--policies", tmp_path)
     assert unknown.status == 2
