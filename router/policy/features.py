@@ -57,7 +57,7 @@ def facts_of(
 ) -> Facts:
     """Work out the facts of one request for one policy."""
     needs = policy.needs
-    has = parts_of(chat, look_for_code="has" in needs)
+    has = parts_of(chat, look_for_code="has" in needs or policies.lacks_code)
     text = chat.last_user_text()
     at = datetime.fromtimestamp(around.now_s, UTC)
     input_tokens, by_model = _counts(chat, policies, policy, counter, has, pinned)

@@ -168,6 +168,8 @@ class PolicySet:
     """Every name of a model that some `match` claims, and the policies that may claim it, in their order."""
     claiming_any: tuple[Policy, ...] = field(init=False)
     """The policies whose `match` looks at no model, which may claim any other."""
+    lacks_code: bool = field(init=False)
+    """Whether any of its models can't take code, which is looked for then even where no rule looks at it."""
 
     def __post_init__(self) -> None:
         claiming = tuple(policy for policy in self.policies.values() if policy.match != Match())
@@ -183,3 +185,4 @@ class PolicySet:
         object.__setattr__(self, "claiming", claiming)
         object.__setattr__(self, "claimed_models", MappingProxyType(by_model))
         object.__setattr__(self, "claiming_any", tuple(claiming[place] for place in anything))
+        object.__setattr__(self, "lacks_code", any("code" in model.lacks for model in self.models.values()))

@@ -179,3 +179,14 @@ tests:
     loaded = load_files({"models.yaml": MODELS + also, "default.yaml": task.encode()}, catalogue, {}, Path("policies"))
     (verdict,) = run_tests(loaded.checked(), loaded.tests, counter)
     assert verdict.message == ""
+
+
+def test_a_model_that_lacks_code_gets_none_though_no_rule_looks_for_it(counter: Counter, catalogue: Catalogue) -> None:
+    models = MODELS.replace(b"lacks: [tools]", b"lacks: [code]").replace(b"${NOWHERE_URL}", b"http://127.0.0.1:9/v1")
+    task = (
+        "version: 1\ntask: default\nroute: [{use: [local, cheap]}]\ntests:\n"
+        "  - {name: code, request: {messages: [{role: user, content: 'def f(): pass'}]}, expect: {use: cheap}}\n"
+        "  - {name: words, request: {messages: [{role: user, content: 'Good day'}]}, expect: {use: local}}\n"
+    )
+    loaded = load_files({"models.yaml": models, "default.yaml": task.encode()}, catalogue, {}, Path())
+    assert [verdict.message for verdict in run_tests(loaded.checked(), loaded.tests, counter)] == ["", ""]
