@@ -126,13 +126,14 @@ def _foreseen(arrival: Arrival, policies: PolicySet) -> Plan:
     async def foreseen() -> Plan:
         budgets = MemoryBudgets(lambda: arrival.at_s)
         plan = await plan_for(arrival, policies, Counter(), budgets)
-        return plan.foreseen(await budgets.peek(plan.scopes), lambda each: each.ceiling_nusd, arrival.at_s)
+        levels = await budgets.peek(plan.scopes)
+        return plan.seeing(levels).foreseen(levels, lambda each: each.ceiling_nusd, arrival.at_s)
 
     return asyncio.run(foreseen())
 
 
 def _print(explained: dict[str, Any]) -> None:
-    facts = [(name, _said(value)) for name, value in explained["facts"].items() if _is_told(explained, name, value)]
+    facts = [(name, _said(value)) for name, value in explained["facts"].items() if value is not None]
     print_table((Column("fact"), Column("value", prose=True)), facts)
     print_table(
         (Column("rule"), Column("held"), Column("why", prose=True)),
@@ -193,13 +194,6 @@ def _asides(explained: dict[str, Any]) -> Iterator[str]:
         yield f"Experiment {trial['name']}: this conversation is on the side {trial['side']}{canary}{mirrored}."
     if stick := explained.get("stick"):
         yield f"The conversation {stick['reason']}."
-
-
-def _is_told(explained: dict[str, Any], name: str, value: object) -> bool:
-    """Say whether a fact has a value: it is limited or asked for, and a language is told where a rule looks at it."""
-    if name == "language" and value == "und":
-        return any(name in rule["why"] for rule in explained["rules"])
-    return value is not None
 
 
 def _said(value: object) -> str:

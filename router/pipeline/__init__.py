@@ -7,6 +7,7 @@ outcome, which ledger, metrics and log all read.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +19,7 @@ from router.pipeline.cascade import Cascade
 from router.pipeline.held_back import CheckedStream, read_all
 from router.pipeline.holds import amount_held_nusd
 from router.pipeline.parts import Answered, Parts
-from router.pipeline.plan import Arrival, Plan, plan_for
+from router.pipeline.plan import Arrival, Plan, Purpose, plan_for
 from router.pipeline.rates import foreseen_rates
 from router.pipeline.relay import StreamedAnswer
 from router.pipeline.run import SETTLE_WITHIN_S, Run
@@ -53,12 +54,15 @@ class Pipeline:
             StoreUnavailable: the ledger or the budgets could not take the call on now.
         """
         parts = self._parts
-        plan = await self._plan(arrival, explores=False)
+        plan = await self._plan(arrival, "explain")
         if why := parts.ledger.not_ready:
             raise StoreUnavailable(why)
         if not isinstance(plan.decision, Route):
+            with suppress(StoreUnavailable):  # The call is refused without a look at its budgets.
+                plan = plan.seeing(await parts.budgets.peek(plan.scopes))
             return plan
         levels = await parts.budgets.peek(plan.scopes)
+        plan = plan.seeing(levels)
 
         def amount_nusd(candidate: Candidate) -> int:
             return amount_held_nusd(parts, plan.policy, candidate, plan.facts)
@@ -69,7 +73,7 @@ class Pipeline:
         decision = await foreseen_rates(plan.decision, parts.budgets, arrival.account, plan.facts)
         return structs.replace(plan, decision=decision)
 
-    async def _plan(self, arrival: Arrival, *, explores: bool) -> Plan:
+    async def _plan(self, arrival: Arrival, purpose: Purpose) -> Plan:
         parts = self._parts
         policies = arrival.policies or parts.policies()
         return await plan_for(
@@ -80,7 +84,7 @@ class Pipeline:
             parts.gauge,
             parts.warm_at,
             parts.pacing,
-            explores=explores,
+            purpose=purpose,
         )
 
     async def whole(self, arrival: Arrival) -> WholeAnswer:
@@ -130,7 +134,7 @@ class Pipeline:
 
     async def _planned(self, arrival: Arrival) -> Plan:
         """Plan a request that is to be served, and count it among its task's traffic."""
-        plan = await self._plan(arrival, explores=True)
+        plan = await self._plan(arrival, "serve")
         gauge, pacing, task, facts = self._parts.gauge, self._parts.pacing, plan.policy.task, plan.facts
         if gauge and facts.reading:
             gauge.seen(task, facts.reading)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import anyio.to_thread
 from msgspec import Struct, structs
@@ -27,6 +28,11 @@ from router.policy.room import AmountNusd, foreseen, left_usd, scopes_of, tighte
 from router.policy.warm import Warm
 from router.tokens import Counter
 from router.values import Level, Scope, Trace
+
+Purpose = Literal["explain", "serve"]
+"""What a decision is for: to be told to whoever writes policies, or to answer the request."""
+OF_THE_TEXT = frozenset({"difficulty", "has", "language"})
+"""Facts that take time to work out, and so are worked out for rules that look at them and to be told."""
 
 
 class Arrival(Struct, frozen=True):
@@ -88,6 +94,13 @@ class Plan(Struct, frozen=True):
         decided = recorded_decision(self.decision, asked_nusd, named_task=self.named_task)
         return recorded_facts(self.facts) | around | decided
 
+    def seeing(self, levels: tuple[Level, ...]) -> Plan:
+        """Tell how full the budgets are among the facts, where no rule asked for it before."""
+        if not levels or _looks_at_budgets(self.policy):
+            return self
+        facts = structs.replace(self.facts, budget_used_pct=_used_pct(levels), budget_remaining_usd=left_usd(levels))
+        return structs.replace(self, facts=facts)
+
     def within(self, level: Level, now_s: float) -> Plan:
         """Decide again with no more than a budget has left, after others took what this request was to hold."""
         purse = tighter(self.purse, level, now_s)
@@ -130,11 +143,12 @@ async def plan_for(
     warm_at: WarmAt = cold,
     pacing: Pacing | None = None,
     *,
-    explores: bool = False,
+    purpose: Purpose = "explain",
 ) -> Plan:
     """Decide where a request would go; nothing is held, called or written.
 
-    One that `explores` may have a difficulty drawn at random, where its task learns from that.
+    One to be served has only those facts worked out that rules of its task look at, for that takes less time, and may
+    have a difficulty drawn at random, where its task learns from that.
 
     Raises:
         RequestError: the task or the model is unknown, or not allowed.
@@ -150,17 +164,19 @@ async def plan_for(
         headers=arrival.headers,
     )
     policy = claimed.policy
+    if purpose == "explain":
+        policy = replace(policy, needs=policy.needs | OF_THE_TEXT)
     scopes = scopes_of(policies, policy, account)
     name = account.name if account else None
     around = Circumstances(now_s=arrival.at_s, account=name, headers=arrival.headers, gauge=gauge)
-    if scopes and (policy.paces or policy.needs & {"budget_used_pct", "budget_remaining_usd"}):
+    if scopes and _looks_at_budgets(policy):
         levels = await budgets.levels(scopes)
         around = with_levels(around, levels)
         if pacing and policy.paces:
             around = structs.replace(around, pace=pace_of(pacing, policy, levels, arrival.at_s))
     if policy.sticks and (warm := warm_at(chat, policy)):
         around = structs.replace(around, warm=warm)
-    if explores and policy.learn and is_explored(policy.learn, policy.task, arrival.id):
+    if purpose == "serve" and policy.learn and is_explored(policy.learn, policy.task, arrival.id):
         around = structs.replace(around, drawn_difficulty=point_of(f"{policy.task}:drawn", arrival.id))
     work_out = partial(facts_of, chat, policies, policy, counter, around, claimed.pinned)
     # Long text is counted in a thread: tiktoken gives the interpreter lock up meanwhile.
@@ -188,6 +204,14 @@ def with_levels(around: Circumstances, levels: tuple[Level, ...]) -> Circumstanc
     """Add how full the budgets are: the fullest in percent, the tightest in dollars."""
     return structs.replace(
         around,
-        budget_used_pct=max(level.used_pct for level in levels),
+        budget_used_pct=_used_pct(levels),
         budget_remaining_usd=left_usd(levels),
     )
+
+
+def _looks_at_budgets(policy: Policy) -> bool:
+    return policy.paces or not policy.needs.isdisjoint(("budget_used_pct", "budget_remaining_usd"))
+
+
+def _used_pct(levels: tuple[Level, ...]) -> float:
+    return max(level.used_pct for level in levels)

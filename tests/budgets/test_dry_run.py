@@ -99,6 +99,18 @@ def test_a_spent_budget_is_refused_by_the_dry_run_in_the_words_of_the_call(
     assert [candidate["fits"] for candidate in told["candidates"]] == [False] * len(told["candidates"])
 
 
+def test_how_full_the_budgets_are_is_told_though_no_rule_looks_at_it(proxy: Proxy) -> None:
+    charged_nusd = proxy.row_of(ask(proxy, "strict", max_tokens=200))["charged_nusd"]
+    eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "the settlement")
+    told = foretold(proxy, "strict")["facts"]
+    assert told["budget_used_pct"] == pytest.approx(100 * charged_nusd / 20_000_000)
+    assert told["budget_remaining_usd"] == pytest.approx(0.02 - charged_nusd / 1e9)
+    headers = {"authorization": "Bearer fk-team", "x-farthing-task": "strict", "x-farthing-dry-run": "true"}
+    refused = proxy.ask("Hello", headers=headers | {"x-farthing-budget-usd": "0.0000001"}).json()
+    assert refused["refusal"]["code"] == "request_budget_exceeded"
+    assert refused["facts"]["budget_remaining_usd"] == told["budget_remaining_usd"]
+
+
 def test_an_answer_is_clamped_to_what_a_day_has_left_as_the_call_is(proxy: Proxy) -> None:
     ask(proxy, "strict", max_tokens=200)
     told = foretold(proxy, "strict")

@@ -12,6 +12,8 @@ import pytest
 from proxy import Proxy
 
 from cli.running import Run
+from router.policy.record import PRIVATE
+from router.policy.vocabulary import FACTS
 
 
 def _written(folder: Path, request: object) -> Path:
@@ -67,15 +69,26 @@ def test_the_table_says_why_each_rule_and_candidate(farthing: Run, folder: Path,
     assert all(len(line.split("  ")) > 1 for line in ran.out.splitlines() if "tokens, clamped" in line)
 
 
+def test_all_facts_are_worked_out_whatever_the_rules_look_at(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    asked = _written(tmp_path, "Was heisst das für mich und warum?\n```\ndef total(): pass\n```")
+    (folder / "default.yaml").write_text(
+        "task: default\nversion: 1\nbudget: {per_day_usd: 5}\nroute:\n  - {when: {stream: true}, use: premium}\n"
+        "  - use: cheap\n"
+    )
+    explained = farthing("explain", "--json", "--policies", folder, asked).json
+    facts = explained["facts"]
+    assert (facts["language"], facts["has"]) == ("de", ["code"])
+    assert (facts["budget_used_pct"], facts["budget_remaining_usd"]) == (0, 5)
+    assert 0 <= facts["difficulty"] <= 1
+    assert explained["difficulty"]["pushed_by"]
+    assert {*FACTS} - {*facts} == PRIVATE
+
+
 def test_the_table_shows_the_facts_that_are_told(farthing: Run, folder: Path, tmp_path: Path) -> None:
     told = farthing("explain", "--policies", folder, _written(tmp_path, "1 + 1")).out.split("rule ")[0]
     assert "input_tokens" in told
-    assert "language" not in told, "no rule looks at it"
+    assert re.search(r"^language +und$", told, re.MULTILINE), "no letter of it tells one"
     assert "max_output_tokens" not in told, "the caller set none"
-    looking = "task: default\nversion: 1\nroute:\n  - {when: {language: de}, use: premium}\n  - use: cheap\n"
-    (folder / "default.yaml").write_text(looking)
-    told = farthing("explain", "--policies", folder, _written(tmp_path, "1 + 1")).out.split("rule ")[0]
-    assert "language" in told
 
 
 def test_a_table_that_is_piped_has_each_row_on_a_line_without_padding(
