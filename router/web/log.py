@@ -13,6 +13,7 @@ from router.values import Ending, Outcome, usd_text
 
 outcomes = logging.getLogger("farthing.outcome")
 refused = logging.getLogger("farthing.refused")
+policies = logging.getLogger("farthing.policies")
 SELDOM_S = 10.0
 """At the level `warning`, a part that is away has one of the requests that it refuses logged in so many seconds."""
 STARTUP_FAILED = "Application startup failed. Exiting."
@@ -64,6 +65,8 @@ def configure(level: str) -> None:
     # Why a start failed has been said by then, better than its server can.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != STARTUP_FAILED)
     logging.getLogger("farthing").setLevel(level.upper())
+    # A reload is nothing to warn of, but what decides is another from there on: who hears of warnings hears of it too.
+    policies.setLevel(logging.INFO if level == "warning" else logging.NOTSET)
     if not outcomes.isEnabledFor(logging.INFO):
         # As many as there are requests would bury what else an outage has to tell.
         refused.addFilter(Seldom())

@@ -172,8 +172,7 @@ class PolicyFolder:
                         log.error("Policy edit rejected: %s", cause)
                 continue
             if policies.revision != before:
-                # Told at the default level: what decides is another from here on, or is whole again.
-                log.warning("Policies %s are in force.", policies.revision)
+                log.info("Policies %s are in force.", policies.revision)
             changed(policies)
 
     async def _settled(self) -> None:

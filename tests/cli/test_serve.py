@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from proxy import ServeProcess
+import pytest
+from proxy import ServeProcess, eventually
 
 FILES = {"models": "models: {m: {target: openai/gpt-4o-mini}}\n", "default": "task: default\nroute: [{use: m}]\n"}
 
@@ -67,3 +69,22 @@ def test_a_model_on_trial_that_is_left_out_is_warned_of(tmp_path: Path) -> None:
 
 def test_a_model_on_trial_that_is_there_is_not_warned_of(tmp_path: Path) -> None:
     assert logged(tmp_path, TRIALS, NEW_KEY="sk-new") == []
+
+
+@pytest.mark.parametrize(("log_level", "told"), [("warning", ["info"]), ("error", [])])
+def test_policies_in_force_are_told_to_who_hears_of_warnings(tmp_path: Path, log_level: str, told: list[str]) -> None:
+    said: list[str] = []
+    with ServeProcess(tmp_path, FILES, "--simulate", "always", environ={"FARTHING_LOG_LEVEL": log_level}) as process:
+        calls = process.ready()
+        assert process.child.stderr is not None
+        hearing = threading.Thread(target=said.extend, args=(process.child.stderr,))
+        hearing.start()
+        before = calls.http.get("/health/ready").json()["policy_revision"]
+        edited = "version: 1\ntask: default\nroute: [{name: new, use: m}]\n"
+        (tmp_path / "policies" / "default.yaml").write_text(edited)
+        eventually(lambda: calls.http.get("/health/ready").json()["policy_revision"] != before, "the edit in force")
+        if told:
+            eventually(lambda: any("are in force" in line for line in said), "the log's line")
+        process.child.terminate()
+        hearing.join(30)
+    assert [json.loads(line)["level"] for line in said if "are in force" in line] == told
