@@ -102,10 +102,17 @@ _FORMULA = re.compile(r"\\(?:frac|sum|int|sqrt|begin)|\d ?[\^*/+=] ?\d|\$[^$\n]{
 _OPTIONS = tuple(re.compile(rf"(?:^|[\s(]){letter}[.):]\s") for letter in "abc")
 _FIGURE_OPTION = re.compile(r"(?:^|[\s(])[a-j][.):]\s\W{0,3}\d")
 _PART = re.compile(
-    r"(?:^|[\s(])[a-j][.):]\s{1,9}(?:analy[sz]e|calculate|compare|compute|contrast|debug|derive|describe|design|determine"
-    r"|discuss|evaluate|explain|find|how|implement|justify|prove|refactor|show|solve|what|why|write)\b"
+    r"(?:^|[\s(])[a-j][.):]\s{1,9}(?:analy[sz]e|build|calculate|classify|compare|compile|compute|configure|contrast|convert"
+    r"|count|create|debug|deduplicate|define|delete|deploy|derive|describe|design|determine|discuss|evaluate|explain|extract"
+    r"|filter|find|fix|format|how|identify|implement|import|install|justify|load|log|merge|normali[sz]e|optimi[sz]e|outline"
+    r"|parse|plot|print|prove|refactor|remove|rename|render|replace|return|rewrite|show|simplify|sketch|solve|sort"
+    r"|summari[sz]e|transform|translate|update|upload|validate|what|why|write)\b"
 )
-"""A part of a task, which tells what to do, where an option is a thing to choose."""
+"""A part of a task, which tells what to do, where an option is a thing to choose.
+
+Left out are what options begin with as well, as "read" and "send" do, and of verbs of programs those that two options
+of one question of MMLU-Pro begin with: add, check, generate, list, open, split, store, test, use, verify.
+"""
 _OPTION_MARKS = ("c)", "c.", "c:")
 """One of these is in all that lists options, and is looked for in a tenth of the time."""
 _BRIEF = re.compile(

@@ -60,6 +60,15 @@ def test_the_parts_of_a_task_are_no_options(marks: tuple[str, str, str]) -> None
     assert "reasoning" not in dict(read(one).pushed_by)
 
 
+@pytest.mark.parametrize("between", [", ", "; and ", "\n"])
+def test_the_steps_of_a_script_are_no_options(between: str) -> None:
+    steps = between.join(("a. parse the file", "b. sort the rows", "c. print them"))
+    told = dict(read(f"Explain in a script how to do this:\n{steps}").pushed_by)
+    assert "reasoning" in told
+    chosen = between.join(("a. read the file", "b. send the rows", "c. print them"))
+    assert "reasoning" not in dict(read(f"Explain what the script does first:\n{chosen}").pushed_by)
+
+
 def test_figures_to_choose_from_are_maths() -> None:
     words, figures = (f"Which is it?\nA. {each}\nB. {each}\nC. {each}" for each in ("the court", "$1,200"))
     assert "maths" in dict(read(figures).pushed_by)
