@@ -22,11 +22,6 @@ HEAD = "version: 1\ntask: default\nroute:\n  - use: cheap\n    experiment: "
 """What follows stands on line 5 from column 17 on."""
 
 
-@pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
-    return Catalogue()
-
-
 def _load(catalogue: Catalogue, text: str) -> Loaded:
     return load_files({"models.yaml": MODELS, "default.yaml": text.encode()}, catalogue, {}, Path("policies"))
 

@@ -13,11 +13,6 @@ from router.policy.reading.load import Loaded, load_folder
 from router.pricing import Catalogue
 
 
-@pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
-    return Catalogue()
-
-
 def load(catalogue: Catalogue, folder: Path, files: dict[str, str]) -> Loaded:
     for name, text in {**{name: data.decode() for name, data in WHOLE.items()}, **files}.items():
         path = folder / name

@@ -48,11 +48,6 @@ def counter() -> Counter:
     return Counter()
 
 
-@pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
-    return Catalogue()
-
-
 @pytest.fixture
 def verdict_of(counter: Counter, catalogue: Catalogue):
     def run(test: str, on_exceeded: str = "downgrade") -> Verdict:

@@ -1,0 +1,107 @@
+"""Loading a folder: which of its files count, and what is told of one that can't be used."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from broken_folder import WHOLE
+from loading import lines, load, task
+from msgspec.structs import replace
+
+from router.difficulty.weights import shipped_weights
+from router.policy.reading.load import load_folder
+from router.pricing import Catalogue
+
+
+def test_only_yaml_files_count(catalogue: Catalogue, tmp_path: Path) -> None:
+    for name, data in WHOLE.items():
+        (tmp_path / name).write_bytes(data)
+    for name in (".hidden.yaml", "a.yaml~", ".a.yaml.swp", "notes.txt", "#a.yaml#", "4913"):
+        (tmp_path / name).write_text(": broken")
+    assert load_folder(tmp_path, catalogue, {}).set is not None
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("{}", "Object missing required field `format`"),
+        (b"\xff", "JSON is malformed: invalid character (byte 0)"),
+        ('{"x": ' + "[" * 100_000, "maximum recursion depth exceeded while deserializing an object"),
+    ],
+)
+def test_a_file_of_weights_that_can_not_be_used_is_a_fault(catalogue: Catalogue, data: str | bytes, said: str) -> None:
+    assert lines(load(catalogue, {"difficulty.json": data})) == [
+        f"difficulty.json:1:1: error: this is not a file of weights ({said}). Make one with farthing difficulty train"
+    ]
+
+
+def test_a_module_of_checks_that_exits_when_it_is_imported_is_a_fault(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checks_that_exit.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    rules = 'route: [{use: cheap, verify: {python: "checks_that_exit:is_fine", buffer: true}}]\n'
+    (told,) = lines(load(catalogue, {"support.yaml": task(rules)}))
+    assert told == (
+        "support.yaml:3:39: error: checks_that_exit:is_fine can't be imported: SystemExit: 0; "
+        "put its folder on PYTHONPATH"
+    )
+
+
+def test_a_text_that_is_almost_a_comparison_holds_nothing_up(catalogue: Catalogue) -> None:
+    almost = "= 1   " * 11 + "!"  # each comparison more took four times as long
+    rules = f"route: [{{when: {{language: '{almost}'}}, use: cheap}}, {{use: cheap}}]\n"
+    started = time.perf_counter()
+    (told,) = lines(load(catalogue, {"support.yaml": task(rules)}))
+    assert time.perf_counter() - started < 0.5
+    assert "`language` is two or three small letters" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("step", 1e6), ("step", -1.0), ("spread", 0.0), ("spread", -1.0), ("reference", [1.0, *[0.0] * 100])],
+)
+def test_weights_that_no_training_gives_are_a_fault(
+    catalogue: Catalogue, name: str, value: float | list[float]
+) -> None:
+    weights = replace(shipped_weights(), **{name: value})
+    (told,) = lines(load(catalogue, {"difficulty.json": msgspec.json.encode(weights)}))
+    assert told.startswith("difficulty.json:1:1: error: this is a damaged file of weights")
+
+
+def test_a_folder_that_is_missing_or_empty_is_a_fault(catalogue: Catalogue, tmp_path: Path) -> None:
+    missing = load_folder(tmp_path / "none", catalogue, {})
+    (fault,) = lines(missing)
+    assert fault.startswith(f"{tmp_path / 'none'}:1:1: error: the folder can't be read: No such file or directory")
+    assert fault.endswith("make one with `farthing init`")
+    empty = load_folder(tmp_path, catalogue, {})
+    assert empty.set is None
+    assert any("models.yaml is missing" in fault.message for fault in empty.faults)
+
+
+def test_what_is_no_file_is_a_fault_and_never_waited_for(catalogue: Catalogue, tmp_path: Path) -> None:
+    for name, data in WHOLE.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "gone.yaml").symlink_to(tmp_path / "nowhere")
+    found = {(Path(fault.file).name, fault.message) for fault in load_folder(tmp_path, catalogue, {}).faults}
+    assert found == {
+        ("folder.yaml", "this is not a file"),
+        ("pipe.yaml", "this is not a file"),
+        ("gone.yaml", "this is a link to a file that is not there"),
+    }
+
+
+def test_two_spellings_of_one_file_are_a_fault(catalogue: Catalogue) -> None:
+    loaded = load(catalogue, {"models.yml": WHOLE["models.yaml"]})
+    assert lines(loaded) == ["models.yml:1:1: error: models.yaml is there as well; keep one of the two"]
+
+
+def test_a_folder_without_a_default_task_is_warned_about(catalogue: Catalogue) -> None:
+    loaded = load(catalogue, {"a-first.yaml": task(name="other")})
+    assert lines(loaded) == ['.:1:1: warning: there is no task "default", so a request that names none may be refused']
