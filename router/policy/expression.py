@@ -113,6 +113,7 @@ def compile_expression(text: str) -> Expression:
         raise BadExpression((Slip(0, f"the expression is longer than {LONGEST_EXPRESSION:,} characters"),))
     try:
         checked = _checker(None).compile(text)
+        program = _runner().compile(text)
     except (RuntimeError, ValueError, TypeError, UnicodeError) as error:
         raise BadExpression(tuple(_slips(str(error), text))) from None
     given = checked.return_type().name()
@@ -120,7 +121,7 @@ def compile_expression(text: str) -> Expression:
         raise BadExpression((Slip(0, f"the expression gives {_type_said(given.lower())}, not true or false"),))
     if slips := tuple(_bad_patterns(text)):
         raise BadExpression(slips)
-    facts, program = frozenset(_facts_read(text)), _runner().compile(text)
+    facts = frozenset(_facts_read(text))
     if problem := _sure_failure(program, facts):
         raise BadExpression((Slip(0, problem),))
     return Expression(text, facts, program)
@@ -191,8 +192,12 @@ def _checker(without: str | None) -> Any:
 
 @cache
 def _runner() -> Any:
-    """Return the environment that evaluates: any fact may be null there, and the types are checked already."""
-    return cel.NewEnv(variables=dict.fromkeys(FACTS, cel.Type.DYN))
+    """Return the environment that evaluates: any fact may be null there, so that it can tell fewer types apart.
+
+    What it knows the types of, it checks anew; so numbers of any kind compare there as well.
+    """
+    comparisons = cel.NewEnvConfigFromYaml(_comparisons())
+    return cel.NewEnv(config=comparisons, variables=dict.fromkeys(FACTS, cel.Type.DYN))
 
 
 def _comparisons() -> str:

@@ -187,6 +187,25 @@ def test_no_facts_raise(metadata: dict[str, object], text: str, asked: int | Non
     assert ALL_FACTS.explain(facts)
 
 
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("double(input_tokens) < 4000", True),
+        ("double(input_tokens) == 1", True),
+        ("double(input_tokens) < 0", False),
+        ("size(text) >= 1.5", False),
+    ],
+)
+def test_a_number_that_was_converted_compares_with_one_of_another_kind(text: str, holds: bool) -> None:
+    assert compile_expression(text).holds(Facts(input_tokens=1)) is holds
+
+
+@pytest.mark.parametrize("text", [".0<0", "1 == 1.0", "-(metadata['b']) || has(metadata.x)"])
+def test_what_the_evaluator_alone_refuses_is_told_as_a_fault(text: str) -> None:
+    with pytest.raises(BadExpression):
+        compile_expression(text)
+
+
 @given(text=st.text(max_size=60) | st.text("input_tokens has()[].'\"&|<>=!+-*/%? 0123456789xu\\", max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_no_expression_raises_anything_else(text: str) -> None:
