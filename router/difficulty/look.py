@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ MOST_INSTRUCTIONS = 8
 KEYS = 1_024
 KEY_CHARS = 2_000
 """So much of the instructions tells one kind of work from another."""
+ENOUGH_WORDS = 2
+"""So many can be told of; no more are counted."""
+_WORD_OR_NUMBER = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Look:
     tokens: float
     """A guess of the whole prompt's length."""
     words: int
+    """Words and numbers, counted up to ENOUGH_WORDS: a sign is none, a number of many digits is one."""
     key: int | None
     """Which kind of work within the task, as a place below KEYS; None where nothing says."""
     left_out: tuple[int, ...] = ()
@@ -92,7 +97,7 @@ def look_at(
         cues=cues_of(seen, words, len(text), shape),
         grams=array("H", grams_of(words)),
         tokens=tokens_in(paid + shape.other_chars),
-        words=len(words),
+        words=sum(1 for _ in islice(_WORD_OR_NUMBER.finditer(seen), ENOUGH_WORDS)),
         key=None if key is None else crc32(key.encode("utf-8", "replace")) % KEYS,
         left_out=left_out,
         brief=shape.brief,

@@ -15,7 +15,7 @@ from typing import Literal
 from router.difficulty.cues import NAMES, WORDS
 from router.difficulty.grams import SIZE
 from router.difficulty.learner import Learner, Row
-from router.difficulty.look import Look
+from router.difficulty.look import ENOUGH_WORDS, Look
 from router.difficulty.weights import Weights
 
 CUE_WEIGHT = 0.33
@@ -38,7 +38,6 @@ BRIEF_TOKENS = 10.0
 """The same at the most where a letter, a number or a word is asked for."""
 LEAST_GAIN = 0.1
 """Under this a gain is no longer told apart from none so sharply, for the score is its logarithm."""
-FEWEST_WORDS = 2
 FOREIGN = 0.5
 """Bytes past one a character, from which a text is in a script that the weights never saw."""
 LANGUAGE = NAMES.index("language")
@@ -189,7 +188,7 @@ class Scorer:
 
     @staticmethod
     def _unsure(look: Look) -> Unsure:
-        if look.words < FEWEST_WORDS:
+        if look.words < ENOUGH_WORDS:
             return "too short to tell"
         return "in a script that was not trained on" if look.cues[LANGUAGE] > FOREIGN else ""
 
