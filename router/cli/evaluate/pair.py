@@ -150,6 +150,26 @@ def named_in_most(rows: list[Labelled], policy: Policy) -> list[str]:
     return sorted(named)
 
 
+@dataclass(frozen=True, slots=True)
+class TooFew:
+    """What is made of a model of the policy that some lines have an outcome of, and too few to judge it by."""
+
+    lines: int
+    """So many have one."""
+    taken_for: str
+    """The model of the set whose outcomes are counted in its place."""
+
+
+def on_too_few_lines(rows: list[Labelled], costs: Costs, policy: Policy, pair: Pair) -> dict[str, TooFew]:
+    """Return the models of the policy that another stands in for, though the set names them; may be empty."""
+    having = Counts(name for row in rows for name in row.outcomes)
+    return {
+        name: TooFew(having[name], costs.answers_as(name, pair))
+        for name in models_of(policy)
+        if having[name] and name not in costs.named
+    }
+
+
 def compared(rows: list[Labelled], pair: Pair) -> tuple[list[Labelled], list[Lack]]:
     """Return the lines that have both models, without which no way to spend can be told, and what the others lack."""
     lacks = [

@@ -28,6 +28,7 @@ def report(evaluated: Evaluated, task: str, work: Work) -> dict[str, Any]:
         "learned": evaluated.learned,
         "near_duplicates": evaluated.near_duplicates,
         "left_out": asdict(evaluated.lacking) if evaluated.lacking else None,
+        "on_too_few_lines": {name: asdict(few) for name, few in evaluated.too_few.items()},
         "task": task,
         "cheap": evaluated.pair.cheap,
         "premium": evaluated.pair.premium,

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from router.cli.evaluate.alike import near_duplicates
-from router.cli.evaluate.pair import Costs, Lack, Pair, compared, named_in_most, pair_of
+from router.cli.evaluate.pair import (
+    Costs,
+    Lack,
+    Pair,
+    TooFew,
+    compared,
+    named_in_most,
+    on_too_few_lines,
+    pair_of,
+)
 from router.cli.progress import Work
 from router.difficulty.gauge import Gauge
 from router.difficulty.labelled import Labelled
@@ -61,6 +70,7 @@ class Evaluated:
     pair: Pair
     learned: int
     lacking: Lacking | None
+    too_few: dict[str, TooFew]
     scores: list[tuple[str, float]]
     tested: list[Labelled]
     looks: list[Look]
@@ -113,6 +123,7 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
         pair=pair,
         learned=len(labels),
         lacking=lacking,
+        too_few=on_too_few_lines(rows, costs, policy, pair),
         scores=[(row.id, readings[row.line][0]) for row in rows],
         tested=tested,
         looks=[readings[row.line][1] for row in tested],

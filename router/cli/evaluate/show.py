@@ -116,6 +116,12 @@ def _asides(found: dict[str, Any]) -> list[str]:
             f"Warning: {plural(lacking['lines'], 'line')} {'is' if lacking['lines'] == 1 else 'are'} left out for want "
             f"of an outcome: line {lacking['first']} has none of '{lacking['model'][:80]}', which most lines have."
         )
+    for name, few in found["on_too_few_lines"].items():
+        said.append(
+            f"Warning: '{name}' has an outcome on {few['lines']:,} of {found['learned'] + found['n']:,} lines, too few "
+            f"to judge it by, and '{few['taken_for'][:80]}' stands in for it above. Label the others with it, or take "
+            "them out."
+        )
     if strange := found["not_in_models"]:
         said.append(
             f"models.yaml has no {' or '.join(map(repr, strange))}, as names of vendors and misspelt ones are. Of the "

@@ -117,6 +117,28 @@ def test_a_line_that_lacks_a_model_is_left_out_and_named(farthing: Run, folder: 
     assert "1 line is left out for want of an outcome: line 1 has none of 'premium'" in " ".join(ran.out.split())
 
 
+def test_a_model_of_the_policy_on_too_few_lines_is_told_with_what_stands_in_for_it(
+    farthing: Run, folder: Path, tmp_path: Path
+) -> None:
+    rows = lines(60)
+    for number, row in enumerate(rows):
+        row["outcomes"]["other"] = {"quality": 0.5, "cost_usd": 0.002}
+        if number % 4 == 0:
+            del row["outcomes"]["premium"]
+    file = write(tmp_path / "set.jsonl", rows)
+    assert evaluated(farthing, file, folder)["on_too_few_lines"] == {"premium": {"lines": 45, "taken_for": "other"}}
+    ran = farthing("evaluate", file, "--policies", folder, "--task", "support")
+    assert "'premium' has an outcome on 45 of 60 lines" in " ".join(ran.out.split())
+
+
+def test_a_model_that_the_policy_does_not_use_may_be_on_a_few_lines(
+    farthing: Run, folder: Path, tmp_path: Path
+) -> None:
+    rows = lines(60)
+    rows[0]["outcomes"]["other"] = {"quality": 0.5, "cost_usd": 0.002}
+    assert evaluated(farthing, write(tmp_path / "set.jsonl", rows), folder)["on_too_few_lines"] == {}
+
+
 def test_two_lines_of_one_id_are_told_and_judged(farthing: Run, folder: Path, tmp_path: Path) -> None:
     rows = [{**row, "id": "same"} for row in lines(2)]
     ran = farthing("evaluate", write(tmp_path / "set.jsonl", rows), "--policies", folder, "--task", "support", "--json")
