@@ -33,6 +33,7 @@ def report(evaluated: Evaluated, task: str, work: Work) -> dict[str, Any]:
         "cheap": evaluated.pair.cheap,
         "premium": evaluated.pair.premium,
         "refused": sum(choice.refused for choice in choices),
+        "beyond_budget": sum(choice.beyond_budget for choice in choices),
         "checks": _checks(choices),
         **ways.measured([1] * count),
         "interval_95": _intervals(evaluated, rounds),

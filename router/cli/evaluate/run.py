@@ -24,12 +24,12 @@ from router.difficulty.measure import Prompt
 from router.difficulty.scorer import Label
 from router.errors import UnusableFile
 from router.policy.backtest.forecast import Course, Known, course_of, unforeseen
-from router.policy.decide import Refusal, consider, decide, grade_nusd
+from router.policy.decide import Refusal, Route, consider, decide, grade_nusd
 from router.policy.facts import Facts
 from router.policy.features import Circumstances, facts_of
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
-from router.policy.room import foreseen, left_usd, tighter, unused
+from router.policy.room import Levels, foreseen, left_usd, tighter, unused
 from router.policy.verify import Verify
 from router.tokens import Counter
 from router.values import nusd_cost, short_of, usd_number
@@ -50,6 +50,8 @@ class Choice:
     """Checks of the rule that the line can't tell of; they are taken as passed."""
     grade_usd: float | None = None
     """What a judge's grade of the answer costs; None where none is asked."""
+    beyond_budget: bool = False
+    """Whether it cost more than the budgets let a request cost: a proxy would have cut the answer short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +179,7 @@ def _choice(
 ) -> Choice | Lack:
     """Decide as the proxy would, every budget of hours, days and months unused.
 
-    An answer that failed its checks stays where what is left of the request's budget does not buy another, or any
-    other budget has no room for one. A line that has no outcome of a model that it would really be sent to is a Lack.
+    A line that has no outcome of a model that it would really be sent to is a Lack.
     """
     levels = unused(policies, policy, None)
     around = Circumstances(gauge=gauge, label=row.task, budget_remaining_usd=left_usd(levels))
@@ -196,6 +197,31 @@ def _choice(
         gauge.seen_in(policy.task, decision.rule.name, facts.reading, policy.unsure)
     if isinstance(decision, Refusal):
         return Choice(0.0, 0.0, premium=False, refused=True)
+    met = _Met(decision, facts, levels)
+    choice = _carried_out(row, met, policies, policy, costs, pair)
+    if isinstance(choice, Lack):
+        return choice
+    return replace(choice, beyond_budget=met.is_dearer_than_may_be(choice.cost_usd))
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """What one prompt met: the decision, the facts that it was made by, and the budgets of hours, days and months."""
+
+    decision: Route
+    facts: Facts
+    levels: Levels
+
+    def is_dearer_than_may_be(self, cost_usd: float) -> bool:
+        return self.decision.purse is not None and cost_usd > usd_number(self.decision.purse.nusd)
+
+
+def _carried_out(
+    row: Labelled, met: _Met, policies: PolicySet, policy: Policy, costs: Costs, pair: Pair
+) -> Choice | Lack:
+    """Carry a decision out: an answer that failed its checks stays where what is left of the request's budget does not
+    buy another, or any other budget has no room for one."""
+    decision, facts = met.decision, met.facts
     first = decision.candidates[0].model.name
     if lack := costs.lack(row, first, pair):
         return lack
@@ -213,7 +239,7 @@ def _choice(
     spent_nusd = nusd_cost(Decimal(stayed.cost_usd))
     left = decision.purse and replace(decision.purse, nusd=max(0, decision.purse.nusd - spent_nusd))
     dearer = consider(policies.models[verify.escalate_to], policy, facts, left)
-    drawn = [replace(level, spent_nusd=spent_nusd) for level in levels]
+    drawn = [replace(level, spent_nusd=spent_nusd) for level in met.levels]
     if not dearer.fits or short_of(drawn, dearer.ceiling_nusd):
         return _chosen(stayed, verify, grade_usd, premium=name == pair.premium)
     if lack := costs.lack(row, verify.escalate_to, pair):

@@ -148,6 +148,11 @@ def _asides(found: dict[str, Any]) -> list[str]:
                 f" The cost has {plural(checks['judge_calls'], 'grade')} of a judge, {dollars(checks['judge_usd'])}."
             )
         said.append(line)
+    if beyond := found["beyond_budget"]:
+        said.append(
+            f"Warning: {beyond:,} of them cost more in the set than a request may by its budget. A proxy cuts such an "
+            "answer short: it costs less than is said here, and is worth less. Label answers that keep within it."
+        )
     if found["refused"]:
         said.append(f"{found['refused']:,} of them were refused, and count as quality 0.")
     return said

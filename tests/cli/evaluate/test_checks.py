@@ -50,6 +50,22 @@ def test_an_escalation_that_a_budget_does_not_buy_is_not_forecast(
     assert found["policy"]["cost_usd"] == pytest.approx(0.00002 + 0.002 * escalated)
 
 
+def test_an_outcome_that_cost_more_than_a_request_may_is_told(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "bounded.yaml").write_text(
+        CHECKED.replace("task: checked", "task: bounded\nbudget: {per_request_usd: 0.003}")
+    )
+    cheap = {"quality": 0.0, "cost_usd": 0.001, "answer": "no JSON"}
+    rows = [
+        {"prompt": "Give JSON", "outcomes": {"cheap": cheap, "premium": {"quality": 1.0, "cost_usd": usd}}}
+        for usd in (0.002, 0.0021, 0.5)
+    ]
+    file = write(tmp_path / "set.jsonl", rows)
+    assert evaluated(farthing, file, folder, task="bounded")["beyond_budget"] == 2
+    assert evaluated(farthing, file, folder, task="checked")["beyond_budget"] == 0
+    ran = farthing("evaluate", file, "--policies", folder, "--task", "bounded")
+    assert "2 of them cost more in the set than a request may" in " ".join(ran.out.split())
+
+
 PRICE = "{input_usd_per_mtok: 1, output_usd_per_mtok: 1}"
 
 
