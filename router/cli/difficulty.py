@@ -46,10 +46,12 @@ def train(
     Example: farthing difficulty train labelled.jsonl --out weights.json
     """
     from router.cli.table import console
+    from router.cli.written import spare
     from router.difficulty.train import read_examples, read_prompts
     from router.difficulty.train import train as trained
     from router.difficulty.weights import write_weights
 
+    spare({"--out": out}, [*files, *(reference or ())])
     with console(stderr=True).status("Reading…") as status:
         examples = read_examples(files)
         references = [read_prompts(file) for file in reference or ()]

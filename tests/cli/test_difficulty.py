@@ -126,6 +126,16 @@ def test_a_reference_without_prompts_is_told(farthing: Run, labelled: Path, tmp_
     assert f"{empty} holds no prompts" in ran.err
 
 
+@pytest.mark.parametrize("read_as", ["labelled", "reference"])
+def test_what_is_trained_on_is_not_written_over(farthing: Run, labelled: Path, tmp_path: Path, read_as: str) -> None:
+    reference = write(tmp_path / "reference.jsonl", lines(60))
+    out = labelled if read_as == "labelled" else reference
+    before = out.read_bytes()
+    ran = farthing("difficulty", "train", labelled, "--reference", reference, "--out", out)
+    assert (ran.status, out.read_bytes()) == (2, before)
+    assert "would be overwritten" in " ".join(ran.err.split())
+
+
 def test_train_then_show(farthing: Run, labelled: Path, tmp_path: Path) -> None:
     out = tmp_path / "weights.json"
     trained = farthing("difficulty", "train", labelled, "--reference", labelled, "--out", out)

@@ -46,6 +46,7 @@ def evaluate(
     from router.cli.evaluate.report import report
     from router.cli.evaluate.run import evaluate_set
     from router.cli.evaluate.show import show
+    from router.cli.written import spare
     from router.difficulty.labelled import read_labelled
     from router.difficulty.measure import Curve
 
@@ -54,6 +55,7 @@ def evaluate(
     for option, written in (("--scores", scores), ("--plot", plot)):
         if written is not None and not written.parent.is_dir():
             raise typer.BadParameter(f"There is no folder {written.parent} for {written.name}.", param_hint=option)
+    spare({"--scores": scores, "--plot": plot}, [file])
     loaded = read_folder(policies).checked()
     policy = _policy(loaded, task)
     with shown_work() as work:

@@ -174,3 +174,20 @@ def test_a_file_that_has_no_folder_is_told_before_any_work(
 @pytest.mark.parametrize("options", [("--task", "nothing"), ("--learn", "-1"), ("--plot", "a.gif")])
 def test_bad_usage_ends_with_2(farthing: Run, folder: Path, labelled: Path, options: tuple[str, str]) -> None:
     assert farthing("evaluate", labelled, "--policies", folder, *options).status == 2
+
+
+@pytest.mark.parametrize("option", ["--scores", "--plot"])
+def test_the_set_itself_is_not_written_over(farthing: Run, folder: Path, tmp_path: Path, option: str) -> None:
+    file = write(tmp_path / "set.svg", lines(2))
+    (tmp_path / "again.svg").hardlink_to(file)
+    before = file.read_bytes()
+    ran = farthing("evaluate", file, "--policies", folder, "--task", "support", option, tmp_path / "again.svg")
+    assert (ran.status, file.read_bytes()) == (2, before)
+    assert "would be overwritten" in " ".join(ran.err.split())
+
+
+def test_the_plot_does_not_take_the_place_of_the_scores(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    file, both = write(tmp_path / "set.jsonl", lines(2)), tmp_path / "both.svg"
+    options = ("--policies", folder, "--task", "support", "--scores", both, "--plot", tmp_path / "." / "both.svg")
+    assert farthing("evaluate", file, *options).status == 2
+    assert not both.exists()
