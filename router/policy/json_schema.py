@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from router.policy.canonical import canonical
-from router.policy.pattern import Pattern
+from router.policy.pattern import BadPattern, Pattern
 
 MOST_STEPS = 20_000
 """Of one check: at the worst some 0.4 s of an answer and 3 s of a schema, off the event loop; a common one takes some
@@ -104,6 +104,37 @@ class Schema:
             return bool(self._validator.is_valid(value))
         except Exception:  # as above; an answer that can't be held against its schema did not pass
             return False
+
+    def dead_end(self) -> str | None:
+        """Say what in it no answer that comes there can fit, though it is a schema; None where there is nothing.
+
+        A schema of an operator's that has one fails answers for ever, and each is paid for twice.
+        """
+        from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
+
+        resource = DRAFT202012.create_resource(_with_floats(self.plain))
+        _, registry = _parts()
+        return _dead_end(resource, registry.resolver_with_root(resource))
+
+
+def _dead_end(resource: Any, resolver: Any) -> str | None:
+    contents = resource.contents
+    if isinstance(contents, dict):
+        for keyword in ("$ref", "$dynamicRef"):
+            try:
+                resolver.lookup(contents.get(keyword, "#"))
+            except Exception:  # a pointer into a text raises what it likes
+                return (
+                    f"nothing is fetched or found for its {keyword} '{contents[keyword][:200]}'; write what it means "
+                    "into $defs"
+                )
+        for pattern in (contents.get("pattern", ""), *contents.get("patternProperties", ())):
+            try:
+                Pattern(pattern)
+            except BadPattern as error:
+                return f"'{pattern[:200]}': {error}"
+    below = (_dead_end(each, resolver.in_subresource(each)) for each in resource.subresources())
+    return next(filter(None, below), None)
 
 
 @functools.cache

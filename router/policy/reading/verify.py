@@ -108,9 +108,12 @@ def _check_parts(verify: Table, report: Report) -> None:
             report.error(place_of(verify, ("regex",)), str(error))
     if isinstance(schema := at(verify, "json_schema"), Table):
         try:
-            Schema(schema.plain())
+            said = Schema(schema.plain()).dead_end()
         except BadSchema as error:
             report.error(place_of(verify, ("json_schema",)), f"this is no JSON Schema: {error}")
+        else:
+            if said:
+                report.error(place_of(verify, ("json_schema",)), f"no answer can be held against this schema: {said}")
     name, place = text_at(verify, "python"), place_of(verify, ("python",))
     if name and ":" in name and not report.knows(place):
         try:
