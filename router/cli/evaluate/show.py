@@ -128,6 +128,11 @@ def _asides(found: dict[str, Any]) -> list[str]:
             f"policy's models that the set does not name, {found['premium']} stands for the baseline and the dearest, "
             f"{found['cheap']} for the others."
         )
+    if found["always_premium"]["cost_usd"] <= found["always_cheap"]["cost_usd"]:
+        said.append(
+            f"Warning: '{found['premium'][:80]}' costs no more here than '{found['cheap'][:80]}', so the dollars above "
+            "tell of no saving. Put what each answer cost into the set (`cost_usd`), or name models of models.yaml."
+        )
     if found["near_duplicates"] >= MANY_ALIKE * found["n"]:
         said.append(
             f"Warning: {found['near_duplicates']:,} of them nearly repeat a line before them, as filled-in templates "

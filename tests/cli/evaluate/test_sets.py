@@ -155,6 +155,17 @@ def test_a_model_of_unknown_price_is_not_taken_for_free(farthing: Run, folder: P
     assert 0 < found["always_cheap"]["cost_usd"] < found["always_premium"]["cost_usd"]
 
 
+def test_a_set_by_whose_prices_nothing_can_be_saved_is_told(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    free = "  here: {target: openai/here, price: free, base_url: http://127.0.0.1:9/v1}\n"
+    (folder / "models.yaml").write_text(MODELS + free)
+    (folder / "support.yaml").write_text(TASK.replace("use: cheap", "use: here"))
+    for names, told in ((("x", "y"), True), (("here", "y"), False)):
+        rows = [{"prompt": "a", "outcomes": {names[0]: {"quality": 0}, names[1]: {"quality": 1}}}]
+        file = write(tmp_path / "set.jsonl", rows)
+        ran = farthing("evaluate", file, "--policies", folder, "--task", "support")
+        assert ("Warning: 'y' costs no more here than 'x'" in " ".join(ran.out.split())) == told
+
+
 def test_learning_from_everything_leaves_nothing_to_judge(farthing: Run, folder: Path, labelled: Path) -> None:
     ran = farthing("evaluate", labelled, "--policies", folder, "--task", "support", "--learn", 600)
     assert ran.status == 1
