@@ -134,7 +134,7 @@ class Grader:
         run = Run(self._parts, mirrored(answered.arrival, self._parts.clock(), SECOND_SUFFIX), plan)
         try:
             answer, leg = await run.first_answer(await run.hold_first(), whole)
-            attempt = await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
+            attempt = await run.ended(leg, "answered", answer.usage, answer.texts, reported_model=answer.reported_model)
             second = _Answer(other, _told(partial(said_in, answer.body)) or Said(), attempt.charge_nusd)
             first_nusd = answered.outcome.charged_nusd - answered.outcome.overhead_nusd
             first = _Answer(routed, heard, first_nusd)

@@ -94,7 +94,7 @@ class Mirror:
         run = Run(self._parts, mirrored(answered.arrival, self._parts.clock()), plan)
         try:
             answer, leg = await run.first_answer(await run.hold_first(), whole)
-            await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
+            await run.ended(leg, "answered", answer.usage, answer.texts, reported_model=answer.reported_model)
             run.record.notes["agreement"] = await compared(answered.text, answer.text)
             await run.close(Ending.SHADOW)
         except FarthingError as error:

@@ -101,7 +101,7 @@ class Pipeline:
             else:
                 answer, leg = await run.first_answer(route, _whole)
                 run.first_token(leg, answer.first_byte_s)
-                await run.ended(leg, "answered", answer.usage, answer.text, reported_model=answer.reported_model)
+                await run.ended(leg, "answered", answer.usage, answer.texts, reported_model=answer.reported_model)
             outcome = await run.close(Ending.ANSWERED, leg=leg, said=partial(said_in, answer.body))
             await run.committed()
         except BaseException as error:

@@ -199,7 +199,7 @@ class Cascade(Generic[AnswerT]):
     async def _ended(self, answer: AnswerT, leg: Leg) -> Attempt:
         self._run.first_token(leg, answer.first_byte_s)
         reason = "cut" if isinstance(answer, HeldBack) and answer.cut else "answered"
-        return await self._run.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
+        return await self._run.ended(leg, reason, answer.usage, answer.texts, reported_model=answer.reported_model)
 
 
 def _plain(answer: Answer | HeldBack, choices: tuple[Said, ...]) -> dict[str, object]:

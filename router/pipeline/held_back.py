@@ -25,7 +25,8 @@ class HeldBack(Struct, frozen=True):
     """The events, without the usage and without [DONE]."""
     usage_event: bytes
     usage: Usage | None
-    text: str
+    texts: tuple[str, ...]
+    """What each choice says."""
     first_byte_s: float
     last: Chunk
     """One that tells its id and its model."""
@@ -46,24 +47,24 @@ class HeldBack(Struct, frozen=True):
 
 
 async def read_all(run: Run, counter: Counter, lane: Provider, call: Call) -> HeldBack:
-    """Ask for a stream and wait for its end; what has arrived meanwhile is in `run.heard`.
+    """Ask for a stream and wait for its end; what has arrived meanwhile is told by `run.heard`.
 
     Raises:
         ProviderError: it could not be had, or broke off; nothing has gone out, so that another may be asked.
     """
     leg = run.leg
     tally = Tally(counter, leg)
+    run.heard = tally.texts
     last, usage, cut = Chunk(b""), Chunk(b""), False
     raw: list[bytes] = []
     stream = await lane.stream(call)
     try:
         async for chunk in stream:
-            run.heard.append(chunk.text)
-            if chunk.usage is not None or chunk.text:
+            if chunk.usage is not None or chunk.texts:
                 # What was reported tells of nothing that came after it.
                 usage = chunk
             last = chunk if chunk.reported_model else last
-            if chunk.text and not tally.add(chunk.text):
+            if chunk.texts and not tally.add(chunk.texts):
                 cut = True
                 break
             raw.append(chunk.raw)
@@ -71,7 +72,7 @@ async def read_all(run: Run, counter: Counter, lane: Provider, call: Call) -> He
         await stream.aclose()
     if cut:
         raw.append(cut_event(run, leg, last))
-    return HeldBack(b"".join(raw), usage.usage_event, usage.usage, tally.text(), stream.first_byte_s, last, cut)
+    return HeldBack(b"".join(raw), usage.usage_event, usage.usage, tally.texts(), stream.first_byte_s, last, cut)
 
 
 class CheckedStream:

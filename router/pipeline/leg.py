@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct, structs
@@ -80,27 +81,31 @@ def body_for(leg: Leg, body: ChatBody, prompt: str | None) -> bytes:
     return body.rewritten(changes)
 
 
-def used_by(leg: Leg, usage: Usage | None, text: str, counter: Counter) -> tuple[Usage, Certainty]:
-    """Return what was reported, or, where nothing credible was, what we count: the input, and what text arrived."""
-    if usage is not None and _is_credible(usage, text):
+def used_by(leg: Leg, usage: Usage | None, texts: Sequence[str], counter: Counter) -> tuple[Usage, Certainty]:
+    """Return what was reported, or, where nothing credible was, what we count: the input, and what text arrived.
+
+    `texts` holds that of each choice.
+    """
+    if usage is not None and _is_credible(usage, texts):
         if leg.target.price.always_searches and not usage.searches:
             # These models bill a search for each answer, and OpenAI's usage does not tell of it.
             context = leg.ask.search_context or usage.search_context
             usage = structs.replace(usage, searches=leg.ask.choices, search_context=context)
         return usage, Certainty.REPORTED
     rules = leg.target.token_rules
-    counted = counter.count_text(text, rules) if text else 0
+    counted = sum(counter.count_text(text, rules) for text in texts)
     if rules.factor > 1:
         # Our count errs high, and a provider that kept the limit is not charged for more than the limit.
         most = leg.candidate.max_output_tokens * leg.ask.choices + leg.ask.predicted_tokens
-        counted = min(counted, max(most, int(counter.count_text(text, rules.plain) / rules.factor)))
+        least = sum(counter.count_text(text, rules.plain) for text in texts)
+        counted = min(counted, max(most, int(least / rules.factor)))
     return Usage(input_tokens=leg.candidate.input_tokens, output_tokens=counted), Certainty.COUNTED
 
 
-def _is_credible(usage: Usage, text: str) -> bool:
-    """Say whether an answer of this text can have used that: none is made of no input, and no text of no tokens."""
+def _is_credible(usage: Usage, texts: Sequence[str]) -> bool:
+    """Say whether an answer of these texts can have used that: none is made of no input, and no text of no tokens."""
     most = max(usage.input_tokens, usage.output_tokens, usage.searches)
-    return most <= MOST_TOKENS and usage.input_tokens > 0 and (usage.output_tokens > 0 or not text)
+    return most <= MOST_TOKENS and usage.input_tokens > 0 and (usage.output_tokens > 0 or not any(texts))
 
 
 def _limit_name(target: Target) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 
 import anyio
@@ -23,7 +24,10 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Tally:
-    """How many tokens have been generated so far, counted only as closely as the limit demands."""
+    """How many tokens have been generated so far, counted only as closely as the limit demands.
+
+    Each choice is counted by itself, for their pieces come in turns and would make more tokens mixed.
+    """
 
     def __init__(self, counter: Counter, leg: Leg) -> None:
         self._counter = counter
@@ -32,33 +36,38 @@ class Tally:
         most_tokens = leg.most_tokens()
         self._most_counted = None if most_tokens is None else math.ceil(most_tokens * rules.factor)
         """By OpenAI's tokenizer, which may make more tokens of a text than the model's: the benefit of the doubt."""
-        self._texts: list[str] = []
+        self._texts: defaultdict[int, list[str]] = defaultdict(list)
         self._counted = 0
-        self._since: list[str] = []
+        self._counted_pieces: dict[int, int] = {}
         self._since_bytes = 0
 
-    def add(self, text: str) -> bool:
-        """Take some more text; False where it is now surely past the limit.
+    def add(self, texts: Mapping[int, str]) -> bool:
+        """Take some more text of some choices; False where all of them together are now surely past the limit.
 
         A text counts as at most as many tokens as it has bytes, so nothing is counted while the bytes fit. Pieces
         count as more than the whole, which decides.
         """
-        self._texts.append(text)
-        if self._most_counted is None:
+        for choice, text in texts.items():
+            self._texts[choice].append(text)
+            self._since_bytes += len(text) if text.isascii() else len(text.encode(errors="replace"))
+        if self._most_counted is None or self._counted + self._since_bytes <= self._most_counted:
             return True
-        self._since.append(text)
-        self._since_bytes += len(text) if text.isascii() else len(text.encode(errors="replace"))
-        if self._counted + self._since_bytes <= self._most_counted:
-            return True
-        self._counted += self._counter.count_text("".join(self._since), self._rules)
-        self._since, self._since_bytes = [], 0
+        self._counted += self._count(self._counted_pieces)
+        self._counted_pieces = {choice: len(pieces) for choice, pieces in self._texts.items()}
+        self._since_bytes = 0
         if self._counted <= self._most_counted:
             return True
-        self._counted = self._counter.count_text(self.text(), self._rules)
+        self._counted = self._count({})
         return self._counted <= self._most_counted
 
-    def text(self) -> str:
-        return "".join(self._texts)
+    def _count(self, after: Mapping[int, int]) -> int:
+        """Count each choice's text that comes after so many of its pieces."""
+        texts = ("".join(pieces[after.get(choice, 0) :]) for choice, pieces in self._texts.items())
+        return sum(self._counter.count_text(text, self._rules) for text in texts)
+
+    def texts(self) -> tuple[str, ...]:
+        """Return what each choice says so far, in their order."""
+        return tuple("".join(self._texts[choice]) for choice in sorted(self._texts))
 
 
 class StreamedAnswer:
@@ -123,13 +132,13 @@ class StreamedAnswer:
         if chunk.usage is not None:
             self._usage = chunk.usage
             self._usage_event = chunk.usage_event
-        elif chunk.text:
+        elif chunk.texts:
             # Some providers report a usage at the start, or with every event; it tells of nothing that came after it.
             self._usage, self._usage_event = None, b""
         if chunk.reported_model:
             self._reported_model = chunk.reported_model
             self._last = chunk
-        return not chunk.text or self._tally.add(chunk.text)
+        return not chunk.texts or self._tally.add(chunk.texts)
 
     async def _broke_off(self, error: ProviderError) -> FarthingError:
         await self._stream.aclose()
@@ -142,8 +151,8 @@ class StreamedAnswer:
 
     async def _charged(self, reason: str, status: int | None = 200) -> Attempt:
         """Charge what has arrived."""
-        text, model = self._tally.text(), self._reported_model
-        return await self.run.ended(self.leg, reason, self._usage, text, reported_model=model, status=status)
+        texts, model = self._tally.texts(), self._reported_model
+        return await self.run.ended(self.leg, reason, self._usage, texts, reported_model=model, status=status)
 
 
 def said_in_events(raw: bytes) -> tuple[Said, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -59,8 +59,8 @@ class Run:
         self.outcome: Outcome | None = None
         self.body = arrival.body
         """What the candidates are sent; checks may ask for more than the caller did."""
-        self.heard: list[str] = []
-        """What has arrived of the present leg's answer, where it is held back here."""
+        self.heard: Callable[[], tuple[str, ...]] = tuple
+        """Returns what has arrived of each choice of the present leg's answer, where it is held back here."""
         self._parts = parts
         self._open: dict[str, Leg] = {}
         """By hold: the one that is to give the answer, and what is asked beside it."""
@@ -71,7 +71,7 @@ class Run:
         self._candidate: Candidate | None = None
         """The one that was held for last, to give the answer."""
         self._committed: Commit | None = None
-        self._texts: dict[str, str] = {}
+        self._texts: dict[str, Sequence[str]] = {}
 
     @property
     def plan(self) -> Plan:
@@ -139,7 +139,7 @@ class Run:
             await self.failed(leg, error)
             return error
         breakers.answered(model, leg.target)
-        await self.ended(leg, reason, answer.usage, answer.text, reported_model=answer.reported_model)
+        await self.ended(leg, reason, answer.usage, answer.texts, reported_model=answer.reported_model)
         return answer
 
     async def _try(
@@ -162,7 +162,7 @@ class Run:
                 answer = await call(lane, self._call(leg, body, deadlines))
             except ProviderError as error:
                 breakers.failed(model, leg.target, error)
-                await self.failed(leg, error, text="".join(self.heard))
+                await self.failed(leg, error, texts=self.heard())
                 last = error
             else:
                 breakers.answered(model, leg.target)
@@ -237,7 +237,7 @@ class Run:
         assert self._unopened is not None, "a leg is opened once, after its hold"
         assert self._candidate is not None, "and that names its candidate"
         leg = self.record.last = self._opened(self._unopened, self._candidate, target, self.plan.facts)
-        self._unopened, self.heard = None, []
+        self._unopened, self.heard = None, tuple
         self._legs += 1
         return leg
 
@@ -279,14 +279,14 @@ class Run:
         leg: Leg,
         reason: str,
         usage: Usage | None,
-        text: str = "",
+        texts: Sequence[str] = (),
         *,
         reported_model: str | None = None,
         status: int | None = 200,
     ) -> Attempt:
-        """Close a leg that used something: charge it, settle its hold."""
-        self._texts[leg.hold_id] = text
-        used, certainty = used_by(leg, usage, text, self._parts.counter)
+        """Close a leg that used something: charge it, settle its hold. `texts` is what each choice says."""
+        self._texts[leg.hold_id] = texts
+        used, certainty = used_by(leg, usage, texts, self._parts.counter)
         charge_nusd = min(leg.target.price.charge_nusd(used), EXACT_NUSD)
         return await self._settle(
             leg,
@@ -305,12 +305,14 @@ class Run:
             ),
         )
 
-    async def failed(self, leg: Leg, error: ProviderError, usage: Usage | None = None, text: str = "") -> None:
+    async def failed(
+        self, leg: Leg, error: ProviderError, usage: Usage | None = None, texts: Sequence[str] = ()
+    ) -> None:
         """Close a leg that failed: charged where the provider may bill it, for what it told or we can count."""
         if isinstance(error, AnswerEmpty):
             usage = error.answer.usage
         if error.billable:
-            await self.ended(leg, error.reason, usage, text, status=error.status)
+            await self.ended(leg, error.reason, usage, texts, status=error.status)
             return
         await self._settle(
             leg,
@@ -364,15 +366,15 @@ class Run:
         if self.outcome is not None:
             return self.outcome
         for open_leg in tuple(self._open.values()):
-            text = "".join(self.heard) if open_leg is self.record.last else ""
-            await self.ended(open_leg, "cancelled", None, text, status=200 if text else None)
+            texts = self.heard() if open_leg is self.record.last else ()
+            await self.ended(open_leg, "cancelled", None, texts, status=200 if any(texts) else None)
         await self._holds.release()
         outcome = self.outcome = self.record.ended(ending, leg, error)
         if self._committed is not None or not isinstance(error, StoreUnavailable):
             self._parts.ledger.record(outcome)
         self._parts.observe(outcome)
         if ending is Ending.ANSWERED and leg is not None:
-            text = self._texts.get(leg.hold_id, "")
+            text = "".join(self._texts.get(leg.hold_id, ()))
             self._parts.answered(Answered(self.arrival, self.plan, outcome, text, said, self._committed))
         if error is not None:
             error.recorded = True

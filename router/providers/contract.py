@@ -6,7 +6,7 @@ closes its connection to the provider at once when the task that waits for it is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -33,10 +33,15 @@ class Answer(Struct, frozen=True):
     body: bytes
     usage: Usage | None
     reported_model: str | None
-    text: str
-    """All that was generated and can be seen (content, refusal, tool calls' names and arguments), for counting."""
+    texts: tuple[str, ...]
+    """What each choice generated that can be seen (content, refusal, tool calls' names and arguments), for counting."""
     finish_reason: str | None
     first_byte_s: float
+
+    @property
+    def text(self) -> str:
+        """All of it, one choice after the other."""
+        return "".join(self.texts)
 
 
 class AnswerEmpty(AnswerBroken):
@@ -55,8 +60,8 @@ class Chunk(Struct, frozen=True):
     """
 
     raw: bytes
-    text: str = ""
-    """What was generated in these events, as in `Answer.text`."""
+    texts: Mapping[int, str] = {}
+    """What was generated in these events, as in `Answer.texts`, by the choice that it belongs to; none is empty."""
     usage: Usage | None = None
     """The last that was reported in these events; None where text came after it, of which it does not tell."""
     usage_event: bytes = b""

@@ -204,7 +204,7 @@ class SdkStream:
             raise AnswerBroken(f"{self._call.target.name} sent no answer.", status=self._exchange.status)
         return Chunk(
             raw=chunk_event(reply),
-            text=reply.text(),
+            texts={index: text for index, text in reply.texts() if text},
             reported_model=self._exchange.watch.model,
             finish_reason=reply.finish_reason,
             id=reply.id,
@@ -255,7 +255,7 @@ def _answer(call: Call, exchange: Exchange, reply: Reply, search_context: str) -
         body=answer_body(reply, usage),
         usage=usage,
         reported_model=exchange.watch.model or reply.model,
-        text=reply.text(),
+        texts=tuple(text for _, text in reply.texts()),
         finish_reason=reply.finish_reason,
         first_byte_s=exchange.first_byte_s or exchange.elapsed_s,
     )

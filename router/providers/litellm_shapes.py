@@ -107,9 +107,10 @@ class Reply(Struct):
     service_tier: str | None = None
     system_fingerprint: str | None = None
 
-    def text(self) -> str:
-        messages = (choice.message or choice.delta for choice in self.choices)
-        return "".join(message.text() for message in messages if message)
+    def texts(self) -> list[tuple[int, str]]:
+        """Return what each choice says, with its index."""
+        said = ((choice.index, choice.message or choice.delta) for choice in self.choices)
+        return [(index, message.text()) for index, message in said if message]
 
     @property
     def finish_reason(self) -> str | None:

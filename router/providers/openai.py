@@ -85,7 +85,7 @@ class OpenAIWire:
             body=raw,
             usage=usage_from(body.usage, body.service_tier),
             reported_model=body.model,
-            text="".join(message.text() for message in said),
+            texts=tuple(message.text() for message in said),
             finish_reason=next((c.finish_reason for c in body.choices), None),
             first_byte_s=first_byte_s,
         )
@@ -219,7 +219,7 @@ class OpenAIStream:
 
     def _chunk(self, events: list[bytes]) -> Chunk:
         passed: list[bytes] = []
-        text: list[str] = []
+        texts: dict[int, str] = {}
         usage: Usage | None = None
         usage_event = b""
         last: Body | None = None
@@ -248,7 +248,8 @@ class OpenAIStream:
                     continue
             for choice in body.choices:
                 if choice.delta is not None and (said := choice.delta.text()):
-                    text.append(said)
+                    index = choice.index if isinstance(choice.index, int) else 0
+                    texts[index] = texts[index] + said if index in texts else said
                     if reported is None:
                         usage = None
                 if choice.finish_reason is not None:
@@ -256,7 +257,7 @@ class OpenAIStream:
             passed.append(event)
         return Chunk(
             raw=b"".join(passed),
-            text="".join(text),
+            texts=texts,
             usage=usage,
             usage_event=usage_event,
             reported_model=last.model if last else None,

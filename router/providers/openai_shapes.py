@@ -49,6 +49,8 @@ class Said(Struct, frozen=True):
 
 
 class Choice(Struct, frozen=True):
+    index: Any = 0
+    """Which choice this is; what is no number is taken for the first, for we need it only to count by."""
     message: Said | None = None
     delta: Said | None = None
     finish_reason: str | None = None

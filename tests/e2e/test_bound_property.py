@@ -70,7 +70,7 @@ class Lane:
         message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         body = json.dumps({"choices": [message]}).encode()
         counted = WORD * visible
-        return Answer(body, usage if conduct.told else None, "m", counted, "stop", 0.0)
+        return Answer(body, usage if conduct.told else None, "m", (counted,), "stop", 0.0)
 
     async def stream(self, call: Call) -> AnswerStream:
         await asyncio.sleep(0)
@@ -115,7 +115,7 @@ class Stream:
 
     def __init__(self, visible: int, usage: Usage | None, *, broken: bool) -> None:
         sizes = [visible // 4] * 3 + [visible - 3 * (visible // 4)]
-        self._chunks = [Chunk(b"data: {}\n\n", text=WORD * size) for size in sizes]
+        self._chunks = [Chunk(b"data: {}\n\n", texts={0: WORD * size} if size else {}) for size in sizes]
         if broken:
             del self._chunks[2:]
         elif usage is not None:

@@ -12,6 +12,7 @@ from proxy import Proxy, events, eventually, running_proxy, said
 from redis_server import running_redis
 
 from e2e.upstream import DONE, Upstream, chunk, running_upstream, usage_event
+from router.tokens import Counter, rules_for
 
 MODELS = """
 models:
@@ -221,9 +222,9 @@ def test_an_error_inside_a_200_tells_no_key(proxy: Proxy, upstream: Upstream, sa
     assert KEY[:8] not in answer.text
 
 
-def told(text: str, usage: dict[str, int] | None = None, finish: str | None = None) -> bytes:
+def told(text: str, usage: dict[str, int] | None = None, finish: str | None = None, index: object = 0) -> bytes:
     """Return an event of a stream that may bear a usage beside its text."""
-    choices = [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]
+    choices = [{"index": index, "delta": {"content": text}, "finish_reason": finish}]
     event = {"object": "chat.completion.chunk", "model": "m", "choices": choices, "usage": usage}
     return b"data: " + json.dumps(event).encode() + b"\n\n"
 
@@ -258,6 +259,42 @@ def test_nor_does_it_where_a_stream_is_held_back(proxy: Proxy, upstream: Upstrea
     row = proxy.row_of(answer)
     assert (row["certainty"], row["output_tokens"]) == ("counted", 4)
     assert events(answer.text)[-1]["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize("task", ["default", "buffered"])
+@pytest.mark.parametrize("index", ["0, 1, 2", "0, 2, 1"])
+def test_choices_that_come_in_turns_and_keep_their_limit_are_neither_ended_nor_charged_for_more(
+    proxy: Proxy, upstream: Upstream, task: str, index: str
+) -> None:
+    sentences = ("Interdisciplinary communication. " * 9, "Unquestionably straightforward. " * 9, "")
+    tokens = [Counter().count_text(sentence, rules_for("openai", "gpt-4o-mini")) for sentence in sentences]
+    length = max(map(len, sentences))
+    pieces = [
+        told(sentence[at : at + 5], index=place)
+        for at in range(0, length, 5)
+        for sentence, place in zip(sentences, json.loads(f"[{index}]"), strict=True)
+    ]
+    upstream.stream(*pieces, *(told("", finish="stop", index=place) for place in range(3)), DONE)
+    # What is held buys a token more than they come to, over all three.
+    answer = proxy.ask(model=f"task:{task}", stream=True, n=3, max_tokens=sum(tokens) // 3 + 1)
+    row = proxy.row_of(answer)
+    assert (row["outcome"], row["certainty"], row["over_budget_nusd"]) == ("answered", "counted", 0)
+    assert row["output_tokens"] == sum(tokens)
+
+
+def test_short_choices_are_not_counted_as_one_word(proxy: Proxy, upstream: Upstream) -> None:
+    choices = [{"index": at, "message": {"content": "A"}, "finish_reason": "stop"} for at in range(16)]
+    upstream.whole(json.dumps({"model": "gpt-4o-mini", "choices": choices}).encode())
+    assert proxy.row_of(proxy.ask(n=16))["output_tokens"] == 16
+
+
+@pytest.mark.parametrize("index", [None, "1", 1.5, [], {}])
+def test_a_choice_whose_index_is_no_number_is_passed_on_and_counted(
+    proxy: Proxy, upstream: Upstream, index: object
+) -> None:
+    upstream.stream(told("one", index=index), told(" two three", finish="stop", index=index), DONE)
+    row = proxy.row_of(proxy.ask(stream=True))
+    assert (row["outcome"], row["output_tokens"]) == ("answered", 3)
 
 
 @pytest.mark.parametrize("reports", [True, False])

@@ -35,7 +35,7 @@ async def test_a_streamed_answer_comes_in_openai_s_shape(family: str) -> None:
         chunks = await streamed(target(family, provider))
     events = chunks_of(chunks)
     text = "".join(event.choices[0].delta.content or "" for event in events)
-    assert text == "".join(chunk.text for chunk in chunks)
+    assert text == "".join(chunk.texts.get(0, "") for chunk in chunks)
     assert text.strip() == ("It is on its way. " * 20).strip()
     assert len(events) > 2
     assert events[0].choices[0].delta.role == "assistant"

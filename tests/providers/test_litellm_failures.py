@@ -87,7 +87,7 @@ async def test_a_stream_that_fails_in_its_middle_gives_what_came_and_the_cause(
             async for chunk in stream:
                 got.append(chunk)  # noqa: PERF401
         assert len(provider.calls) == 1
-    assert "".join(chunk.text for chunk in got)
+    assert "".join(chunk.texts.get(0, "") for chunk in got)
     assert [chunk.finish_reason for chunk in got if chunk.finish_reason] == []
 
 
@@ -115,7 +115,7 @@ async def test_events_may_come_in_any_pieces(family: str, fault: str) -> None:
     async with SimulatedProvider(tells("Où est mon colis ?")) as provider:
         provider.faults.always(fault)
         chunks = await streamed(target(family, provider))
-    assert "".join(chunk.text for chunk in chunks) == "Où est mon colis ?"
+    assert "".join(chunk.texts.get(0, "") for chunk in chunks) == "Où est mon colis ?"
     assert chunks[-1].usage is not None
 
 

@@ -71,7 +71,7 @@ async def test_a_stream_ends_at_done_and_its_connection_is_used_again_though_the
     for _ in range(3):
         peer.answers.append(Answer(CHUNKED + b"%x\r\n%s\r\n" % (len(event), event)))
         stream = await lane.stream(call_to(peer))
-        assert [chunk.text async for chunk in stream] == ["Hi"]
+        assert [chunk.texts async for chunk in stream] == [{0: "Hi"}]
         await stream.aclose()
         peer.connections[0].transport.write(b"0\r\n\r\n")
         await asyncio.sleep(0.02)
