@@ -16,11 +16,12 @@ from typing import Any
 import anyio
 from msgspec import structs
 
+from router.budgets.contract import Held, Hold
 from router.errors import FarthingError, StoreUnavailable
 from router.ledger.contract import SHADOW_SUFFIX
 from router.lifecycle.behind import Behind
 from router.lifecycle.shadow import compared, mirrored, mirrored_plan, reason_of, whole
-from router.pipeline import Answered, Parts, Plan
+from router.pipeline import Answered, Parts
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.run import SETTLE_WITHIN_S, Run
 from router.policy.closed_answer import By, call_the_same, closed_answer, say_the_same
@@ -32,10 +33,12 @@ from router.policy.policy import Policy, Rule
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.verify import Judge, Verify, failing
 from router.providers.contract import Answer
-from router.values import NUSD_PER_USD, Ending, Scope, short_of
+from router.values import NUSD_PER_USD, Ending, Scope
 
 SECOND_SUFFIX = ".l" + SHADOW_SUFFIX
 """What the id of a second answer ends in; the rest is its request's."""
+
+GRADES = 2
 
 NOT_LOOKING: Mapping[str, Any] = {"logprob_gte": None, "own": None, "agree": None, "judge": None}
 """Fields of `Verify` that ask for more than the answer's text."""
@@ -128,10 +131,21 @@ class Grader:
         if heard is None:
             self._dropped(_name(policy), "ungraded")
             return
-        if why := await self._why_ungradable(plan, answered, shadow, heard):
-            self._dropped(_name(policy), why)
-            return
         run = Run(self._parts, mirrored(answered.arrival, self._parts.clock(), SECOND_SUFFIX), plan)
+        try:
+            if why := await self._why_ungradable(run, answered, shadow, heard):
+                self._dropped(_name(policy), why)
+                return
+            await self._ask_and_grade(run, answered, shadow, heard, other)
+        finally:
+            with anyio.move_on_after(SETTLE_WITHIN_S, shield=True):
+                for number in range(GRADES):
+                    await self._give_back(run, number)
+
+    async def _ask_and_grade(self, run: Run, answered: Answered, shadow: LearnShadow, heard: Said, other: str) -> None:
+        policy, policies = answered.plan.policy, answered.plan.policies
+        routed = answered.outcome.routed_model
+        assert routed is not None, "it was offered with an answer"
         try:
             answer, leg = await run.first_answer(await run.hold_first(), whole)
             attempt = await run.ended(leg, "answered", answer.usage, answer.texts, reported_model=answer.reported_model)
@@ -164,11 +178,13 @@ class Grader:
             extra_usd = (premium.nusd - cheap.nusd) / NUSD_PER_USD
             self._graded(Graded(answered, cheap.model, premium.model, *grades, extra_usd, shadow.share))
 
-    async def _why_ungradable(self, plan: Plan, answered: Answered, shadow: LearnShadow, heard: Said) -> str | None:
+    async def _why_ungradable(self, run: Run, answered: Answered, shadow: LearnShadow, heard: Said) -> str | None:
         """Say, in one of few words, why no judge could grade both answers, were the second as long as is expected.
 
-        The money is looked at and not held, so that of several that look at once one may yet go ungraded.
+        Where one can, its money is held from now on, before any is spent on the second answer: several at once would
+        else each spend what another needs to be graded.
         """
+        plan = run.plan
         if shadow.judge is None or not isinstance(plan.decision, Route):
             return None
         model = plan.policies.models[shadow.judge]
@@ -178,11 +194,21 @@ class Grader:
         if not all(grade.fits for grade in grades):
             return "unfit"
         needs_nusd = plan.decision.candidates[0].estimate_nusd + sum(grade.ceiling_nusd for grade in grades)
-        try:
-            short = short_of(await self._parts.budgets.peek(plan.scopes), needs_nusd)
-        except StoreUnavailable as error:
-            return reason_of(error)
-        return "over_budget" if short or (plan.purse and plan.purse.nusd < needs_nusd) else None
+        if plan.purse and plan.purse.nusd < needs_nusd:
+            return "over_budget"
+        for number, grade in enumerate(grades):
+            hold = Hold(_grades_hold(run, number), plan.scopes, grade.ceiling_nusd)
+            try:
+                held = await self._parts.budgets.hold(hold)
+            except StoreUnavailable as error:
+                return reason_of(error)
+            if not isinstance(held, Held):
+                return "over_budget"
+        return None
+
+    async def _give_back(self, run: Run, number: int) -> None:
+        """Free what was held for a grade; does nothing where nothing is."""
+        await self._parts.budgets.settle(_grades_hold(run, number), 0)
 
     async def _grades(
         self, run: Run, answered: Answered, shadow: LearnShadow, cheap: _Answer, premium: _Answer
@@ -193,7 +219,11 @@ class Grader:
         if shadow.grade == "agree":
             agreement = await _agreement(cheap.said, premium.said, shadow.by)
             return None if agreement is None else (agreement, 1.0)
-        grades = [await self._grade(run, answered, shadow, answer) for answer in (cheap, premium)]
+        grades = []
+        for number, answer in enumerate((cheap, premium)):
+            # The judge's call holds what it needs itself, at once.
+            await self._give_back(run, number)
+            grades.append(await self._grade(run, answered, shadow, answer))
         return (grades[0], grades[1]) if grades[0] is not None and grades[1] is not None else None
 
     async def _grade(self, run: Run, answered: Answered, shadow: LearnShadow, answer: _Answer) -> float | None:
@@ -213,6 +243,10 @@ class Grader:
 def _judge(shadow: LearnShadow) -> Judge:
     assert shadow.judge is not None, "a judge grades"
     return Judge(shadow.judge, shadow.question, 0.0)
+
+
+def _grades_hold(run: Run, number: int) -> str:
+    return f"{run.arrival.id}/grade{number}"
 
 
 def learning_scope(policy: Policy, shadow: LearnShadow) -> Scope:

@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from proxy import Proxy, eventually, running_provider, running_proxy
+from redis_server import running_redis
 
 from lifecycle.mixture import CHEAP, JUDGE, MIXTURE, PREMIUM, asked, files, labels, recovered, shadow, texts
 from router.chat import Chat
@@ -118,6 +121,30 @@ def test_no_second_answer_is_bought_whose_grades_can_not_be_paid(provider: Simul
         seconds = [row for row in proxy.rows() if row["outcome"] == "shadow"]
         assert 0 < len(seconds) == len(labels(proxy)) < 10
         assert {len(row["attempts"]) for row in seconds} == {3}, "a second answer and two grades"
+
+
+@pytest.mark.parametrize("store", ["memory", "redis"])
+def test_second_answers_that_are_asked_for_at_once_leave_each_other_the_money_for_grades(
+    tmp_path: Path, store: str
+) -> None:
+    little = shadow(JUDGED).replace("budget_per_day_usd: 5", "budget_per_day_usd: 0.0006")
+    with ExitStack() as running:
+        settings = {"budgets_url": running.enter_context(running_redis()).url} if store == "redis" else {}
+        provider = running.enter_context(running_provider(Simulation(answerer=MIXTURE)))
+        provider.faults.always("drip=0.02")
+        proxy = running.enter_context(running_proxy(tmp_path, files(little, url=provider.base_url), settings=settings))
+
+        def dropped(reason: str) -> float:
+            return proxy.metric("farthing_experiment_shadows_dropped_total", rule="learning", reason=reason)
+
+        with ThreadPoolExecutor(16) as callers:
+            list(callers.map(lambda text: asked(proxy, text), texts(16, SEED)))
+        eventually(lambda: len(labels(proxy)) + dropped("over_budget") == 16, "a label of each that was paid for")
+        seconds = [row for row in proxy.rows() if row["outcome"] == "shadow"]
+        assert 0 < len(seconds) == len(labels(proxy)) < 16
+        eventually(lambda: proxy.metric_nusd("farthing_budget_held_usd", scope="shadow") == 0, "nothing held any more")
+        spent_nusd = proxy.metric_nusd("farthing_budget_spent_usd", scope="shadow")
+        assert spent_nusd == sum(row["charged_nusd"] for row in seconds) <= 600_000
         assert dropped("ungraded") == 0
 
 
