@@ -73,10 +73,12 @@ DELETE FROM labels WHERE task = CAST($1 AS TEXT)
 AND seq <= (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
 """
 RATINGS = """
-SELECT count(*) FROM labels WHERE task = CAST($1 AS TEXT) AND source = 'feedback'
-AND seq > (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
+SELECT count(*), coalesce(sum(CASE WHEN requests.account = CAST($3 AS TEXT) THEN 1 ELSE 0 END), 0)
+FROM labels LEFT JOIN requests ON requests.id = labels.request_id
+WHERE labels.task = CAST($1 AS TEXT) AND labels.source = 'feedback'
+AND labels.seq > (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
 """
-"""Counts the ratings among a task's newest labels."""
+"""Counts the ratings among a task's newest labels, and those of one account among these."""
 READ = """
 SELECT task, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look, seq,
 cheap_targets, premium_targets FROM labels WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3

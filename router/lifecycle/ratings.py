@@ -20,6 +20,12 @@ SETTLED_WITHIN_S = 1.0
 """How long a rating waits for its request's row, which may follow an answer by some 20 ms, or more under load."""
 ASK_AGAIN_S = 0.02
 CROWDED = "There are as many ratings as the proxy's own labels can confirm; those must come first."
+OVER_SHARE = (
+    "This account has as many ratings as leave room for those of others; the proxy's own labels must come first."
+)
+TIMES_WHAT_IS_FREE = 2
+"""An account's ratings may be so many times as many as there is room left: one alone may take two thirds of the room,
+and k of them 2 / (2k + 1) each, so that there is always some for one that comes later."""
 
 _RECORD = "id, at, account, task, rule, requested_model, routed_model, kind, outcome, charged_nusd, attempts, facts"
 
@@ -74,8 +80,8 @@ class Ratings:
             label = await asyncio.to_thread(of_rating, record, score, self._policies(), at)
         except NoLabel as no:
             return Rated(request_id, record.task, score, str(no))
-        if await asyncio.to_thread(self._is_crowded, label.task):
-            return Rated(request_id, record.task, score, CROWDED)
+        if why := await asyncio.to_thread(self._why_crowded, label.task, owner):
+            return Rated(request_id, record.task, score, why)
         if not await self._store.label([label]):
             raise InvalidRequest(f"A request may be rated {MOST_RATINGS} times.", param="request_id")
         self._written(label)
@@ -98,9 +104,18 @@ class Ratings:
         rows = self._store.ask(f"SELECT {_RECORD} FROM requests WHERE id = $1", [request_id])  # noqa: S608  names
         return Record(*rows[0]) if rows else None
 
-    def _is_crowded(self, task: str) -> bool:
-        """Say whether a task's ratings are so many that another would displace what confirms them."""
-        policy = self._policies().policies.get(task)
+    def _why_crowded(self, task: str, owner: str | None) -> str | None:
+        """Say why another rating would displace what confirms a task's ratings, or those of others; None: it would not.
+
+        It is for the newest labels in the ledger to say, so that every replica says the same.
+        """
+        policies = self._policies()
+        policy = policies.policies.get(task)
         if policy is None or policy.learn is None or policy.learn.feedback != "checked":
-            return False
-        return int(self._store.ask(RATINGS, [task, EPOCH])[0][0]) >= MOST_RATINGS_OF_EPOCH
+            return None
+        ratings, own = map(int, self._store.ask(RATINGS, [task, EPOCH, owner or ""])[0])
+        free = MOST_RATINGS_OF_EPOCH - ratings
+        if free <= 0:
+            return CROWDED
+        users = sum(1 for each in policies.accounts.values() if each.tasks is None or task in each.tasks)
+        return OVER_SHARE if users > 1 and own >= TIMES_WHAT_IS_FREE * free else None

@@ -8,8 +8,11 @@ from typing import Any
 
 from msgspec import structs
 
-from router.ledger.labels import KEPT, MOST_RATINGS, LabelRow
+from ledger.outcomes import answered
+from router.ledger.contract import Store
+from router.ledger.labels import KEPT, MOST_RATINGS, RATINGS, LabelRow
 from router.ledger.open import open_store
+from router.ledger.rows import row_of
 
 ONE = LabelRow("support", "2026-11-22T00:00:00.000000Z", "a", "shadow", "cheap", "premium", 0.5, 0.001, 0.05, "{}")
 
@@ -46,6 +49,23 @@ def test_the_same_label_is_added_once_and_a_rating_a_few_times(url: str) -> None
     assert with_store(url, lambda store: store.label([ONE])) == 0
     rating = label("a", source="feedback")
     assert with_store(url, lambda store: store.label([rating] * (MOST_RATINGS + 5))) == MOST_RATINGS
+
+
+def test_the_newest_ratings_are_counted_and_an_accounts_own_among_them(url: str) -> None:
+    async def write(store: Store) -> None:
+        accounts = {"a": "one", "b": "one", "c": "two", "d": None}
+        await store.write([row_of(answered(each, 1, account=account)) for each, account in accounts.items()])
+        ratings = [label(each, source="feedback") for each in (*accounts, "gone")]
+        await store.label([*ratings, label("e"), label("a", task="other", source="feedback")])
+
+    with_store(url, write)
+    store = open_store(url, read_only=True)
+
+    def counted(newest: int, account: str) -> tuple[int, ...]:
+        return tuple(map(int, store.ask(RATINGS, ["support", newest, account])[0]))
+
+    assert [counted(100, account) for account in ("one", "two", "")] == [(5, 2), (5, 1), (5, 0)]
+    assert counted(5, "one") == (4, 1)
 
 
 def test_writers_at_once_leave_no_gap_and_no_number_twice(url: str) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,10 @@ REQUESTS = int(os.environ.get("FARTHING_LEARN_REQUESTS", "2000"))
 SHARE = 0.05
 SEED = int(os.environ.get("FARTHING_LEARN_SEED", "11"))
 MIDNIGHT_S = 1_767_225_600.0
+KEYS = {"one": "sk-one", "two": "sk-two"}
+ACCOUNTS = "accounts:\n" + "".join(
+    f'  {name}: {{keys: ["sha256:{hashlib.sha256(key.encode()).hexdigest()}"]}}\n' for name, key in KEYS.items()
+)
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +215,40 @@ def test_ratings_do_not_displace_what_confirms_them(url: str, tmp_path: Path, *,
         assert len(labels(proxy)) > before + EPOCH
 
 
+def test_an_account_that_rates_much_leaves_room_for_others(url: str, tmp_path: Path) -> None:
+    with running_proxy(tmp_path, files(agree(0), url=url) | {"accounts": ACCOUNTS}) as proxy:
+
+        def because(name: str) -> str | None:
+            """Rate another answer for an account; return why nothing was learned of it."""
+            headers = {"authorization": f"Bearer {KEYS[name]}"}
+            request_id = proxy.ask(model="cheap", headers=headers, max_tokens=16).headers["x-farthing-request-id"]
+            told: str | None = rate(proxy, request_id, 1, headers=headers).json()["because"]
+            return told
+
+        assert because("one") is None
+        rating = labels(proxy)[0]
+
+        def give(name: str, count: int) -> None:
+            """Give an account so many more answers that it rated."""
+            ids = [f"{name}{at}" for at in range(count)]
+            with closing(sqlite3.connect(proxy.ledger)) as ledger, ledger:
+                (columns,) = zip(*ledger.execute("SELECT name FROM pragma_table_info('requests')"), strict=True)
+                told = [{"id": "?", "account": "?"}.get(column, column) for column in columns]
+                copied = f"INSERT INTO requests SELECT {', '.join(told)} FROM requests WHERE id = ?"
+                ledger.executemany(copied, [(each, name, rating.request_id) for each in ids])
+            _add(proxy, [structs.replace(rating, request_id=each) for each in ids])
+
+        give("one", 998)
+        assert because("one") is None
+        refused = because("one")
+        assert refused is not None
+        assert "room for those of others" in refused
+        assert because("two") is None
+        give("two", 333)
+        assert because("two") == refused
+        assert len(labels(proxy)) == 1000 + 334
+
+
 def _add(proxy: Calls, rows: list[LabelRow]) -> None:
     """Put labels into the ledger, as other replicas would."""
 
@@ -264,13 +303,8 @@ def test_what_is_no_rating_is_refused(rated: Proxy, body: str | bytes, param: st
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "request_not_found")
 
 
-KEYS = {"one": "sk-one", "two": "sk-two"}
-
-
 def test_an_account_rates_its_own_requests_only(url: str, tmp_path: Path) -> None:
-    digests = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in KEYS.items()}
-    accounts = "accounts:\n" + "".join(f'  {name}: {{keys: ["sha256:{digests[name]}"]}}\n' for name in KEYS)
-    with running_proxy(tmp_path, files(agree(0), url=url) | {"accounts": accounts}) as proxy:
+    with running_proxy(tmp_path, files(agree(0), url=url) | {"accounts": ACCOUNTS}) as proxy:
         own, other = ({"authorization": f"Bearer {key}"} for key in KEYS.values())
         request_id = proxy.ask(headers=own).headers["x-farthing-request-id"]
         assert rate(proxy, request_id, 1).status_code == 401
