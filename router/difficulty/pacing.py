@@ -24,18 +24,20 @@ SETTLES_IN_DAYS = 1.0
 """So much usual traffic later, the pace that was needed is what a day begins with."""
 KEPT_OF_DAYS = 0.7
 """What a day before counts for beside the day after it, in the shape of the usual day."""
+FEWEST_WATCHED = 8
+"""Hours of a first day that must be watched for it to count; those before them are taken to be like their mean."""
 EVEN = 1.0
 """Requests for each hour that every shape has, so that no hour is taken to have none."""
 
 
 class _Task:
-    __slots__ = ("base_log", "day", "last_share", "today", "usual", "whole")
+    __slots__ = ("base_log", "day", "last_share", "since", "today", "usual")
 
-    def __init__(self, day: int) -> None:
-        self.day = day
+    def __init__(self, now_s: float) -> None:
+        self.day = int(now_s // DAY_S)
+        self.since = now_s % DAY_S * HOURS / DAY_S
+        """The hour from which this day was watched."""
         self.today = [0.0] * HOURS
-        self.whole = False
-        """Whether this day was watched from its beginning."""
         self.usual = [0.0] * HOURS
         self.base_log = 0.0
         self.last_share: float | None = None
@@ -47,6 +49,15 @@ class _Task:
         at = int(hour)
         return (upto[at] + (upto[at + 1] - upto[at]) * within_s / (DAY_S / HOURS)) / upto[-1]
 
+    def turn(self, day: int) -> None:
+        """Begin another day; one that was watched for long enough has a part in what is usual."""
+        watched = HOURS - self.since
+        if watched >= FEWEST_WATCHED:
+            mean = sum(self.today) / watched
+            for hour, count in enumerate(self.today):
+                self.usual[hour] = KEPT_OF_DAYS * self.usual[hour] + (mean if hour < self.since else count)
+        self.day, self.since, self.today, self.last_share = day, 0.0, [0.0] * HOURS, None
+
 
 class Pacing:
     """The pace of every task; one for a process, owned by whoever builds its parts."""
@@ -56,7 +67,7 @@ class Pacing:
 
     def pace(self, task: str, used: float, now_s: float) -> float:
         """Return how freely a task may spend, where it has used such a share of its day's budget. Changes nothing."""
-        known = self._tasks.get(task) or _Task(0)
+        known = self._tasks.get(task) or _Task(now_s)
         left, to_come = 1.0 - used / (1 - KEPT_BACK), 1.0 - known.share_over(now_s)
         if left <= 0:
             return math.exp(-LONGEST_LOG)
@@ -66,9 +77,9 @@ class Pacing:
     def seen(self, task: str, pace: float, now_s: float) -> None:
         """Count a request that was served at such a pace."""
         day = int(now_s // DAY_S)
-        known = self._known(task, day)
+        known = self._known(task, now_s)
         if day != known.day:
-            self._turn(known, day)
+            known.turn(day)
         known.today[int(now_s % DAY_S * HOURS / DAY_S)] += 1
         share = known.share_over(now_s)
         if known.last_share is not None:
@@ -76,20 +87,11 @@ class Pacing:
             known.base_log += moved * (math.log(pace) - known.base_log)
         known.last_share = share
 
-    @staticmethod
-    def _turn(known: _Task, day: int) -> None:
-        """Begin another day; one that was watched whole has a part in what is usual."""
-        if known.whole:
-            known.usual = [
-                KEPT_OF_DAYS * before + count for before, count in zip(known.usual, known.today, strict=True)
-            ]
-        known.day, known.whole, known.today, known.last_share = day, True, [0.0] * HOURS, None
-
-    def _known(self, task: str, day: int) -> _Task:
+    def _known(self, task: str, now_s: float) -> _Task:
         known = self._tasks.get(task)
         if known is None:
             if len(self._tasks) == MOST_TASKS:
                 self._tasks.popitem(last=False)
-            known = self._tasks[task] = _Task(day)
+            known = self._tasks[task] = _Task(now_s)
         self._tasks.move_to_end(task)
         return known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -26,11 +27,14 @@ def day(
     budget_usd: float,
     usual_usd: float = 1.0,
     requests: int = 2_000,
+    weights: Sequence[float] | None = None,
+    from_hour: float = 0,
 ) -> list[tuple[float, float]]:
     """Return when each request of a day came, in seconds, and what was spent by then; a dearer call that no budget is
     left for becomes a cheap one."""
-    hours = dice.choices(range(HOURS), hour_weights(0.9), k=requests)
+    hours = dice.choices(range(HOURS), weights or hour_weights(0.9), k=requests)
     times = sorted((hour + dice.random()) * 3_600 for hour in hours)
+    times = [time_s for time_s in times if time_s >= from_hour * 3_600]
     spent, found = 0.0, []
     for time_s in times:
         now_s = number * DAY_S + time_s
@@ -66,6 +70,34 @@ def test_once_a_whole_day_was_watched_spending_follows_the_hours_of_its_traffic(
     first, *_, last = [spent_by_noon(number) for number in range(4)]
     assert first > 1.5 * by_noon
     assert last == pytest.approx(by_noon, rel=0.25)
+
+
+OFFICE = [float(9 <= hour < 19) for hour in range(HOURS)]
+EVENLY = [1.0] * HOURS
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("weights", "from_hour", "least"),
+    [(OFFICE, 0, 0.95), (OFFICE, 14.5, 0.95), (EVENLY, 0, 0.97), (EVENLY, 14.5, 0.97)],
+)
+def test_the_second_day_follows_the_hours_of_the_first_though_that_was_not_watched_whole(
+    weights: Sequence[float], from_hour: float, least: float, seed: int
+) -> None:
+    pacing, dice = Pacing(), random.Random(seed)
+    budget_usd = 300 * (CHEAP_USD + 0.3)
+    day(pacing, 0, dice, budget_usd=budget_usd, requests=300, weights=weights, from_hour=from_hour)
+    for number in (1, 2):
+        spent_usd = day(pacing, number, dice, budget_usd=budget_usd, requests=300, weights=weights)[-1][1]
+        assert least <= spent_usd / budget_usd <= 1.01
+
+
+def test_a_day_of_which_little_was_watched_says_nothing_of_the_others() -> None:
+    pacing, dice = Pacing(), random.Random(7)
+    day(pacing, 0, dice, budget_usd=100.0, requests=300, weights=OFFICE, from_hour=18)
+    pacing.seen("t", 1.0, DAY_S)
+    half_used = pacing.pace("t", 0.99 / 2, DAY_S + NOON_S)
+    assert half_used == pytest.approx(pacing.pace("t", 0.0, DAY_S)), "all hours count the same"
 
 
 def test_reading_the_pace_changes_nothing_and_equal_state_gives_an_equal_pace() -> None:
