@@ -20,11 +20,17 @@ AIMS = (0.01, 0.02, *(index / 20 for index in range(1, 20)), 0.98, 0.99)
 """The thresholds whose shares are held; between two of them a rank is told by its place. They are closer at the ends,
 where a point of the traffic too many is twice what was asked for."""
 RATE = 0.04
-"""How much one request moves a correction: while those of several thresholds stay apart, the share above one is at most
+"""How much one request moves a correction. One that has to move by 1 for good leaves the share above its threshold
 1 / RATE requests from right."""
-SPREAD_BEYOND = 0.1
+CAUGHT_UP = RATE / 100
+"""How much each of those requests moves it again with every one that comes, until they are caught up with: where
+traffic comes sorted, corrections stay far from where they began, and shares would stay some 20 requests from right."""
+MOST_OWED = 5
+"""So many requests come and go by chance, and are not caught up with: that would only stir the ranks."""
+SPREAD_BEYOND = 0.5
 """How far a rank is moved from one turn to another where a request is harder than all of the last 300, or easier. In a
-file sorted by length all are, and had they one rank, the corrections would meet there and leave no share right."""
+file sorted by length all are, and had they one rank, or ranks so close that the corrections' own steps cross them, the
+corrections would meet there and leave no share right."""
 SPREAD_WITHIN = 0.04
 """The same, in all, for any other: each move takes a request for what it is not, so it is no larger than needs be."""
 REFRESHED = 6
@@ -36,13 +42,15 @@ FEWEST = 30
 class Ranks:
     """The recent scores of one task."""
 
-    __slots__ = ("_entries", "_lines", "_reference", "_sorted", "_stale", "_turn")
+    __slots__ = ("_entries", "_lines", "_owed", "_reference", "_sorted", "_stale", "_turn")
 
     def __init__(self, reference: Sequence[float]) -> None:
         self._reference = reference
         self._entries: deque[tuple[float, Look, int]] = deque()
         self._sorted: list[float] = []
         self._lines = [*AIMS]
+        self._owed = [0.0] * len(AIMS)
+        """By how many requests too many were above each threshold so far."""
         self._stale = 0
         self._turn = 0
 
@@ -60,7 +68,10 @@ class Ranks:
     def seen(self, look: Look, score: float, version: int, rescore: Callable[[Look], float]) -> None:
         """Count a request that was served; `rescore` gives a look's score by the model as it is now."""
         plain = self._plain(score)
-        self._lines = [line + RATE * ((plain >= line) - (1 - aim)) for line, aim in zip(self._lines, AIMS, strict=True)]
+        for at, aim in enumerate(AIMS):
+            above = (plain >= self._lines[at]) - (1 - aim)
+            owed = self._owed[at] = self._owed[at] + above
+            self._lines[at] += RATE * above + (CAUGHT_UP * owed if abs(owed) > MOST_OWED else 0)
         if len(self._entries) == WINDOW:
             self._drop()
         self._turn += 1

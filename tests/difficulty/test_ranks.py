@@ -51,10 +51,22 @@ def test_the_share_holds_where_many_requests_score_alike(scores: list[float], sh
     assert share_above(1 - share, stream) == pytest.approx(share, abs=0.02)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5])
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
 @pytest.mark.parametrize("step", [0.01, -0.01])
-def test_the_share_holds_where_requests_come_sorted(step: float, share: float) -> None:
-    assert share_above(1 - share, [at * step for at in range(1_200)]) == pytest.approx(share, abs=0.02)
+@pytest.mark.parametrize("count", [600, 1_200])
+def test_the_share_holds_where_requests_come_sorted(count: int, step: float, share: float) -> None:
+    assert share_above(1 - share, [at * step for at in range(count)]) == pytest.approx(share, abs=0.015)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+@pytest.mark.parametrize("step", [0.01, -0.01])
+def test_the_share_holds_where_two_replicas_serve_what_comes_sorted(step: float, share: float) -> None:
+    dice = random.Random(13)
+    parts: tuple[list[float], list[float]] = ([], [])
+    for at in range(1_200):
+        dice.choice(parts).append(at * step)
+    above = sum(len(part) * share_above(1 - share, part) for part in parts)
+    assert above / 1_200 == pytest.approx(share, abs=0.015)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.98, 0.99])
