@@ -261,7 +261,7 @@ def test_a_dry_run_is_as_stated(proxy: Proxy) -> None:
 
 
 def test_the_report_of_a_replay_is_as_stated() -> None:
-    beside = {"since", "policy_revision", "against_revision", "limits_passed"}
+    beside = {"since", "policy_revision", "against_revision", "limits_met"}
     assert sorted(code for row in rows("replay") for code in coded(row[0])) == sorted({*Tally().report(), *beside})
 
 

@@ -80,7 +80,7 @@ def replay(
         "since": start.isoformat() if start else None,
         "policy_revision": new.revision,
         "against_revision": old.revision if old else None,
-        "limits_passed": player.limits.report(),
+        "limits_met": player.limits.report(),
     }
     before = str(against) if against else "recorded"
     if as_json:
@@ -92,23 +92,34 @@ def replay(
 
 
 def _tallied(store: Store, since: datetime | None, tasks: Sequence[str], new: Player, old: Player | None) -> Tally:
+    from router.ledger.report import charged_before
     from router.policy.backtest.replay import read
     from router.policy.backtest.tally import Tally
     from router.values import Ending
 
     tally = Tally()
-    for record in _shown(store, since, tasks):
+    players = [new, old] if old else [new]
+    if since:
+        for task, account, hour, charged_nusd in charged_before(store, since):
+            for player in players:
+                player.keep(task, account, hour, charged_nusd)
+    shared = any(player.shares_budgets for player in players)
+    for record in _shown(store, since, () if shared else tasks):
         if record.outcome == Ending.EXPERIMENT:
             continue
-        if record.outcome in ("correction", Ending.SHADOW):
-            # It is paid under any policies, and says nothing of where a caller's request would go.
-            tally.add_correction(record.charged_nusd)
-            new.keep(record)
-        elif (request := read(record)) is None:
-            tally.add_unreadable(record.charged_nusd)
-            new.keep(record)
-        else:
+        is_asked = not tasks or record.task in tasks
+        # What is paid under any policies says nothing of where a caller's request would go.
+        is_paid = record.outcome in ("correction", Ending.SHADOW)
+        request = read(record) if is_asked and not is_paid else None
+        if request is not None:
             tally.add(record, old.play(request) if old else request.as_recorded(), new.play(request))
+            continue
+        for player in players:
+            player.keep(record.task, record.account, record.at, record.charged_nusd)
+        if is_asked and is_paid:
+            tally.add_correction(record.charged_nusd)
+        elif is_asked:
+            tally.add_unreadable(record.charged_nusd)
     return tally
 
 
@@ -198,19 +209,23 @@ def _said(report: dict[str, Any], before: str) -> list[str]:
             "for it then; it is taken as evenly spread, so shares hold, and which requests are the hard ones is not "
             f"known: {rules}."
         )
-    for passed in report["limits_passed"]:
-        whose = "everything" if passed["scope"] == "global" else f"the {passed['scope']} '{passed['name']}'"
-        lines.append(
-            f"Not applied: the {passed['window']}'s budget of {whose} ({dollars(passed['limit_usd'])}) would be passed "
-            f"in {passed['passed']:,} of {plural(passed['windows'], passed['window'])}, by "
-            f"{dollars(passed['beyond_usd'])} in all. A proxy would send what comes after to a cheaper model, or "
-            "refuse it."
-        )
+    lines += [_limit_met(met) for met in report["limits_met"]]
     if recounted := report["recounted"]:
         lines.append(f"Estimated: the input of {plural(recounted, 'request')}, which the new model never counted.")
     if unreadable := report["unreadable"]:
         lines.append(f"{plural(unreadable, 'row')} can't be read and stand as they are.")
     return lines
+
+
+def _limit_met(met: dict[str, Any]) -> str:
+    whose = "everything" if met["scope"] == "global" else f"the {met['scope']} '{met['name']}'"
+    others = met["requests"] - met["downgraded"] - met["refused"]
+    cut = f", {others:,} to the same for a shorter answer at the most" if others else ""
+    return (
+        f"Limited: the {met['window']}'s budget of {whose} ({dollars(met['limit_usd'])}) had too little left in "
+        f"{met['reached']:,} of {plural(met['windows'], met['window'])}: of {plural(met['requests'], 'request')} "
+        f"{met['downgraded']:,} would go to another model{cut}, and {met['refused']:,} be refused."
+    )
 
 
 def _kinds(moves: list[dict[str, Any]]) -> str:

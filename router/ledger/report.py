@@ -178,6 +178,21 @@ def records_since(store: Store, since: datetime | None, tasks: Sequence[str] = (
         last_id, at = found[-1][:2]
 
 
+def charged_before(store: Store, since: datetime) -> list[tuple[str, str | None, str, int]]:
+    """Return the nUSD charged in the month of `since` before it, by task, account and hour, in order of time.
+
+    Raises:
+        StoreUnavailable: the ledger can't be read.
+    """
+    begin = since.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    rows = store.ask(
+        "SELECT task, account, substr(at, 1, 13) AS hour, CAST(sum(charged_nusd) AS BIGINT) FROM requests "
+        "WHERE at >= $1 AND at < $2 GROUP BY task, account, hour ORDER BY hour",
+        [time_text(begin), time_text(since)],
+    )
+    return [(task, account, hour, nusd) for task, account, hour, nusd in rows]
+
+
 def _from(since: datetime | None) -> str:
     return time_text(since) if since else ""
 

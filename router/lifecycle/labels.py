@@ -185,6 +185,6 @@ def _propensity_then(record: Record, difficulty: float, learn: Learn, policies: 
 
     def chosen(difficulty: float, drawn_for: float | None) -> str | None:
         facts = structs.replace(request.facts, difficulty=difficulty, explored_from=drawn_for)
-        return player.play(structs.replace(request, facts=facts)).first_model
+        return player.play_alone(structs.replace(request, facts=facts)).first_model
 
     return propensity(chosen, difficulty, request.facts.explored_from, learn.explore)

@@ -27,7 +27,7 @@ TIMES_WHAT_IS_FREE = 2
 """An account's ratings may be so many times as many as there is room left: one alone may take two thirds of the room,
 and k of them 2 / (2k + 1) each, so that there is always some for one that comes later."""
 
-_RECORD = "id, at, account, task, rule, requested_model, routed_model, kind, outcome, charged_nusd, attempts, facts"
+_RECORD = ", ".join(Record.__struct_fields__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from router.policy.policy import Policy, PolicySet
 
 PRIVATE = frozenset({"text", "headers", "metadata"})
 """Facts that belong to the caller and are never written down."""
-AT_NEED = ("difficulty", "language", "has", "budget_used_pct", "budget_remaining_usd")
+BUDGET_FACTS = frozenset({"budget_used_pct", "budget_remaining_usd"})
+AT_NEED = ("difficulty", "language", "has", *sorted(BUDGET_FACTS))
 """Facts that are worked out only where a rule of the policy looks at them; of `has`, only the word `code` is."""
 LEFT_OF_A_BUDGET = "budget_exceeded"
 """The code of a purse that is what others left of a budget."""
@@ -121,7 +122,7 @@ def recorded_decision(decision: Decision, asked_nusd: int | None, *, named_task:
 
 @functools.lru_cache(maxsize=8192)
 def _looked_at(policy: Policy, *, budgets: bool) -> tuple[str, ...]:
-    return tuple(name for name in AT_NEED if name in policy.needs or (name.startswith("budget_") and not budgets))
+    return tuple(name for name in AT_NEED if name in policy.needs or (name in BUDGET_FACTS and not budgets))
 
 
 @functools.lru_cache(maxsize=8192)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,3 +92,9 @@ def folder(tmp_path: Path) -> Path:
     )
     (tmp_path / "default.yaml").write_text(DEFAULT)
     return tmp_path
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Path:
+    """A copy of the shipped policies, to be edited."""
+    return shutil.copytree(ROOT / "policies", tmp_path / "edited")

@@ -99,3 +99,10 @@ def on_terminal(*arguments: object, columns: int = 80, **environ: str) -> str:
 def plain(text: str) -> str:
     """Return what a terminal was sent without colours and movements."""
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+
+
+def replayed(farthing: Run, ledger: str, *options: object) -> Any:
+    """Return the report of a replay of this ledger."""
+    ran = farthing("replay", "--ledger-url", ledger, "--json", *options)
+    assert ran.status == 0, ran.err
+    return ran.json

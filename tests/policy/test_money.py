@@ -278,7 +278,7 @@ async def test_a_replay_decides_as_it_was_decided(text: str) -> None:
         row = Record(
             id=str(at), at="", account=None, task="money", rule=plan.decision.rule.name, requested_model="task:money",
             routed_model=None, kind=None, outcome="answered", charged_nusd=1, attempts="[]",
-            facts=msgspec.json.encode(plan.recorded(None)).decode(),
+            policy_revision=policies.revision, facts=msgspec.json.encode(plan.recorded(None)).decode(),
         )  # fmt: skip
         request = read(row)
         assert request is not None

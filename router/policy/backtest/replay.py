@@ -1,10 +1,11 @@
 """Recorded requests decided again under other policies: where each would go now, and what it would cost. Pure.
 
-Each request is decided alone, with the money and the state of its budgets that it met, and within the whole limits of
-the policies' own hours, days and months; `limits` tells where the sums pass those. What it would cost rests on what
-it used: a decision that stays as it was keeps every attempt, priced at the policies' prices; another model is taken to
-answer at once and at the same length, as far as the budget allows. What the ledger can't tell is counted, not guessed;
-only a difficulty that was not worked out is taken as evenly spread, for a rank is that among the requests of its task.
+Requests are decided in the order of their time, each with what those before it left of the policies' hours, days and
+months; one that these very policies decided meets its budgets as it met them, until anything before it in their windows
+came out otherwise. What it would cost rests on what it used: a decision that stays as it was keeps every attempt,
+priced at the policies' prices; another model is taken to answer at once and at the same length, as far as the budget
+allows. What the ledger can't tell is counted, not guessed; only a difficulty that was not worked out is taken as evenly
+spread, for a rank is that among the requests of its task.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 from msgspec import UNSET, Struct, structs
 
 from router.errors import FarthingError
-from router.policy.backtest.limits import Limits
+from router.policy.backtest.limits import Limit, Limits
 from router.policy.backtest.playable import Playable, playable_of
 from router.policy.claim import Claim, claim
 from router.policy.decide import Decision, Purse, Refusal, Route, decide
@@ -26,10 +27,10 @@ from router.policy.facts import Facts
 from router.policy.features import FACT_RULES
 from router.policy.policy import Policy, PolicySet
 from router.policy.purse import purse_of
-from router.policy.record import LEFT_OF_A_BUDGET, RecordedFacts
-from router.policy.room import Levels, tighter, unused
+from router.policy.record import BUDGET_FACTS, LEFT_OF_A_BUDGET, RecordedFacts
+from router.policy.room import Levels, left_usd, scopes_of, tighter
 from router.policy.target import Model
-from router.values import BESIDE, Ending, Usage, short_of
+from router.values import BESIDE, Ending, Scope, Usage, short_of
 
 MOST_CLAIMS = 10_000
 """Distinct requests to claim that are remembered; then it is begun anew."""
@@ -83,6 +84,7 @@ class Record(Struct, frozen=True):
     charged_nusd: int
     attempts: str
     facts: str
+    policy_revision: str
 
 
 class Played(Struct, frozen=True):
@@ -99,6 +101,10 @@ class Played(Struct, frozen=True):
     """The rules that hang on a difficulty that was not recorded, and is taken as evenly spread."""
     recounted: bool = False
     """Whether the input was never counted as the model counts it, so that its tokens are an estimate."""
+
+
+NOBODYS = Played("-", None, None, None, 0)
+"""Of a request that no policy claims."""
 
 
 class Request(Struct, frozen=True):
@@ -148,53 +154,82 @@ class Player:
         self._claims: dict[tuple[str, str, bool, str | None], Claim | None] = {}
         self._purses: dict[tuple[str, str | None, int | None], Purse | None] = {}
         self._spread: Counter[str] = Counter()
-        self._levels: dict[tuple[str, str | None], Levels] = {}
+        self._drawn: dict[tuple[str, str | None], tuple[Limit, ...]] = {}
         self.limits = Limits()
-        """Where what was played passes the policies' limits, as far as it was played."""
+        """The policies' budgets of hours, days and months, as far as was played."""
+
+    @property
+    def shares_budgets(self) -> bool:
+        """Whether requests of different tasks draw on one budget."""
+        accounts = self._policies.accounts.values()
+        return any(budget.windows() for budget in (self._policies.budget, *(account.budget for account in accounts)))
 
     def play(self, request: Request) -> Played:
-        """Decide a request again and say what it would have cost."""
-        record, facts = request.record, request.facts
-        claimed = self._claim(record, facts)
+        """Decide a request again, after all before it, and say what it would have cost."""
+        record = request.record
+        claimed = self._claim(record, request.facts)
         if claimed is None:
-            return Played("-", None, None, None, 0)
-        policy, levels = claimed.policy, self._unused(claimed.policy, record.account)
+            return NOBODYS
+        limits = self._limits(claimed.policy, record.account)
+        for limit in limits:
+            limit.meet(record.at)
+        as_met = record.policy_revision == self._policies.revision and not any(limit.differs for limit in limits)
+        played = self._played(request, claimed, None if as_met else limits)
+        differs = played.nusd != record.charged_nusd or played.first_model != request.first_model
+        for limit in limits:
+            limit.draw(record.at, played.nusd)
+            limit.differs |= differs
+        return played
+
+    def play_alone(self, request: Request) -> Played:
+        """Decide a request again with its budgets as it met them, and draw on none."""
+        claimed = self._claim(request.record, request.facts)
+        return self._played(request, claimed, None) if claimed else NOBODYS
+
+    def _played(self, request: Request, claimed: Claim, limits: tuple[Limit, ...] | None) -> Played:
+        """Decide a request within budgets as full as these; None: as it met them."""
+        record, policy, pinned = request.record, claimed.policy, claimed.pinned
         playable = self._playable.get(policy.task) or playable_of(policy)
-        facts, recounted = self._counted(facts, playable.policy)
+        facts, recounted = self._counted(request.facts, playable.policy)
+        levels = tuple([limit.level for limit in limits or ()])
+        if limits is not None:
+            facts = _meeting(levels, facts, policy)
         recorded, facts = facts, self._with_difficulty(record.task, facts, playable)
         unknown = playable.unknown(facts) if playable.asks else False
         present, asked = self._as_present(facts), playable.sure if unknown else playable.policy
         purse = self._purse(policy, record.account, facts)
-        decision = decide(present, asked, facts, purse=purse, pinned=claimed.pinned)
-        # What a task's answers usually cost, which others hold, the rows do not tell.
-        ceiling_nusd = _ceiling_nusd(decision) if policy.budget.hold == "ceiling" else 0
-        if short := short_of(levels, ceiling_nusd):
-            decision = decide(present, asked, facts, purse=tighter(purse, short), pinned=claimed.pinned)
-        doubted = playable.doubted(facts, decision.rule.name) if unknown and claimed.pinned is None else ()
+        decision = decide(present, asked, facts, purse=purse, pinned=pinned)
+        if short := short_of(levels, _held_nusd(policy, decision)):
+            whole, purse = decision, tighter(purse, short)
+            decision = decide(present, asked, facts, purse=purse, pinned=pinned)
+            _bind(limits or (), short.scope, whole, decision)
+        doubted = playable.doubted(facts, decision.rule.name) if unknown and pinned is None else ()
         if isinstance(decision, Refusal):
             played = self._refused(request, decision)
         else:
             played = self._routed(request, decision, facts, recounted=recounted)
+            if short and purse and played.nusd > purse.nusd:
+                # It goes where it went, and is cut where the budget ends.
+                played = structs.replace(played, nusd=purse.nusd)
         spread: tuple[str, ...] = ()
-        if facts is not recorded and claimed.pinned is None:
+        if facts is not recorded and pinned is None:
             hang = playable.doubted(recorded, decision.rule.name)
             spread = tuple(rule for rule in hang if rule not in doubted)
-        self.limits.add(levels, record.at, played.nusd)
         return structs.replace(played, unknown_rules=doubted, spread_rules=spread)
 
-    def keep(self, record: Record) -> None:
-        """Note a row whose charge stays as it is, whatever the policies, and draws on their budgets."""
-        if (policy := self._policies.policies.get(record.task)) is not None:
-            self.limits.add(self._unused(policy, record.account), record.at, record.charged_nusd)
+    def keep(self, task: str, account_name: str | None, at: str, nusd: int) -> None:
+        """Draw what was charged at a time, or in an hour ("2026-11-22T12"), and stays so whatever the policies."""
+        if (policy := self._policies.policies.get(task)) is not None:
+            for limit in self._limits(policy, account_name):
+                limit.draw(at, nusd)
 
-    def _unused(self, policy: Policy, account_name: str | None) -> Levels:
-        """Return the budgets that a request draws on, while nobody has; those that only warn end nothing."""
+    def _limits(self, policy: Policy, account_name: str | None) -> tuple[Limit, ...]:
+        """Return the budgets that a request draws on; those that only warn are among them, for rules see them."""
         key = (policy.task, account_name)
-        if key not in self._levels:
+        if key not in self._drawn:
             account = self._policies.accounts.get(account_name) if account_name else None
-            levels = unused(self._policies, policy, account)
-            self._levels[key] = tuple(level for level in levels if not level.scope.is_soft)
-        return self._levels[key]
+            self._drawn[key] = self.limits.of(scopes_of(self._policies, policy, account))
+        return self._drawn[key]
 
     def _with_difficulty(self, task: str, facts: RecordedFacts, playable: Playable) -> RecordedFacts:
         """Give a request whose difficulty was not worked out one of evenly spread places, where the policy asks for it.
@@ -297,8 +332,36 @@ class Player:
         return _charge_nusd(model, usage)
 
 
-def _ceiling_nusd(decision: Decision) -> int:
-    return decision.candidates[0].ceiling_nusd if isinstance(decision, Route) else 0
+def _meeting(levels: Levels, facts: RecordedFacts, policy: Policy) -> RecordedFacts:
+    """Return a request's facts where it finds its budgets this full, in place of what it found then."""
+    if facts.left_nusd is None and policy.needs.isdisjoint(BUDGET_FACTS):
+        return facts
+    return structs.replace(
+        facts,
+        left_nusd=None,
+        budget_used_pct=max((level.used_pct for level in levels), default=0.0),
+        budget_remaining_usd=left_usd(levels),
+        looked_at=facts.looked_at | BUDGET_FACTS,
+    )
+
+
+def _held_nusd(policy: Policy, decision: Decision) -> int:
+    """Return what a request sets aside. What a task's answers usually cost the rows do not tell: its estimate does."""
+    if isinstance(decision, Refusal):
+        return 0
+    first = decision.candidates[0]
+    return first.ceiling_nusd if policy.budget.hold == "ceiling" else first.estimate_nusd
+
+
+def _bind(limits: tuple[Limit, ...], scope: Scope, whole: Decision, within: Decision) -> None:
+    """Note what a budget that had no room made of a decision."""
+    refused = isinstance(within, Refusal)
+    [limit] = [limit for limit in limits if limit.scope is scope]
+    limit.bind(refused=refused, downgraded=not refused and _first(whole) is not _first(within))
+
+
+def _first(decision: Decision) -> Model | None:
+    return decision.candidates[0].model if isinstance(decision, Route) else None
 
 
 def _anew_nusd(request: Request, route: Route, facts: Facts) -> int:
