@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from router.errors import InvalidRequest
+from router.errors import InvalidRequest, LedgerUnavailable
 from router.ledger.labels import READ, Change, LabelRow, added, pruned
 from router.ledger.rows import CORRECTION, Row, time_text
 from router.values import Ending
@@ -149,6 +149,11 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    @property
+    def damage(self) -> LedgerUnavailable | None:
+        """What is lastingly wrong with what is stored; None as far as is known. Rows may be taken all the same."""
+        return None
 
     async def label(self, labels: Sequence[LabelRow]) -> int:
         """Add labels, each under its task's next number, and return how many were added; a second call adds none.

@@ -30,6 +30,8 @@ from router.ledger.rows import NAMES, Row
 from router.ledger.schema import at_odds, pending
 
 BUSY_TIMEOUT_S = 5.0
+LARGEST_CHECKED_BYTES = 256_000_000
+"""A start looks whether a file up to this size is whole, in 0.3 s at the most where the system has it in memory."""
 ROWS_AT_ONCE = 2
 """Batches of so few are written on the event loop."""
 SLOW_S = 0.005
@@ -45,6 +47,7 @@ MOST_ROWS_A_STATEMENT = 128
 """One statement writes many rows, so that the interpreter lock is given up once a batch and not once a row."""
 
 _VERSION = "SELECT coalesce(max(version), 0) FROM farthing_schema"
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NOT_THERE = ("no such column", "no such table")
 """How SQLite begins to say that a question is at odds with the schema; it has no code of its own for that."""
 
@@ -55,13 +58,20 @@ class SqliteStore(Store):
     """The table `requests` in one file, made where it is missing.
 
     Raises on opening:
-        LedgerUnavailable: the file can't be opened or is no ledger; the message says which and why.
+        LedgerUnavailable: the file can't be opened, is no ledger or is damaged; the message says which and why.
         SchemaTooNew: a newer Farthing has been there.
     """
 
     name = "sqlite"
 
-    def __init__(self, path: Path, *, read_only: bool = False, slow_s: float = SLOW_S) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        slow_s: float = SLOW_S,
+        largest_checked_bytes: int = LARGEST_CHECKED_BYTES,
+    ) -> None:
         self._path = path
         self._slow_s = slow_s
         self._writing: sqlite3.Connection | None = None
@@ -70,6 +80,8 @@ class SqliteStore(Store):
         # The first write begins the log, or brings in what a killed process left there: either waits for a disk.
         self._unchecked_rows = CHECKPOINT_ROWS
         self._thread = ThreadPoolExecutor(1, "ledger")
+        self._file: tuple[int, int] | None = None
+        self._is_damaged = False
         if read_only:
             if not path.exists():
                 raise LedgerUnavailable(
@@ -80,6 +92,10 @@ class SqliteStore(Store):
             return
         try:
             self._writing = self._connect()
+            if path.stat().st_size <= largest_checked_bytes:
+                _check(self._writing)
+            else:
+                log.info("The ledger %s is too large to be checked at a start; PRAGMA quick_check does that.", path)
             _migrate(self._writing)
             self._at_once = self._connect(timeout_s=0)
             for connection in (self._writing, self._at_once):
@@ -88,6 +104,8 @@ class SqliteStore(Store):
             # From its first read on, a connection makes the log where there is none, and nobody deletes it.
             self._writing.execute("SELECT version FROM farthing_schema").fetchall()
         except sqlite3.Error as error:
+            if _is_damage(error):
+                raise self._damaged(str(error)) from error
             why = str(error) if path.parent.is_dir() else f"there is no folder {path.parent}, so make it"
             raise LedgerUnavailable(f"The ledger {path} can't be opened: {why}.", why=str(error)) from error
         self._file = _identity(path)
@@ -106,7 +124,7 @@ class SqliteStore(Store):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, rows, checkpoint)
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.", why=str(error)) from error
+            raise self._unavailable(error, "written", str(error)) from error
 
     async def change(self, changes: Sequence[Change]) -> int:
         self._check_file()
@@ -114,7 +132,7 @@ class SqliteStore(Store):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._change, changes, checkpoint)
         except sqlite3.Error as error:
-            raise LedgerUnavailable(f"The ledger {self._path} can't be written: {error}.", why=str(error)) from error
+            raise self._unavailable(error, "written", str(error)) from error
 
     def ask(self, query: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -126,7 +144,33 @@ class SqliteStore(Store):
         except sqlite3.Error as error:
             odds = at_odds(self._version()) if str(error).startswith(_NOT_THERE) else None
             why = odds or str(error)
-            raise LedgerUnavailable(f"The ledger {self._path} can't be read: {why}.", why=why) from error
+            raise self._unavailable(error, "read", why) from error
+
+    @property
+    def damage(self) -> LedgerUnavailable | None:
+        return self._damaged("the proxy met it before") if self._is_damaged else None
+
+    def _unavailable(self, error: sqlite3.Error, done: str, why: str) -> LedgerUnavailable:
+        """Return an error as ours."""
+        if not _is_damage(error):
+            return LedgerUnavailable(f"The ledger {self._path} can't be {done}: {why}.", why=why)
+        self._note_damage(why)
+        return self._damaged(why)
+
+    def _note_damage(self, why: str) -> None:
+        """Remember that the file is damaged, for that does not mend itself; another file in its place is not meant."""
+        if self._file is not None and _identity(self._path) == self._file and not self._is_damaged:
+            self._is_damaged = True
+            log.critical("%s", self._damaged(why))
+
+    def _damaged(self, why: str) -> LedgerUnavailable:
+        name = self._path.name
+        return LedgerUnavailable(
+            f"The ledger {self._path} is damaged: {why}. Stop the proxy, move {name}, {name}-wal and {name}-shm to "
+            "another folder, and start it again: it begins an empty ledger, in which budgets count from nothing, and "
+            f"replays what is in the spool. `sqlite3 {name} .recover` there reads what is left of the old rows.",
+            why="its file is damaged",
+        )
 
     def _version(self) -> int:
         try:
@@ -177,7 +221,10 @@ class SqliteStore(Store):
             return None
         try:
             written = self._at_once.execute(_upsert(len(rows)), [value for row in rows for value in row]).rowcount
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if _is_damage(error):
+                # The thread may have the page in memory, and write it once more.
+                self._note_damage(str(error))
             written = None
         if (ended := time.perf_counter()) - started > self._slow_s:
             self._at_once_from = ended + SHUNNED_S
@@ -219,6 +266,23 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _DAMAGE
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Look whether the file is whole.
+
+    Raises:
+        DatabaseError: it is not.
+    """
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        damage = sqlite3.DatabaseError(" ".join(found.removeprefix("*** in database main ***").split()))
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

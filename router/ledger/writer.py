@@ -5,7 +5,7 @@ held row is committed at once, beside the upstream call; where there is much, it
 `HELD_WITHIN_S`, nor once its answer waits for it: a request that is answered sooner is one row. Nothing that was taken
 on is dropped. Where the store is away, rows go to the spool and follow in their order when it is back; where there is
 no spool, the batch is tried again until it is there. `not_ready` turns new work away when there is no room: while the
-store is away without a spool, and when the queue or the spool is full.
+store is away or damaged without a spool, and when the queue or the spool is full.
 """
 
 from __future__ import annotations
@@ -121,6 +121,8 @@ class LedgerWriter:
             return self._no_room or self.held_back
         if self._in_memory >= self._most_queued:
             return f"The ledger's queue is full ({self._in_memory} rows)."
+        if self._spool is None and (damage := self._store.damage):
+            return damage.told
         if self._spool and self._spool.full:
             return f"The ledger's spool is full ({self._spool.waiting_rows} rows). {self._away or ''}".rstrip()
         return None
@@ -128,9 +130,10 @@ class LedgerWriter:
     @property
     def degraded(self) -> str | None:
         """What is wrong with the store while work goes on, in words without an address; None where all is well."""
-        if self._spool is None or not (self._away or self._spool.waiting_rows):
+        away = self._away or ((damage := self._store.damage) and damage.told)
+        if self._spool is None or not (away or self._spool.waiting_rows):
             return None
-        return f"{self._away or 'The ledger catches up.'} {self._spool.waiting_rows} rows wait in the spool."
+        return f"{away or 'The ledger catches up.'} {self._spool.waiting_rows} rows wait in the spool."
 
     async def open(self) -> None:
         """Bring the store up, and replay what earlier processes left in the spool.
@@ -263,6 +266,7 @@ class LedgerWriter:
         """Write to the store, or behind the rows of this process that wait in the spool."""
         if not self._away and not spool.own_waits:
             try:
+                self._require_whole()
                 return await self._to_store(rows)
             except StoreUnavailable as error:
                 self._lost(error)
@@ -279,6 +283,7 @@ class LedgerWriter:
             pause_s = RETRY_S
             while self._away or spool.waiting_rows:
                 try:
+                    self._require_whole()
                     if chunk := await spool.oldest():
                         await self._store.write(chunk.rows)
                         await spool.forget(chunk)
@@ -297,6 +302,11 @@ class LedgerWriter:
             self._spooled.clear()
             self.caught_up.set()
             log.warning("The ledger has every row that was spooled.")
+
+    def _require_whole(self) -> None:
+        """Make sure that the store is not known to be damaged, so that what it takes can be read again."""
+        if damage := self._store.damage:
+            raise damage
 
     def _found(self) -> None:
         if self._away:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 
-from router.budgets.contract import Budgets
 from router.chat import ChatBody
 from router.errors import FarthingError, InvalidRequest, NoSuchEndpoint
 from router.ledger.contract import Store
-from router.ledger.open import open_store
 from router.ledger.recent import recent
 from router.ledger.report import parse_since, spend_report, task_names
 from router.lifecycle.rollout import Rollouts
@@ -27,6 +24,7 @@ from router.settings import Settings
 from router.values import Level, usd_number
 from router.web.asgi import id_headers, read_body
 from router.web.auth import admit_admin
+from router.web.books import Books
 from router.web.recent import requests_report
 from router.web.refusal import error_body, error_headers, keep_for_operators, status_of
 from router.web.reload import PolicyFolder
@@ -41,7 +39,7 @@ def admin_app(
     pipeline: Pipeline,
     folder: PolicyFolder,
     rollouts: Rollouts,
-    budgets: Budgets,
+    books: Books,
     clock: Callable[[], float],
 ) -> FastAPI:
     """Build the application. It serves no documentation pages, for those fetch from other hosts."""
@@ -49,12 +47,7 @@ def admin_app(
 
     async def read(ask: Callable[[Store], T]) -> T:
         """Ask the ledger in a thread."""
-
-        def asked() -> T:
-            with closing(open_store(settings.ledger_url, read_only=True)) as store:
-                return ask(store)
-
-        return await to_thread.run_sync(asked)
+        return await to_thread.run_sync(ask, books.store)
 
     @app.middleware("http")
     async def behind_the_admin_key(request: Request, call_next: Any) -> Response:
@@ -110,7 +103,7 @@ def admin_app(
     @app.get("/admin/budgets")
     async def budget_levels() -> dict[str, Any]:
         """How full is every windowed budget now, and when does it begin anew?"""
-        levels = await budgets.levels(windowed_scopes(folder.current()))
+        levels = await books.budgets.levels(windowed_scopes(folder.current()))
         return {"budgets": [_told(level, clock()) for level in levels]}
 
     @app.get("/admin/policies")

@@ -55,7 +55,7 @@ async def open_books(
         timed=partial(metrics.store, store.name, "commit"),
     )
     await ledger.open()
-    spending = Spending(settings.ledger_url, policies, clock)
+    spending = Spending(store, policies, clock)
     budgets = open_budgets(
         settings.budgets_url,
         clock,

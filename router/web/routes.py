@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from router.budgets.contract import Budgets
 from router.errors import NoSuchEndpoint
 from router.settings import Settings
 from router.web.answering import Answering
@@ -86,12 +85,12 @@ def open_routes(
         ("GET", "/metrics"): ops.metrics,
         ("GET", CONSOLE_PATH): console,
     }
-    return Routes(hot, console, partial(_admin, settings, answering, folder, books.budgets, clock))
+    return Routes(hot, console, partial(_admin, settings, answering, folder, books, clock))
 
 
 def _admin(
-    settings: Settings, answering: Answering, folder: PolicyFolder, budgets: Budgets, clock: Callable[[], float]
+    settings: Settings, answering: Answering, folder: PolicyFolder, books: Books, clock: Callable[[], float]
 ) -> Endpoint:
     from router.web.admin import admin_app  # noqa: PLC0415  imported at first use, in a thread; see `Routes`
 
-    return admin_app(settings, answering.pipeline, folder, answering.rollouts, budgets, clock)
+    return admin_app(settings, answering.pipeline, folder, answering.rollouts, books, clock)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from router.budgets.contract import HOLD_TTL_S, Budgets, Hold, OpenHold, Spent
 from router.errors import StoreUnavailable
 from router.ledger.contract import SHADOW_SUFFIX, Entry, Store
 from router.ledger.correction import orphans
-from router.ledger.open import open_store
 from router.ledger.writer import LedgerWriter
 from router.lifecycle.scopes import windowed_scopes
 from router.metrics import Metrics
@@ -24,10 +23,10 @@ ORPHANS_EVERY_S = 60.0
 
 
 class Spending:
-    """Reads a ledger by connections of its own, for the budgets of the policies in force."""
+    """Asks a ledger, from threads, for the budgets of the policies in force."""
 
-    def __init__(self, ledger_url: str, policies: Callable[[], PolicySet], clock: Callable[[], float]) -> None:
-        self._ledger_url = ledger_url
+    def __init__(self, store: Store, policies: Callable[[], PolicySet], clock: Callable[[], float]) -> None:
+        self._store = store
         self._policies = policies
         self._clock = clock
 
@@ -37,8 +36,7 @@ class Spending:
         Raises:
             StoreUnavailable: the ledger can't be read.
         """
-        with closing(self._open()) as store:
-            return spent(store, windowed_scopes(self._policies()), self._clock())
+        return spent(self._store, windowed_scopes(self._policies()), self._clock())
 
     def added_by(self, policies: PolicySet) -> Mapping[Scope, int]:
         """Return the same of the budgets that other policies would add; blocks.
@@ -50,8 +48,7 @@ class Spending:
         new = [scope for scope in windowed_scopes(policies) if (scope.kind, scope.name, scope.window) not in known]
         if not new:
             return {}
-        with closing(self._open()) as store:
-            return spent(store, new, self._clock())
+        return spent(self._store, new, self._clock())
 
     async def with_holds(self, ledger: LedgerWriter) -> Spent:
         """Return what is spent and what is held, told apart, once the rows of this process are in the ledger.
@@ -82,16 +79,12 @@ class Spending:
                 metrics.orphaned.set(await asyncio.to_thread(self._orphaned_nusd) / NUSD_PER_USD)
             await asyncio.sleep(ORPHANS_EVERY_S)
 
-    def _open(self) -> Store:
-        return open_store(self._ledger_url, read_only=True)
-
     def _with_holds(self) -> Spent:
-        with closing(self._open()) as store:
-            return spent_and_held(store, windowed_scopes(self._policies()), self._clock(), HOLD_TTL_S)
+        return spent_and_held(self._store, windowed_scopes(self._policies()), self._clock(), HOLD_TTL_S)
 
     def _orphaned_nusd(self) -> int:
-        with closing(self._open()) as store:
-            return sum(entry.charged_nusd for entry in orphans(store, datetime.fromtimestamp(self._clock(), UTC)))
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return sum(entry.charged_nusd for entry in orphans(self._store, now))
 
 
 def spent(store: Store, scopes: Iterable[Scope], now_s: float) -> Mapping[Scope, int]:
