@@ -9,11 +9,13 @@ of the process.
 from __future__ import annotations
 
 import functools
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -29,8 +31,12 @@ WIDTH_A_STEP = 64
 """Members of a keyword's value and of what it is applied to, such as a long `properties`, that count as a step more."""
 BYTES_A_STEP = 1_000
 """Of what is written to compare values, or into an error, that count as a step more."""
+GLANCES_A_STEP = 2
+"""Of looks at whether one of several schemas can be meant."""
 VALUES_A_STEP = 16
 """Of those that are compared, however small."""
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
+"""A name that is written in a reference as it is."""
 PAIRS_A_STEP = 5_000
 """Of items that `unevaluatedItems` looks for among others."""
 
@@ -46,9 +52,11 @@ class _TooManyStepsError(Exception):
 class _Work:
     """What one check has done so far. A step is a keyword that is applied; what takes longer counts as several."""
 
-    def __init__(self) -> None:
+    def __init__(self, definitions: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.definitions = definitions
         self._left: float = MOST_STEPS
         self._enums: dict[int, frozenset[bytes]] = {}
+        self._marks: dict[int, list[tuple[str, frozenset[bytes]]]] = {}
 
     def spend(self, steps: float) -> None:
         self._left -= steps
@@ -66,6 +74,25 @@ class _Work:
             self._enums[id(enum)] = frozenset(map(self.canonical, enum))
         return self._enums[id(enum)]
 
+    def marks(self, properties: Mapping[str, Any]) -> Sequence[tuple[str, frozenset[bytes]]]:
+        """Return the members of a `properties` that have few values, with those; looked for once."""
+        if id(properties) not in self._marks:
+            self.spend(len(properties) / WIDTH_A_STEP)
+            few = [(name, _few(below)) for name, below in properties.items()]
+            self._marks[id(properties)] = [(name, frozenset(map(self.canonical, each))) for name, each in few if each]
+        found = self._marks[id(properties)]
+        self.spend(len(found) / WIDTH_A_STEP)
+        return found
+
+
+def _few(schema: object) -> list[object]:
+    match schema:
+        case {"const": value}:
+            return [value]
+        case {"enum": list(values)}:
+            return values
+    return []
+
 
 _work: ContextVar[_Work] = ContextVar("work")
 """Of the check that runs in this context; set anew by each."""
@@ -81,6 +108,8 @@ class Schema:
 
     plain: Mapping[str, Any] | bool
     _validator: Any = field(init=False, repr=False)
+    _definitions: Mapping[str, Any] = field(init=False, repr=False)
+    """What a `$ref` of this schema names, as far as that is told by its text."""
 
     def __post_init__(self) -> None:
         if _searches_by_re(self.plain):
@@ -96,10 +125,11 @@ class Schema:
             said = str(getattr(error, "message", "") or error or type(error).__name__)
             raise BadSchema(said.splitlines()[0][:200] if said else "it can't be read") from None
         object.__setattr__(self, "_validator", validator)
+        object.__setattr__(self, "_definitions", _definitions(plain))
 
     def fits(self, value: object) -> bool:
         """Say whether a decoded JSON value fits; where that can't be told (a `$ref` to nowhere) it does not."""
-        _work.set(_Work())
+        _work.set(_Work(self._definitions))
         try:
             return bool(self._validator.is_valid(value))
         except Exception:  # as above; an answer that can't be held against its schema did not pass
@@ -146,6 +176,8 @@ def _parts() -> tuple[Any, Any]:
     from jsonschema_specifications import REGISTRY  # noqa: PLC0415
 
     linear: dict[str, Keyword] = {
+        "anyOf": _any_of,
+        "oneOf": _one_of,
         "const": _const,
         "enum": _enum,
         "uniqueItems": _unique_items,
@@ -177,6 +209,53 @@ def _counted(name: str, keyword: Keyword) -> Keyword:
 
 def _width(value: object) -> int:
     return len(value) if isinstance(value, list | dict) else 0
+
+
+def _any_of(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError  # noqa: PLC0415
+
+    if not any(_fits(validator, below, instance) for below in value):
+        yield ValidationError("fits none of the schemas that it may be of")
+
+
+def _one_of(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError  # noqa: PLC0415
+
+    fitting = (below for below in value if _fits(validator, below, instance))
+    if next(fitting, fitting) is fitting or next(fitting, fitting) is not fitting:
+        yield ValidationError("does not fit just one of the schemas that it may be of")
+
+
+def _fits(validator: Any, schema: Any, instance: Any) -> bool:
+    """Say whether a value fits one of several schemas; most that it does not are told at a glance."""
+    if _is_of_another(validator, schema, instance):
+        return False
+    return next(validator.descend(instance, schema), None) is None
+
+
+def _is_of_another(validator: Any, schema: Any, instance: Any) -> bool:
+    """Say whether a value surely does not fit, by its type, a member that it lacks, or one that names its kind."""
+    work = _work.get()
+    work.spend(1 / GLANCES_A_STEP)
+    if isinstance(schema, dict) and isinstance(ref := schema.get("$ref"), str):
+        schema = work.definitions.get(ref)
+    if not isinstance(schema, dict):
+        return False
+    kinds = schema.get("type", ())
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(validator.is_type(instance, kind) for kind in kinds):
+        return True
+    if not isinstance(instance, dict):
+        return False
+    required, properties = schema.get("required", ()), schema.get("properties")
+    work.spend(len(required) / WIDTH_A_STEP)
+    if not all(name in instance for name in required):
+        return True
+    return properties is not None and any(
+        work.canonical(member) not in values
+        for name, values in work.marks(properties)
+        if not isinstance(member := instance.get(name, instance), dict | list)
+    )
 
 
 def _const(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
@@ -245,6 +324,14 @@ def _with_floats(value: object) -> object:
         case list():
             return [_with_floats(below) for below in value]
     return value
+
+
+def _definitions(schema: object) -> Mapping[str, Any]:
+    """Return what `#/$defs/NAME` stands for, where nothing in the schema gives such a text another meaning."""
+    if not isinstance(schema, dict) or b'"$id"' in msgspec.json.encode(schema):
+        return MappingProxyType({})
+    named = schema.get("$defs", {})
+    return MappingProxyType({f"#/$defs/{name}": below for name, below in named.items() if _PLAIN_NAME.match(name)})
 
 
 def _searches_by_re(schema: object) -> bool:
