@@ -60,6 +60,19 @@ def flush(server: RedisServer) -> None:
         client.flushall()
 
 
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server that a test may stop."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def shared(redis_server: RedisServer) -> Place:
+    flush(redis_server)
+    return Place(redis_server.url)
+
+
 @pytest.fixture(scope="session")
 def redis_servers() -> Iterator[dict[str, RedisServer]]:
     """A server of every version that there is."""
