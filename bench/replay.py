@@ -22,7 +22,8 @@ from router.ledger.contract import Store
 from router.ledger.open import open_store
 from router.ledger.report import records_since
 from router.ledger.rows import Row, row_of
-from router.policy.backtest.replay import Player, read
+from router.policy.backtest.recorded import read
+from router.policy.backtest.replay import Player
 from router.policy.backtest.tally import Tally
 from router.policy.decide import Route, decide
 from router.policy.policy import PolicySet

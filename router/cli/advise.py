@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from router.ledger.contract import Store
     from router.policy.backtest.advice import Tuning
-    from router.policy.backtest.replay import Request
+    from router.policy.backtest.recorded import Request
     from router.policy.policy import PolicySet
 
 FINE_TUNED = "fine-tuned"
@@ -102,7 +102,7 @@ def _tuning(policies: PolicySet, name: str | None, training_usd: float | None, s
 
 def _requests(store: Store, since: datetime | None, task: str | None) -> list[Request]:
     from router.ledger.report import records_since
-    from router.policy.backtest.replay import read
+    from router.policy.backtest.recorded import read
 
     records = (record for page in records_since(store, since) for record in page)
     wanted = (record for record in records if task is None or record.task == task)

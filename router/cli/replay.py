@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from router.ledger.contract import Store
-    from router.policy.backtest.replay import Player, Record
+    from router.policy.backtest.recorded import Record
+    from router.policy.backtest.replay import Player
     from router.policy.backtest.tally import Tally
 
 MOST_SHOWN = 10
@@ -93,7 +94,7 @@ def replay(
 
 def _tallied(store: Store, since: datetime | None, tasks: Sequence[str], new: Player, old: Player | None) -> Tally:
     from router.ledger.report import charged_before
-    from router.policy.backtest.replay import read
+    from router.policy.backtest.recorded import read
     from router.policy.backtest.tally import Tally
     from router.values import Ending
 

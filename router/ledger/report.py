@@ -14,7 +14,7 @@ from router.ledger.contract import Entry, Grouping, Spend, Store, rows_from
 from router.ledger.correction import orphans
 from router.ledger.rows import time_text
 from router.ledger.spool import rows_waiting_in
-from router.policy.backtest.replay import Record
+from router.policy.backtest.recorded import Record
 from router.policy.policy import PolicySet
 from router.values import usd_number
 

@@ -14,7 +14,8 @@ from router.difficulty.scorer import Label
 from router.ledger.labels import LabelRow
 from router.lifecycle.grading import Graded
 from router.pipeline import Answered, Plan
-from router.policy.backtest.replay import Player, Record, read
+from router.policy.backtest.recorded import Record, read
+from router.policy.backtest.replay import Player
 from router.policy.compared import Compared, compared, targets_of
 from router.policy.decide import Route, decide
 from router.policy.learn import Learn, propensity

@@ -13,7 +13,7 @@ from router.ledger.contract import Store
 from router.ledger.labels import MOST_RATINGS, MOST_RATINGS_OF_EPOCH, RATINGS, LabelRow
 from router.ledger.rows import time_text
 from router.lifecycle.labels import NoLabel, of_rating
-from router.policy.backtest.replay import Record
+from router.policy.backtest.recorded import Record
 from router.policy.policy import Account, PolicySet
 
 SETTLED_WITHIN_S = 1.0

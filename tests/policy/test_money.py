@@ -18,7 +18,8 @@ from router.chat import ChatBody
 from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
 from router.pipeline.plan import Arrival, Plan, plan_for
-from router.policy.backtest.replay import Player, Record, read
+from router.policy.backtest.recorded import Record, read
+from router.policy.backtest.replay import Player
 from router.policy.decide import Decision, Purse, Route, decide
 from router.policy.explain import explained
 from router.policy.facts import Facts

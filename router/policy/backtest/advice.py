@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from router.policy.backtest.intervals import Mean, mean_of, quality_of, wilson
-from router.policy.backtest.replay import RecordedAttempt, Request
+from router.policy.backtest.recorded import RecordedAttempt, Request
 from router.policy.learn import LEARNING
 from router.policy.policy import PolicySet
 from router.policy.target import Model

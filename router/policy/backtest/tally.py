@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.policy.backtest.intervals import Z_95
-from router.policy.backtest.replay import Played, Record
+from router.policy.backtest.recorded import Played, Record
 from router.values import usd_number
 
 MOST_MOVES = 50
