@@ -41,7 +41,7 @@ and say "you" and "we" of anyone."""
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is known of a request beside its last user message."""
+    """What is known of a request beside its question."""
 
     tools: bool = False
     images: bool = False

@@ -39,7 +39,7 @@ class Reading:
     unsure: Unsure
     look: Look
     text: str
-    """The last user message. Never leaves the process."""
+    """The question. Never leaves the process."""
 
     def described(self) -> Mapping[str, object]:
         """Return what may be told and written down: numbers and names."""
@@ -85,7 +85,7 @@ class Gauge:
         self._served: dict[str, _Served] = {}
 
     def read(self, task: str, text: str, shape: Shape, *, key: str | None = None) -> Reading:
-        """Read one request of a task: the text of its last user message, and what is around it.
+        """Read one request of a task: its question, and what is around it.
 
         `key` names what kind of work it is within the task: its instructions, tools and answer format.
         """
@@ -104,7 +104,7 @@ class Gauge:
         )
 
     def own_text(self, task: str, text: str) -> str:
-        """Return a last user message without what the task's prompts share, as far as `seen` and `share` told."""
+        """Return a question without what the task's prompts share, as far as `seen` and `share` told."""
         return self._tasks.get(task, self._cold).shared.stripped(text).text
 
     def rank_in(self, task: str, rule: str, reading: Reading, unsure_as: UnsureAs | None) -> float:

@@ -19,6 +19,9 @@ BRIEF_TOKENS = 16
 """A caller who pays for no more than this asks for a letter, a number or a word."""
 MOST_INSTRUCTIONS = 8
 """System messages in which it is looked for how much is asked for."""
+FOLLOW_UP_BYTES = 16
+"""A message shorter than this ("and now?") goes on from what was asked before it."""
+MOST_FOLLOW_UPS = 8
 KEYS = 1_024
 KEY_CHARS = 2_000
 """So much of the instructions tells one kind of work from another."""
@@ -85,9 +88,9 @@ def look_at(
     key: str | None = None,
     left_out: tuple[int, ...] = (),
 ) -> Look:
-    """Look at the last user message, as little of it as the time allows.
+    """Look at a question, as little of it as the time allows.
 
-    `paid_chars` is how long the message was before shared text was left out, of which `left_out` are hashes; `key`
+    `paid_chars` is how long it was before shared text was left out, of which `left_out` are hashes; `key`
     names the kind of work: a label, or what the instructions and tools are.
     """
     seen = looked_at(text).lower()
@@ -104,8 +107,22 @@ def look_at(
     )
 
 
+def question_of(chat: Chat) -> str:
+    """Return what a request asks: the last user message, after those that it goes on from where it is a word or two.
+
+    Empty where there is none.
+    """
+    asked: list[str] = []
+    for message in reversed(chat.messages):
+        if message.role == "user":
+            asked.append(message.text())
+            if len(asked) > MOST_FOLLOW_UPS or len(asked[-1].encode("utf-8", "replace")) >= FOLLOW_UP_BYTES:
+                break
+    return "\n".join(reversed(asked))
+
+
 def shape_of(chat: Chat, own_chars: int) -> Shape:
-    """Return what is around the last user message, which is `own_chars` long."""
+    """Return what is around the question, which is `own_chars` long."""
     images = False
     chars = 0
     for message in chat.messages:

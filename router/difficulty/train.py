@@ -24,7 +24,7 @@ from router.chat import Chat, Message
 from router.difficulty.grams import SIZE
 from router.difficulty.labelled import fault, lines_of, read_labelled
 from router.difficulty.learner import Learner, Row
-from router.difficulty.look import Look, key_of, look_at, shape_of
+from router.difficulty.look import Look, key_of, look_at, question_of, shape_of
 from router.difficulty.scorer import Scorer
 from router.difficulty.shared import SharedText, shared_in
 from router.difficulty.weights import FORMAT, Weights, quantised
@@ -129,8 +129,8 @@ def train(
 
 
 def look_of(chat: Chat, text: str | None = None, task: str | None = None) -> Look:
-    """Look at a request; `text` is its last user message without what is shared, `task` a label of its own."""
-    whole = chat.last_user_text()
+    """Look at a request; `text` is its question without what is shared, `task` a label of its own."""
+    whole = question_of(chat)
     return look_at(
         whole if text is None else text, shape_of(chat, len(whole)), paid_chars=len(whole), key=key_of(chat, task)
     )
@@ -182,7 +182,7 @@ def _of_set(file: Path) -> list[Example]:
         for model, outcome in each.outcomes.items():
             qualities[model].append(outcome.quality)
     order = sorted(qualities, key=lambda model: (math.fsum(qualities[model]) / len(qualities[model]), model))
-    texts = [each.chat.last_user_text() for each in labelled]
+    texts = [question_of(each.chat) for each in labelled]
     shared = SharedText(shared_in(texts))
     found = []
     for each, text in zip(labelled, texts, strict=True):

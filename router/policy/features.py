@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from router.chat import Chat
 from router.difficulty.gauge import Gauge, Reading, reference_gauge
-from router.difficulty.look import key_of, shape_of
+from router.difficulty.look import key_of, question_of, shape_of
 from router.policy.conversation import conversation_of
 from router.policy.facts import Facts
 from router.policy.language import language_of
@@ -63,7 +63,7 @@ def facts_of(
     input_tokens, by_model = _counts(chat, policies, policy, counter, has, pinned)
     predicted = _predicted_text(chat)
     gauge = around.gauge or reference_gauge(policies.weights)
-    reading = _reading(chat, policy, text, around, gauge) if "difficulty" in needs else None
+    reading = _reading(chat, policy, around, gauge) if "difficulty" in needs else None
     difficulty = _difficulty(reading, policy) if reading else None
     return Facts(
         input_tokens=input_tokens,
@@ -97,8 +97,9 @@ def facts_of(
     )
 
 
-def _reading(chat: Chat, policy: Policy, text: str, around: Circumstances, gauge: Gauge) -> Reading:
-    return gauge.read(policy.task, text, shape_of(chat, len(text)), key=key_of(chat, around.label))
+def _reading(chat: Chat, policy: Policy, around: Circumstances, gauge: Gauge) -> Reading:
+    question = question_of(chat)
+    return gauge.read(policy.task, question, shape_of(chat, len(question)), key=key_of(chat, around.label))
 
 
 def _gain(reading: Reading, policy: Policy) -> float:

@@ -13,7 +13,7 @@ from router.chat import Chat
 from router.difficulty.cues import NAMES, Shape, asks_briefly, looked_at
 from router.difficulty.gauge import Gauge, Reading, reference_gauge
 from router.difficulty.grams import SIZE, grams_of, words_of
-from router.difficulty.look import Look, look_at, shape_of
+from router.difficulty.look import Look, look_at, question_of, shape_of
 from router.difficulty.scorer import Label, Scorer
 from router.difficulty.shared import SharedText
 from router.difficulty.weights import shipped_weights
@@ -34,6 +34,27 @@ def test_the_same_words_have_the_same_places_for_ever() -> None:
 def test_a_proof_is_harder_than_a_look_up() -> None:
     assert read(EASY).difficulty < 0.4
     assert read(HARD).difficulty > 0.8
+
+
+def talk(*said: str) -> Chat:
+    """A conversation in which the user says these, and each but the last was answered."""
+    roles = ("user", "assistant")
+    turns = [(role, text) for text in said for role, text in zip(roles, (text, "An answer."), strict=True)][:-1]
+    wire = {"model": "auto", "messages": [{"role": role, "content": text} for role, text in turns]}
+    return msgspec.convert(wire, Chat)
+
+
+@pytest.mark.parametrize("follow_up", ["and now?", "Go on.", "为什么", ""])
+def test_a_follow_up_of_a_word_is_as_hard_as_what_it_goes_on_from(follow_up: str) -> None:
+    assert read(question_of(talk(EASY, HARD, follow_up))).difficulty > 0.8
+    assert read(question_of(talk(HARD, EASY, "ok", follow_up))).difficulty < 0.4
+    assert not read(question_of(talk(EASY, follow_up))).unsure
+
+
+def test_a_message_that_says_what_it_wants_stands_alone() -> None:
+    assert question_of(talk(HARD, EASY)) == EASY
+    assert question_of(talk("Hi")) == "Hi"
+    assert question_of(talk(*["hm"] * 5_000)).count("hm") < 20
 
 
 def test_a_word_of_a_cue_counts_as_much_as_many() -> None:

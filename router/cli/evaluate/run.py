@@ -19,7 +19,7 @@ from router.cli.evaluate.pair import (
 from router.cli.progress import Work
 from router.difficulty.gauge import Gauge
 from router.difficulty.labelled import Labelled
-from router.difficulty.look import Look, key_of, shape_of
+from router.difficulty.look import Look, key_of, question_of, shape_of
 from router.difficulty.measure import Prompt
 from router.difficulty.scorer import Label
 from router.errors import UnusableFile
@@ -95,14 +95,14 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
         raise UnusableFile(f"--learn {learn} leaves no line of {len(both)} to be judged; learn from fewer.")
     gauge = Gauge(policies.weights)
     work.step("Looking at the prompts")
-    gauge.share(policy.task, (row.chat.last_user_text() for row in rows))
+    gauge.share(policy.task, (question_of(row.chat) for row in rows))
     labels: list[Label] = []
     if learn:
         work.step(f"Learning from {learn} labels")
         labels = _labels(both[:learn], costs.named, gauge, policies, policy)
         gauge.learn(policy.task, labels)
     readings = {row.line: _read(row, gauge, policy) for row in work.over("Scoring", rows, len(rows))}
-    own = (gauge.own_text(policy.task, row.chat.last_user_text()) for row in rows)
+    own = (gauge.own_text(policy.task, question_of(row.chat)) for row in rows)
     alike = near_duplicates(work.over("Looking for near duplicates", own, len(rows)))
     repeating = {row.line for row, repeats in zip(rows, alike, strict=True) if repeats}
     counter = Counter()
@@ -152,7 +152,7 @@ def _lacking(lacks: list[Lack]) -> Lacking | None:
 
 
 def _read(row: Labelled, gauge: Gauge, policy: Policy) -> tuple[float, Look]:
-    text = row.chat.last_user_text()
+    text = question_of(row.chat)
     reading = gauge.read(policy.task, text, shape_of(row.chat, len(text)), key=key_of(row.chat, row.task))
     return reading.score, reading.look
 
