@@ -13,13 +13,13 @@ import redis
 from proxy import Proxy, eventually, running_proxy
 from redis_server import RedisServer, running_redis
 
-from e2e.conftest import files_for
 from e2e.test_ledger import Clock
 from router.budgets.contract import HOLD_TTL_S
 from router.providers.simulated import SimulatedProvider
 
 LAST_SECOND_S = datetime(2096, 11, 30, 23, 59, 59, tzinfo=UTC).timestamp()
 """Redis lets keys expire by a clock of its own, so that no day is taken that it may see."""
+MODELS = "models: {{cheap: {{target: openai/gpt-4o-mini, base_url: '{url}'}}}}"
 TASK = "task: clocked\nbudget: {per_hour_usd: 1, per_day_usd: 1, per_month_usd: 1}\nroute: [{use: cheap}]\n"
 WINDOWS = ("hour", "day", "month")
 
@@ -50,7 +50,8 @@ def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture
 def clocked(provider: SimulatedProvider, clock: Clock, settings: dict[str, Any], tmp_path: Path) -> Iterator[Proxy]:
     provider.faults.always("drip=0.01")
-    with running_proxy(tmp_path, files_for(provider, clocked=TASK), settings=settings, clock=clock) as proxy:
+    files = {"models": MODELS.format(url=provider.base_url), "clocked": TASK}
+    with running_proxy(tmp_path, files, settings=settings, clock=clock) as proxy:
         yield proxy
 
 
@@ -110,7 +111,8 @@ def test_a_refusal_tells_when_the_budget_begins_anew(
 ) -> None:
     clock.now_s = datetime(2096, 11, 30, 9, 30, tzinfo=UTC).timestamp()
     poor = f"task: poor\nbudget: {{per_{window}_usd: 0.000001}}\nroute: [{{use: cheap}}]\n"
-    with running_proxy(tmp_path, files_for(provider, poor=poor), settings=settings, clock=clock) as proxy:
+    files = {"models": MODELS.format(url=provider.base_url), "poor": poor}
+    with running_proxy(tmp_path, files, settings=settings, clock=clock) as proxy:
         refused = proxy.ask(model="task:poor")
         own = proxy.ask(model="task:poor", headers={"x-farthing-budget-usd": "0.0000001"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (402, "budget_exceeded")
