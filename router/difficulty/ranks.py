@@ -59,7 +59,7 @@ class Ranks:
         plain = self._plain(score)
         if not self._entries:
             return round(plain, 4)
-        lines, aims = [0.0, *sorted(self._lines), 1.0], (0.0, *AIMS, 1.0)
+        lines, aims = [0.0, *self._lines, 1.0], (0.0, *AIMS, 1.0)
         above = bisect_right(lines, plain, 1, len(lines) - 1)
         low, high = min(lines[above - 1], plain), max(lines[above], plain)
         within = (plain - low) / (high - low) if high > low else 0.0
@@ -72,6 +72,8 @@ class Ranks:
             above = (plain >= self._lines[at]) - (1 - aim)
             owed = self._owed[at] = self._owed[at] + above
             self._lines[at] += RATE * above + (CAUGHT_UP * owed if abs(owed) > MOST_OWED else 0)
+        # Each threshold's share is told by the line that `rank` has for it, though two of them crossed.
+        self._lines.sort()
         if len(self._entries) == WINDOW:
             self._drop()
         self._turn += 1

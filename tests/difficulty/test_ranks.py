@@ -69,6 +69,20 @@ def test_the_share_holds_where_two_replicas_serve_what_comes_sorted(step: float,
     assert above / 1_200 == pytest.approx(share, abs=0.015)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [at % 600 * 0.01 for at in range(6_000)],
+        [at % 100 * 0.01 for at in range(6_000)],
+        [at // 30 + at * 7 % 30 / 300 for at in range(6_000)],
+    ],
+    ids=["600 at a time", "100 at a time", "like ones together"],
+)
+def test_the_share_holds_where_sorted_requests_come_again_and_again(scores: list[float], share: float) -> None:
+    assert share_above(1 - share, scores) == pytest.approx(share, abs=0.01)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.98, 0.99])
 @pytest.mark.parametrize("scores", [[1.0], [1.0, 5.0], [at / 1_000 for at in range(-3_000, 3_000)]])
 def test_a_small_share_is_not_half_as_large_again(scores: list[float], share: float) -> None:
