@@ -50,6 +50,8 @@ class Shape:
     """Of all other messages: they are paid for, too."""
     brief: bool = False
     """Whether no more than a letter, a number or a word is asked for."""
+    goes_on: bool = False
+    """Whether the question is an earlier one with a word or two behind it."""
 
 
 WORDS: dict[str, tuple[float, str]] = {

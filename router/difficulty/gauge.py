@@ -39,7 +39,7 @@ class Reading:
     unsure: Unsure
     look: Look
     text: str
-    """The question. Never leaves the process."""
+    """The question; empty where it goes on from one that was counted before. Never leaves the process."""
 
     def described(self) -> Mapping[str, object]:
         """Return what may be told and written down: numbers and names."""
@@ -100,7 +100,7 @@ class Gauge:
             pushed_by=known.scorer.pushes(look),
             unsure=score.unsure,
             look=look,
-            text=text,
+            text="" if shape.goes_on else text,
         )
 
     def own_text(self, task: str, text: str) -> str:

@@ -116,9 +116,18 @@ def question_of(chat: Chat) -> str:
     for message in reversed(chat.messages):
         if message.role == "user":
             asked.append(message.text())
-            if len(asked) > MOST_FOLLOW_UPS or len(asked[-1].encode("utf-8", "replace")) >= FOLLOW_UP_BYTES:
+            begins = asked[-1][:FOLLOW_UP_BYTES].encode("utf-8", "replace")
+            if len(asked) > MOST_FOLLOW_UPS or len(begins) >= FOLLOW_UP_BYTES:
                 break
     return "\n".join(reversed(asked))
+
+
+def goes_on(chat: Chat) -> bool:
+    """Say whether the question is an earlier one with a word or two behind it.
+
+    It says nothing of what a task's prompts share: all turns of one conversation begin alike.
+    """
+    return len(question_of(chat)) > len(chat.last_user_text())
 
 
 def shape_of(chat: Chat, own_chars: int) -> Shape:
@@ -137,6 +146,7 @@ def shape_of(chat: Chat, own_chars: int) -> Shape:
         messages=len(chat.messages),
         other_chars=max(0, chars - own_chars),
         brief=_is_brief(chat),
+        goes_on=goes_on(chat),
     )
 
 

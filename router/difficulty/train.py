@@ -24,7 +24,7 @@ from router.chat import Chat, Message
 from router.difficulty.grams import SIZE
 from router.difficulty.labelled import fault, lines_of, read_labelled
 from router.difficulty.learner import Learner, Row
-from router.difficulty.look import Look, key_of, look_at, question_of, shape_of
+from router.difficulty.look import Look, goes_on, key_of, look_at, question_of, shape_of
 from router.difficulty.scorer import Scorer
 from router.difficulty.shared import SharedText, shared_in
 from router.difficulty.weights import FORMAT, Weights, quantised
@@ -183,7 +183,7 @@ def _of_set(file: Path) -> list[Example]:
             qualities[model].append(outcome.quality)
     order = sorted(qualities, key=lambda model: (math.fsum(qualities[model]) / len(qualities[model]), model))
     texts = [question_of(each.chat) for each in labelled]
-    shared = SharedText(shared_in(texts))
+    shared = SharedText(shared_in(question_of(each.chat) for each in labelled if not goes_on(each.chat)))
     found = []
     for each, text in zip(labelled, texts, strict=True):
         present = [model for model in order if model in each.outcomes]

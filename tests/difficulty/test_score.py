@@ -57,6 +57,22 @@ def test_a_message_that_says_what_it_wants_stands_alone() -> None:
     assert question_of(talk(*["hm"] * 5_000)).count("hm") < 20
 
 
+def test_the_turns_of_a_conversation_are_not_what_prompts_share() -> None:
+    gauge = Gauge()
+    asked = f"{HARD} Use only the axioms."
+    alone = [read(asked).score, read(asked + "\nhm" * 6).score]
+
+    def score(*said: str) -> float:
+        question = question_of(chat := talk(asked, *said))
+        reading = read(question, shape_of(chat, len(question)), gauge)
+        gauge.seen("support", reading)
+        return reading.score
+
+    told = [score(*("why?", "Is it so?", "go on", "and then?", "yes", "hm")[:turns]) for turns in range(7)]
+    assert min(told) > min(alone) - 0.3, "each is read with all of what was asked"
+    assert score() == told[0], "nor is it left out where another asks the same"
+
+
 def test_a_word_of_a_cue_counts_as_much_as_many() -> None:
     one, many = (
         dict(read(text).pushed_by)["reasoning"] for text in ("Explain it.", "Explain why, and justify the reason.")

@@ -19,7 +19,7 @@ from router.cli.evaluate.pair import (
 from router.cli.progress import Work
 from router.difficulty.gauge import Gauge
 from router.difficulty.labelled import Labelled
-from router.difficulty.look import Look, key_of, question_of, shape_of
+from router.difficulty.look import Look, goes_on, key_of, question_of, shape_of
 from router.difficulty.measure import Prompt
 from router.difficulty.scorer import Label
 from router.errors import UnusableFile
@@ -95,7 +95,7 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
         raise UnusableFile(f"--learn {learn} leaves no line of {len(both)} to be judged; learn from fewer.")
     gauge = Gauge(policies.weights)
     work.step("Looking at the prompts")
-    gauge.share(policy.task, (question_of(row.chat) for row in rows))
+    gauge.share(policy.task, (question_of(row.chat) for row in rows if not goes_on(row.chat)))
     labels: list[Label] = []
     if learn:
         work.step(f"Learning from {learn} labels")
