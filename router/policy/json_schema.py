@@ -144,20 +144,22 @@ class Schema:
 
         resource = DRAFT202012.create_resource(_with_floats(self.plain))
         _, registry = _parts()
-        return _dead_end(resource, registry.resolver_with_root(resource))
+        try:
+            return _dead_end(resource, registry.resolver_with_root(resource))
+        except ValueError as error:
+            return f"an $id in it can't be used: {error}"
 
 
 def _dead_end(resource: Any, resolver: Any) -> str | None:
     contents = resource.contents
     if isinstance(contents, dict):
         for keyword in ("$ref", "$dynamicRef"):
+            if (ref := contents.get(keyword)) is None:
+                continue
             try:
-                resolver.lookup(contents.get(keyword, "#"))
+                resolver.lookup(ref)
             except Exception:  # a pointer into a text raises what it likes
-                return (
-                    f"nothing is fetched or found for its {keyword} '{contents[keyword][:200]}'; write what it means "
-                    "into $defs"
-                )
+                return f"nothing is fetched or found for its {keyword} '{ref[:200]}'; write what it means into $defs"
         for pattern in (contents.get("pattern", ""), *contents.get("patternProperties", ())):
             try:
                 Pattern(pattern)

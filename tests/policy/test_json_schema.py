@@ -89,6 +89,13 @@ def test_whether_a_value_fits_is_as_the_library_says(
     assert Schema(plain).fits(value) is Draft202012Validator(plain).is_valid(value)
 
 
+@pytest.mark.parametrize("outer", ["https://here/", "http://[here"])
+@pytest.mark.parametrize("inner", ["http://[x", "x"])
+def test_an_identity_that_is_no_address_is_told(outer: str, inner: str) -> None:
+    told = Schema({"$id": outer, "properties": {"a": {"$id": inner}}}).dead_end()
+    assert bool(told) == ("[" in outer + inner)
+
+
 def test_a_definition_that_another_identity_hides_is_not_guessed_at() -> None:
     inner = {"$id": "https://here/inner", "$defs": {"a": {"type": "string"}}, "oneOf": [{"$ref": "#/$defs/a"}]}
     schema = Schema({"$defs": {"a": {"type": "integer"}}, "properties": {"of": inner}})
