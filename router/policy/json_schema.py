@@ -35,6 +35,8 @@ GLANCES_A_STEP = 2
 """Of looks at whether one of several schemas can be meant."""
 VALUES_A_STEP = 16
 """Of those that are compared, however small."""
+_OF_ANOTHER = re.compile(rb'"\$id"|"\$ref":"[^#]')
+"""In a schema of which a part, or one that it refers to, has definitions of its own."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 """A name that is written in a reference as it is."""
 PAIRS_A_STEP = 5_000
@@ -173,6 +175,7 @@ def _dead_end(resource: Any, resolver: Any) -> str | None:
 def _parts() -> tuple[Any, Any]:
     """Return the validator's class and a registry that knows nothing but the drafts, made once."""
     # A command that meets no schema starts a tenth of a second sooner.
+    import attrs  # noqa: PLC0415
     from jsonschema import Draft202012Validator  # noqa: PLC0415
     from jsonschema.validators import extend  # noqa: PLC0415
     from jsonschema_specifications import REGISTRY  # noqa: PLC0415
@@ -188,7 +191,10 @@ def _parts() -> tuple[Any, Any]:
         "additionalProperties": _additional_properties,
     }
     keywords = {**Draft202012Validator.VALIDATORS, **linear}
-    return extend(Draft202012Validator, {name: _counted(name, check) for name, check in keywords.items()}), REGISTRY
+    kind = extend(Draft202012Validator, {name: _counted(name, check) for name, check in keywords.items()})
+    # The library's own goes over to its uncounted keywords, and to `re`, where a schema below names a draft.
+    kind.evolve = attrs.evolve
+    return kind, REGISTRY
 
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
@@ -330,7 +336,7 @@ def _with_floats(value: object) -> object:
 
 def _definitions(schema: object) -> Mapping[str, Any]:
     """Return what `#/$defs/NAME` stands for, where nothing in the schema gives such a text another meaning."""
-    if not isinstance(schema, dict) or b'"$id"' in msgspec.json.encode(schema):
+    if not isinstance(schema, dict) or _OF_ANOTHER.search(msgspec.json.encode(schema)):
         return MappingProxyType({})
     named = schema.get("$defs", {})
     return MappingProxyType({f"#/$defs/{name}": below for name, below in named.items() if _PLAIN_NAME.match(name)})

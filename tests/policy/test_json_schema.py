@@ -89,6 +89,24 @@ def test_whether_a_value_fits_is_as_the_library_says(
     assert Schema(plain).fits(value) is Draft202012Validator(plain).is_valid(value)
 
 
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize("draft", [DRAFT, "http://json-schema.org/draft-07/schema#"])
+def test_a_schema_below_that_names_its_draft_is_not_held_by_other_means(draft: str) -> None:
+    schema = Schema({"properties": {"a": {"$schema": draft, "pattern": "^(a+)+$"}}})
+    started = time.thread_time()
+    assert schema.fits({"a": "a" * 26})
+    assert not schema.fits({"a": "a" * 26 + "!"}), "Python's own search takes 2 s, and twice that for each more"
+    assert time.thread_time() - started < 0.5
+
+
+def test_a_definition_of_the_draft_is_not_taken_for_one_of_the_same_name_here() -> None:
+    schema = Schema({"properties": {"a": {"$ref": DRAFT}}, "$defs": {"simpleTypes": {"type": "integer"}}})
+    assert schema.fits({"a": {"type": "string"}})
+    assert not schema.fits({"a": {"type": "strings"}})
+
+
 @pytest.mark.parametrize("outer", ["https://here/", "http://[here"])
 @pytest.mark.parametrize("inner", ["http://[x", "x"])
 def test_an_identity_that_is_no_address_is_told(outer: str, inner: str) -> None:
