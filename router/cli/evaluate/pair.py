@@ -156,6 +156,8 @@ class TooFew:
 
     lines: int
     """So many have one."""
+    of: int
+    """So many there are, be they judged, learned or left out."""
     taken_for: str
     """The model of the set whose outcomes are counted in its place."""
 
@@ -164,7 +166,7 @@ def on_too_few_lines(rows: list[Labelled], costs: Costs, policy: Policy, pair: P
     """Return the models of the policy that another stands in for, though the set names them; may be empty."""
     having = Counts(name for row in rows for name in row.outcomes)
     return {
-        name: TooFew(having[name], costs.answers_as(name, pair))
+        name: TooFew(having[name], len(rows), costs.answers_as(name, pair))
         for name in models_of(policy)
         if having[name] and name not in costs.named
     }

@@ -118,8 +118,8 @@ def _asides(found: dict[str, Any]) -> list[str]:
         )
     for name, few in found["on_too_few_lines"].items():
         said.append(
-            f"Warning: '{name}' has an outcome on {few['lines']:,} of {found['learned'] + found['n']:,} lines, too few "
-            f"to judge it by, and '{few['taken_for'][:80]}' stands in for it above. Label the others with it, or take "
+            f"Warning: '{name}' has an outcome on {few['lines']:,} of {few['of']:,} lines, too few to judge it by, "
+            f"and '{few['taken_for'][:80]}' stands in for it above. Label the others with it, or take "
             "them out."
         )
     if strange := found["not_in_models"]:

@@ -125,8 +125,11 @@ def test_a_model_of_the_policy_on_too_few_lines_is_told_with_what_stands_in_for_
         row["outcomes"]["other"] = {"quality": 0.5, "cost_usd": 0.002}
         if number % 4 == 0:
             del row["outcomes"]["premium"]
+    del rows[1]["outcomes"]["cheap"]
     file = write(tmp_path / "set.jsonl", rows)
-    assert evaluated(farthing, file, folder)["on_too_few_lines"] == {"premium": {"lines": 45, "taken_for": "other"}}
+    found = evaluated(farthing, file, folder)
+    assert (found["n"], found["left_out"]["lines"]) == (59, 1)
+    assert found["on_too_few_lines"] == {"premium": {"lines": 45, "of": 60, "taken_for": "other"}}
     ran = farthing("evaluate", file, "--policies", folder, "--task", "support")
     assert "'premium' has an outcome on 45 of 60 lines" in " ".join(ran.out.split())
 
