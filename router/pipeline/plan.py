@@ -164,9 +164,10 @@ async def plan_for(
         headers=arrival.headers,
     )
     policy = claimed.policy
-    if purpose == "explain":
-        policy = replace(policy, needs=policy.needs | OF_THE_TEXT)
     scopes = scopes_of(policies, policy, account)
+    if purpose == "explain":
+        # A policy of its own, so it comes behind what is remembered by the policy.
+        policy = replace(policy, needs=policy.needs | OF_THE_TEXT)
     name = account.name if account else None
     around = Circumstances(now_s=arrival.at_s, account=name, headers=arrival.headers, gauge=gauge)
     if scopes and _looks_at_budgets(policy):
