@@ -204,7 +204,7 @@ class SdkStream:
             raise AnswerBroken(f"{self._call.target.name} sent no answer.", status=self._exchange.status)
         return Chunk(
             raw=chunk_event(reply),
-            texts={index: text for index, text in reply.texts() if text},
+            texts=reply.texts(),
             reported_model=self._exchange.watch.model,
             finish_reason=reply.finish_reason,
             id=reply.id,
@@ -255,7 +255,7 @@ def _answer(call: Call, exchange: Exchange, reply: Reply, search_context: str) -
         body=answer_body(reply, usage),
         usage=usage,
         reported_model=exchange.watch.model or reply.model,
-        texts=tuple(text for _, text in reply.texts()),
+        texts=tuple(reply.texts().values()),
         finish_reason=reply.finish_reason,
         first_byte_s=exchange.first_byte_s or exchange.elapsed_s,
     )

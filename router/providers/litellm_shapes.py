@@ -107,10 +107,13 @@ class Reply(Struct):
     service_tier: str | None = None
     system_fingerprint: str | None = None
 
-    def texts(self) -> list[tuple[int, str]]:
-        """Return what each choice says, with its index."""
-        said = ((choice.index, choice.message or choice.delta) for choice in self.choices)
-        return [(index, message.text()) for index, message in said if message]
+    def texts(self) -> dict[int, str]:
+        """Return what each choice says, by its index; none is empty, and nothing is lost where two have one index."""
+        said: dict[int, str] = {}
+        for choice in self.choices:
+            if (message := choice.message or choice.delta) and (text := message.text()):
+                said[choice.index] = said.get(choice.index, "") + text
+        return said
 
     @property
     def finish_reason(self) -> str | None:

@@ -8,6 +8,7 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from providers.litellm_calls import FAMILIES, MODELS, TOOL, calls_weather, chunks_of, streamed, target, tells, whole
+from router.providers.litellm_shapes import Choice, Message, Reply
 from router.providers.simulated import SimulatedProvider
 
 
@@ -95,3 +96,8 @@ async def test_claude_s_thoughts_come_with_their_signature() -> None:
     assert message["reasoning_content"]
     assert message["thinking_blocks"][0]["signature"]
     assert message["reasoning_content"] in answer.text
+
+
+def test_two_choices_of_one_index_lose_no_text() -> None:
+    choices = [Choice(delta=Message(content=text)) for text in ("one", " two", "")]
+    assert Reply("id", 0, [*choices, Choice(1, delta=Message(content="three"))]).texts() == {0: "one two", 1: "three"}
