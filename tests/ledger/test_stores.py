@@ -16,7 +16,7 @@ from router.errors import InvalidRequest, StoreUnavailable
 from router.ledger.contract import Grouping, Output, Store
 from router.ledger.open import open_store
 from router.ledger.recent import recent
-from router.ledger.report import count_since, records_since
+from router.ledger.report import charged_before, count_since, records_since
 from router.ledger.rows import NAMES, row_of
 from router.values import EXACT_NUSD, Attempt, Certainty, Ending, Outcome, Usage
 
@@ -103,6 +103,24 @@ def test_what_was_spent_is_summed_by_task_account_and_time(store: Store, write: 
     assert store.charged_since(hour, task=None, account="one") == 100
     assert store.charged_since(NOW - timedelta(hours=2), task=None, account="one") == 101
     assert store.charged_since(NOW + timedelta(microseconds=1), task=None, account=None) == 0
+
+
+def test_what_was_charged_of_a_month_before_a_time_is_told_by_hour_in_order(store: Store, write: Write) -> None:
+    month = NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    write(
+        answered("a", 1, at=month - timedelta(microseconds=1)),
+        answered("b", 10, at=NOW - timedelta(seconds=1)),
+        answered("c", 100, at=NOW - timedelta(minutes=1)),
+        held("d", 1_000, at=month, account=None),
+        answered("e", 10_000),
+        answered("f", 20, at=NOW - timedelta(hours=1), task="code"),
+    )
+    assert charged_before(store, NOW) == [
+        ("support", None, "2026-11-01T00", 1_000),
+        ("code", "one", "2026-11-21T11", 20),
+        ("support", "one", "2026-11-21T12", 110),
+    ]
+    assert charged_before(store, month) == []
 
 
 def test_tasks_are_summed_and_read_alone(store: Store, write: Write) -> None:
