@@ -107,6 +107,8 @@ def test_the_budget_of_everything_counts_tasks_that_are_not_replayed(farthing: R
     assert report["requests"] == of_task(whole, "summarise")["requests"]
     [met] = report["limits_met"]
     assert (met["scope"], met["window"]) == ("global", "month")
+    (edited / "code.yaml").unlink()
+    assert replayed(farthing, days, "--policies", edited, "--task", "summarise")["limits_met"] == [met]
     assert replayed(farthing, days, "--policies", edited)["replayed_usd"] <= 2 * met["limit_usd"]
 
 

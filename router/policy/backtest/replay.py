@@ -114,9 +114,10 @@ class Player:
 
     def keep(self, task: str, account_name: str | None, at: str, nusd: int) -> None:
         """Draw what was charged at a time, or in an hour ("2026-11-22T12"), and stays so whatever the policies."""
-        if (policy := self._policies.policies.get(task)) is not None:
-            for limit in self._limits(policy, account_name):
-                limit.draw(at, nusd)
+        # What a task was charged that is not there any more counts in the budgets of its account and of everything.
+        policy = self._policies.policies.get(task) or Policy(task, rules=())
+        for limit in self._limits(policy, account_name):
+            limit.draw(at, nusd)
 
     def _limits(self, policy: Policy, account_name: str | None) -> tuple[Limit, ...]:
         """Return the budgets that a request draws on; those that only warn are among them, for rules see them."""
