@@ -32,7 +32,7 @@ from router.policy.purse import purse_of
 from router.policy.room import Levels, foreseen, left_usd, tighter, unused
 from router.policy.verify import Verify
 from router.tokens import Counter
-from router.values import nusd_cost, short_of, usd_number
+from router.values import NUSD_PER_USD, nusd_cost, short_of, usd_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class _Met:
     levels: Levels
 
     def is_dearer_than_may_be(self, cost_usd: float) -> bool:
-        return self.decision.purse is not None and cost_usd > usd_number(self.decision.purse.nusd)
+        return self.decision.purse is not None and round(cost_usd * NUSD_PER_USD) > self.decision.purse.nusd
 
 
 def _carried_out(

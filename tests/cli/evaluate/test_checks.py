@@ -52,12 +52,13 @@ def test_an_escalation_that_a_budget_does_not_buy_is_not_forecast(
 
 def test_an_outcome_that_cost_more_than_a_request_may_is_told(farthing: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "bounded.yaml").write_text(
-        CHECKED.replace("task: checked", "task: bounded\nbudget: {per_request_usd: 0.003}")
+        CHECKED.replace("task: checked", "task: bounded\nbudget: {per_request_usd: 0.0034}")
     )
-    cheap = {"quality": 0.0, "cost_usd": 0.001, "answer": "no JSON"}
+    # In floats, 0.0012 and 0.0022 are more than 0.0034.
+    cheap = {"quality": 0.0, "cost_usd": 0.0012, "answer": "no JSON"}
     rows = [
         {"prompt": "Give JSON", "outcomes": {"cheap": cheap, "premium": {"quality": 1.0, "cost_usd": usd}}}
-        for usd in (0.002, 0.0021, 0.5)
+        for usd in (0.0022, 0.0023, 0.5)
     ]
     file = write(tmp_path / "set.jsonl", rows)
     assert evaluated(farthing, file, folder, task="bounded")["beyond_budget"] == 2
