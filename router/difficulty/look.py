@@ -154,7 +154,7 @@ def _is_brief(chat: Chat) -> bool:
     if chat.asked_output_tokens is not None and chat.asked_output_tokens <= BRIEF_TOKENS:
         return True
     told = (message.text() for message in chat.messages if message.role in ("system", "developer"))
-    return asks_briefly(chat.last_user_text()) or any(asks_briefly(text) for text in islice(told, MOST_INSTRUCTIONS))
+    return asks_briefly(question_of(chat)) or any(asks_briefly(text) for text in islice(told, MOST_INSTRUCTIONS))
 
 
 def key_of(chat: Chat, task: str | None = None) -> str | None:

@@ -51,6 +51,13 @@ def test_a_follow_up_of_a_word_is_as_hard_as_what_it_goes_on_from(follow_up: str
     assert not read(question_of(talk(EASY, follow_up))).unsure
 
 
+def test_a_follow_up_of_a_word_is_to_be_as_brief_as_what_it_goes_on_from() -> None:
+    asked = "Which is the capital of France? Answer with one word."
+    for said, brief in (((asked, "and Spain?"), True), ((asked, EASY, "and now?"), False)):
+        question = question_of(chat := talk(*said))
+        assert shape_of(chat, len(question)).brief is brief
+
+
 def test_a_message_that_says_what_it_wants_stands_alone() -> None:
     assert question_of(talk(HARD, EASY)) == EASY
     assert question_of(talk("Hi")) == "Hi"
