@@ -219,14 +219,13 @@ class Grader:
         if shadow.grade == "agree":
             agreement = await _agreement(cheap.said, premium.said, shadow.by)
             return None if agreement is None else (agreement, 1.0)
-        grades = []
-        for number, answer in enumerate((cheap, premium)):
-            # The judge's call holds what it needs itself, at once.
-            await self._give_back(run, number)
-            grades.append(await self._grade(run, answered, shadow, answer))
+        answers = enumerate((cheap, premium))
+        grades = [await self._grade(run, answered, shadow, number, answer) for number, answer in answers]
         return (grades[0], grades[1]) if grades[0] is not None and grades[1] is not None else None
 
-    async def _grade(self, run: Run, answered: Answered, shadow: LearnShadow, answer: _Answer) -> float | None:
+    async def _grade(
+        self, run: Run, answered: Answered, shadow: LearnShadow, number: int, answer: _Answer
+    ) -> float | None:
         chat = answered.arrival.body.chat
         if shadow.grade == "verify":
             verify = answered.plan.decision.rule.verify
@@ -236,6 +235,8 @@ class Grader:
         judge = _judge(shadow)
         model = run.plan.policies.models[judge.model]
         body, facts = await judging(judge, chat, (answer.said,), model, self._parts.counter)
+        # Its call holds what it needs itself, and nobody in this process comes between: a long text is counted by now.
+        await self._give_back(run, number)
         said = await run.aside(model, facts, body, "judge")
         return grade_of(said.body) if isinstance(said, Answer) else None
 
