@@ -50,7 +50,9 @@ class Purse:
     code: str = "request_budget_exceeded"
     may_downgrade: bool = True
     anew_at: str | None = None
-    """When there is more again ("2026-11-23 00:00 UTC"), where that is known; more money does not come sooner."""
+    """When all of it is there again ("2026-11-23 00:00 UTC"), where that is known."""
+    held_nusd: int = 0
+    """What requests under way have set aside beside `nusd`; what they don't use comes back before `anew_at`."""
 
 
 class Candidate(Struct, frozen=True):
@@ -340,9 +342,11 @@ def _why_not(policy: Policy, facts: Facts, considered: tuple[Candidate, ...], pu
     if dear and purse:
         cheapest = min(dear, key=lambda candidate: candidate.ceiling_nusd)
         anew = f" and begins anew at {purse.anew_at}" if purse.anew_at else ""
+        held = f" beside ${usd_text(purse.held_nusd)} held for requests under way" if purse.held_nusd else ""
         return purse.code, (
-            f"No model of task '{policy.task}' fits {purse.whose}, which leaves ${usd_text(purse.nusd)}{anew}: "
+            f"No model of task '{policy.task}' fits {purse.whose}, which leaves ${usd_text(purse.nusd)}{held}{anew}: "
             f"the cheapest, '{cheapest.model.name}', {cheapest.reason}."
+            + (" What those under way don't use comes back as they end." if held else "")
         )
     reasons = "; ".join(f"'{candidate.model.name}' {candidate.reason}" for candidate in considered)
     if any(candidate.misfit is Misfit.CONTEXT for candidate in considered):

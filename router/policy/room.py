@@ -76,6 +76,7 @@ def tighter(purse: Purse | None, level: Level, now_s: float | None = None) -> Pu
         code="budget_exceeded",
         may_downgrade=level.scope.on_exceeded != "reject",
         anew_at=f"{anew:%Y-%m-%d %H:%M} UTC" if anew else None,
+        held_nusd=level.held_nusd,
     )
 
 

@@ -99,6 +99,26 @@ def test_a_spent_budget_is_refused_by_the_dry_run_in_the_words_of_the_call(
     assert [candidate["fits"] for candidate in told["candidates"]] == [False] * len(told["candidates"])
 
 
+def test_a_refusal_tells_what_is_only_held_and_comes_back(proxy: Proxy, provider: SimulatedProvider) -> None:
+    provider.faults.always("drip=0.005")
+    body = {"model": "auto", "stream": True, "messages": [{"role": "user", "content": "Tell me a long story."}]}
+    headers = {"authorization": "Bearer fk-team", "x-farthing-task": "strict"}
+    with proxy.http.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
+        events = answer.iter_lines()
+        next(events)
+        refused = ask(proxy, "strict", max_tokens=100)
+        told = foretold(proxy, "strict", max_tokens=100)
+        held_nusd = proxy.metric_nusd("farthing_budget_held_usd", scope="task", name="strict", window="day")
+        assert "data: [DONE]" in list(events)
+    message = refused.json()["error"]["message"]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (402, "budget_exceeded")
+    assert f" beside ${held_nusd / 1e9:.9f}".rstrip("0") + " held for requests under way and begins anew at " in message
+    assert message.endswith(" What those under way don't use comes back as they end.")
+    assert told["refusal"]["message"] == message
+    eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "the settlement")
+    assert foretold(proxy, "strict", max_tokens=100)["refusal"] is None
+
+
 def test_how_full_the_budgets_are_is_told_though_no_rule_looks_at_it(proxy: Proxy) -> None:
     charged_nusd = proxy.row_of(ask(proxy, "strict", max_tokens=200))["charged_nusd"]
     eventually(lambda: proxy.metric("farthing_unsettled_holds") == 0, "the settlement")
