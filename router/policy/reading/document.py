@@ -17,6 +17,7 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from router.policy.fault import START, Place, Report
 from router.policy.reading.symbols import said_in_words
+from router.policy.reading.syntax import way_out
 
 LARGEST_FILE_BYTES = 1_000_000
 MOST_NODES = 250_000
@@ -211,8 +212,11 @@ def _syntax_fault(error: yaml.YAMLError, data: bytes) -> tuple[Place, str]:
     # A bare ">" begins a block of text in YAML.
     compared = re.search(r":\s*(>=?\s*[\d.]+)", line[0]) if line else None
     meant = said_in_words(compared[1], ("gt", "gte")) if compared else None
-    hint = f"; write {meant}" if meant else ""
-    return place, f"not valid YAML: {problem}" + (f" {context}{since}" if context else "") + hint
+    begun_on = begun.line + 1 if begun else None
+    hint = f"write {meant}" if meant else way_out(problem, line[0] if line else "", place.column - 1, begun_on)
+    return place, f"not valid YAML: {problem}" + (f" {context}{since}" if context else "") + (
+        f"; {hint}" if hint else ""
+    )
 
 
 class _Events(Protocol):
