@@ -34,7 +34,13 @@ _STEP = re.compile(r"\[([0-9]{1,9})\]|([^.\[\]]+)")
 
 
 def check_tests(root: Table, rules: frozenset[str], names: Names, report: Report) -> None:
-    """Report what no shape can say of the tests: names that are not there, requests that are none."""
+    """Report what no shape can say of the tests: names that are not there, requests that are none.
+
+    Where the rules, or what one of them uses, can't be read, that alone is the fault, and not what tests say of them.
+    """
+    routed = items_at(root, "route")
+    rules_known = bool(routed)
+    uses_known = rules_known and all(isinstance(rule, Table) and at(rule, "use") is not None for rule in routed)
     named: dict[str, int] = {}
     for test in items_at(root, "tests"):
         if not isinstance(test, Table):
@@ -50,22 +56,23 @@ def check_tests(root: Table, rules: frozenset[str], names: Names, report: Report
             report.error(test.place, "a test has either a `request` or `facts`; give one of them")
         if isinstance(request, Table):
             _check_request(request, report)
-        _check_expectation(test, rules, names, report)
-        _check_used(test, root, names, report)
+        _check_expectation(test, rules if rules_known else None, names, report)
+        if uses_known:
+            _check_used(test, root, names, report)
         for model, place in texts_at(test, "given", "absent"):
             check_name(model, names.models, "model", place, report)
         for account, place in texts_at(test, "given", "account"):
             check_name(account, names.accounts, "account", place, report)
 
 
-def _check_expectation(test: Table, rules: frozenset[str], names: Names, report: Report) -> None:
+def _check_expectation(test: Table, rules: frozenset[str] | None, names: Names, report: Report) -> None:
     expect = at(test, "expect")
     if not isinstance(expect, Table):
         return
     if not expect.entries:
         report.error(key_place(test, ("expect",)), "`expect` says nothing; give a rule, use, cost_usd or refused")
     for rule, place in texts_at(expect, "rule"):
-        if rule not in rules:
+        if rules is not None and rule not in rules:
             report.error(place, f'unknown rule "{rule[:60]}"{did_you_mean(rule, sorted(rules))}')
     for model, place in texts_at(expect, "use"):
         check_name(model, names.models, "model", place, report)
