@@ -111,7 +111,7 @@ def test_a_cascade_without_the_money_to_escalate_is_not_said_to_pay(advised: Any
 def test_answers_that_went_out_unchecked_are_told(advised: Any) -> None:
     (row,) = advised("--task", "mute")["cascades"]
     assert (row["requests"], row["unchecked"]) == (0, 3)
-    assert row["advice"].startswith("not enough traffic: 0 of 30 requests; 3 more went out unchecked")
+    assert row["advice"].startswith("not enough traffic: 0 of 30 requests; 3 more went out unchecked: say, no money")
 
 
 def test_how_often_an_answer_that_passes_is_right_is_measured(advised: Any, recorded: Recorded) -> None:

@@ -205,7 +205,8 @@ def _advice(cascade: _Cascade, n: int, saved: Mean | None) -> str:
     if len(cascade.lacks) >= LEAST_REQUESTS and (lacks := mean_of(cascade.lacks)).low > 0:
         said.append(f"answers that pass are graded {lacks.mean:.2f} below those of {cascade.escalate_to}")
     if cascade.unchecked:
-        said.append(f"{cascade.unchecked} more went out unchecked: say, the judge gave no grade, or it was a stream")
+        why = "say, no money was left for a check, the judge gave no grade, or it was a stream"
+        said.append(f"{cascade.unchecked} more went out unchecked: {why}")
     if cascade.given:
         why = f"no money was left for {cascade.escalate_to}, or it failed"
         said.append(f"{cascade.given} of {n} answers failed and were given all the same: {why}")
