@@ -197,6 +197,12 @@ def _said(report: dict[str, Any], before: str) -> list[str]:
     )
     quality = f"Quality at risk: {share} of the requests would move to a cheaper kind of model{_kinds(risk['moves'])}."
     lines = [money, decisions, quality]
+    fewer = report["refused_before"] - report["refused"]
+    if fewer > 0 and report["against_revision"] is None:
+        lines.append(
+            f"Assumed: one request after another. {plural(fewer, 'request')} fewer may be refused for that alone, "
+            "where others under way held the money; --against with the present policies compares policies alone."
+        )
     if unknown := report["unknown"]["requests"]:
         rules = ", ".join(f"{rule} ({number:,})" for rule, number in report["unknown"]["rules"].items())
         lines.append(

@@ -153,3 +153,6 @@ def test_requests_beside_each_other_meet_what_they_met_under_the_same_policies(f
     file.write_text(file.read_text().replace("0.012", "0.0121"))
     report = replayed(farthing, ledger, "--policies", tmp_path / "policies")
     assert (report["refused_before"], report["refused"]) == (1, 0), "other policies are replayed one after another"
+    options = ("replay", "--ledger-url", ledger, "--policies", tmp_path / "policies")
+    assert "Assumed: one request after another. 1 request fewer" in farthing(*options).out
+    assert "one request after another" not in farthing(*options, "--against", tmp_path / "policies").out
