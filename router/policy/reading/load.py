@@ -273,6 +273,7 @@ def _check_claims(files: Sequence[PolicyFile]) -> None:
         for model, place in texts_at(match, "models"):
             for owner, owned in owners.get(model, ()):
                 if owned in ({}, conditions):
-                    file.report.warning(place, f'{owner.name} claims "{model[:60]}" first, so this never does')
+                    wrong = f'{owner.name} claims "{model[:60]}" first, so this never does'
+                    file.report.warning(place, f"{wrong}; take the name out of one of them")
                     break
             owners.setdefault(model, []).append((file, conditions))
