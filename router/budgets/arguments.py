@@ -65,7 +65,7 @@ class Arguments:
         """Return the same of the scopes of holds, which are few: worked out once an hour for the same ones."""
         hour = int(now_s) // 3600
         found = self._tallies.get(id(scopes))
-        if found is None or found[0] != hour or found[1] is not scopes:
+        if found is None or found[0] != hour:
             if len(self._tallies) >= MOST_REMEMBERED:
                 self._tallies.clear()
             found = self._tallies[id(scopes)] = hour, scopes, self.of_tallies(scopes, now_s)

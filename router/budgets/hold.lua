@@ -10,7 +10,6 @@ local asked, forced = tonumber(amount), ARGV[7] == '1'
 local tallies, buckets = tonumber(ARGV[8]), tonumber(ARGV[9])
 reclaim()
 local before = redis.call('HEXISTS', KEYS[2], id) == 1
-local taken = before and 0 or asked
 
 local reply, names, short, inexact = {1}, {}, false, nil
 for index = 1, tallies do
@@ -18,11 +17,11 @@ for index = 1, tallies do
   local name, limit = ARGV[at], ARGV[at + 1]
   local found = redis.call('HMGET', TALLY .. name, 'spent', 'held')
   local spent, held = number(found[1]), number(found[2])
-  if taken > 0 and not forced and limit ~= '-' and taken > tonumber(limit) - spent - held then
+  if asked > 0 and not forced and limit ~= '-' and asked > tonumber(limit) - spent - held then
     short = true
   end
   names[index], reply[index * 2], reply[index * 2 + 1] = name, spent, held
-  if taken > EXACT - spent - held then
+  if asked > EXACT - spent - held then
     inexact = name
   end
 end

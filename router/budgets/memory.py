@@ -163,7 +163,7 @@ class MemoryBudgets:
         if hour != self._hour or len(self._found) >= MOST_REMEMBERED:
             self._turn(hour, now_s)
         found = self._found.get(id(scopes))
-        if found is None or found[0] is not scopes:
+        if found is None:
             found = self._found[id(scopes)] = scopes, self._looked_up(scopes, now_s)
         return found[1]
 

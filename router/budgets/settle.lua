@@ -4,7 +4,6 @@
 if lost then
   return -1
 end
-reclaim()
 local id, charge, used = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local record = redis.call('HGET', KEYS[2], id)
 if not record then

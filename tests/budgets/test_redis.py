@@ -12,7 +12,8 @@ from conftest import NOON_S, Place, until
 from counters import BOTH, DAY, client, numbers
 from redis_server import RedisServer
 
-from router.budgets.contract import HELD, Budgets, Draw, Held, Hold, Short
+from router.budgets.contract import HELD, LATE_S, Budgets, Draw, Held, Hold, Short
+from router.errors import StoreUnavailable
 from router.values import Level, Rate, Scope
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +72,82 @@ async def test_every_counter_is_forgotten_some_time_after_its_window(shared: Pla
         "{farthing}:tally:global:all:month:2096-11",
         "{farthing}:bucket:account:a:tokens",
     }, "and a settled hold at once"
+
+
+async def test_a_settlement_brings_no_counter_back_that_was_forgotten(shared: Place) -> None:
+    async with shared.open() as store:
+        await store.hold(Hold("1", BOTH, 10, draws=(Draw(Rate("account", "a", "tokens", 60), 30),)))
+        forgotten = ("{farthing}:tally:task:support:day:2096-11-21", "{farthing}:bucket:account:a:tokens")
+        with closing(client(shared.url)) as other:
+            assert other.delete(*forgotten) == 2
+            await store.settle("1", 5, 40)
+            await until(lambda: store.unsettled == 0, "the settlement")
+            assert other.exists(*forgotten) == 0
+            assert other.hgetall("{farthing}:tally:global:all:month:2096-11") == {"spent": "5", "held": "0"}
+
+
+class Late:
+    """A way to Redis on which what a connection sends can be kept, to be passed on later."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.passing = asyncio.Event()
+        self.passing.set()
+        self.open = self.arrived = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        there, on = await asyncio.open_connection("127.0.0.1", self._port)
+        back = asyncio.ensure_future(self._pass(there, writer))
+        kept = 0
+        while data := await reader.read(1 << 16):
+            passing = self.passing
+            if not passing.is_set():
+                kept += 1
+                await passing.wait()
+            on.write(data)
+        on.write_eof()
+        # Redis answers all that came before it closes.
+        await asyncio.gather(back, return_exceptions=True)
+        on.close()
+        writer.close()
+        self.arrived += kept
+        self.open -= 1
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+
+
+async def given_up_and_late(direct: Place, way: Place, late: Late) -> None:
+    async with way.open(within_s=0.2) as store:
+        await store.levels(BOTH)
+        late.passing.clear()
+        with pytest.raises(StoreUnavailable):
+            await store.hold(Hold("1", BOTH, 10))
+        kept, late.passing = late.passing, asyncio.Event()
+        late.passing.set()
+        await until(lambda: store.unsettled == 0, "the hold given up")
+        assert await numbers(store) == (0, 0)
+        kept.set()
+        await until(lambda: late.arrived > 0, "the hold in Redis")
+        assert await numbers(store) == (0, 0)
+        with closing(client(direct.url)) as other:
+            assert other.hlen("{farthing}:holds") == 1, "what says that it is given up"
+            direct.clock.now_s += LATE_S
+            assert await numbers(store) == (0, 0)
+            assert other.hlen("{farthing}:holds") == 0
+
+
+async def test_a_hold_that_arrives_after_it_was_given_up_holds_nothing(
+    shared: Place, redis_server: RedisServer
+) -> None:
+    late = Late(redis_server.port)
+    server = await asyncio.start_server(late.serve, "127.0.0.1")
+    way = Place(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", shared.clock)
+    async with server:
+        await given_up_and_late(shared, way, late)
+        await until(lambda: late.open == 0, "every connection closed")
 
 
 async def test_a_hold_whose_caller_hangs_up_meanwhile_is_given_back(shared: Place) -> None:

@@ -16,6 +16,7 @@ from counters import BOTH, DAY, MONTH, Ledger, client, numbers
 from redis_server import RedisServer, running_redis
 
 from router.budgets.contract import HELD, Budgets, Draw, Hold, Limited, OpenHold, Short, Spent
+from router.budgets.recovery import CLAIM_S
 from router.errors import StoreUnavailable
 from router.values import Level, Rate, Scope
 
@@ -78,6 +79,33 @@ async def test_a_flushed_redis_is_filled_from_the_ledger_before_anything_is_held
         assert "Redis had lost its budgets; 2 were rebuilt from the ledger." in caplog.text
 
 
+async def test_what_is_settled_while_the_counters_are_lost_is_settled_once_they_are_filled(
+    shared: Place, redis_server: RedisServer
+) -> None:
+    ledger = Ledger({DAY: 0, MONTH: 0}, OpenHold(Hold("1/0", BOTH, 60), NOON_S))
+    async with shared.open(spending=ledger) as store:
+        await store.hold(Hold("1/0", BOTH, 60))
+        flush(redis_server)
+        await store.settle("1/0", 25)
+        await until(lambda: store.unsettled == 0, "the settlement")
+        assert await numbers(store) == (25, 0)
+
+
+async def test_an_emptied_redis_is_told_all_that_is_held_whatever_it_comes_to(
+    shared: Place, redis_server: RedisServer
+) -> None:
+    rate = Rate("account", "a", "tokens", 600)
+    ledger = Ledger({DAY: 0, MONTH: 0})
+    async with shared.open(spending=ledger) as store:
+        for number in range(2):
+            assert await store.hold(Hold(f"{number}/0", BOTH, 40, draws=(Draw(rate, 600),))) == HELD
+            shared.clock.now_s += 60
+        flush(redis_server)
+        ledger.spent = Spent({DAY: 90, MONTH: 90})
+        assert await numbers(store) == (90, 80)
+        assert await store.peek_rates((Draw(rate, 1),)) == Limited(rate, 60.1)
+
+
 async def test_a_redis_that_came_back_with_old_counters_is_brought_up_to_the_ledger(tmp_path: Path) -> None:
     with running_redis() as server:
         server.kill()
@@ -125,9 +153,16 @@ async def test_counters_that_were_filled_before_rows_came_late_are_filled_once_m
     """A replica whose rows waited in its spool knows that whoever filled the counters had missed them."""
     late_rows = 0
     early, whole = Ledger({DAY: 10, MONTH: 10}), Ledger({DAY: 50, MONTH: 50})
+    claims_last_ms: list[object] = []
+
+    async def spending() -> Spent:
+        with closing(client(shared.url)) as other:
+            claims_last_ms.append(other.pttl("{farthing}:epoch"))
+        return await whole()
+
     async with (
         shared.open(spending=early) as one,
-        shared.open(spending=whole, late_rows=lambda: late_rows) as other,
+        shared.open(spending=spending, late_rows=lambda: late_rows) as other,
     ):
         await other.hold(Hold("1/0", BOTH, 5))
         await one.levels(BOTH)
@@ -138,6 +173,9 @@ async def test_counters_that_were_filled_before_rows_came_late_are_filled_once_m
         assert await numbers(other) == (50, 5)
         assert await numbers(one) == (50, 5)
         assert (early.asked - before[0], whole.asked - before[1]) == (1, 1)
+        [lasts_ms] = claims_last_ms[before[1] :]
+        assert isinstance(lasts_ms, int)
+        assert 0 < lasts_ms <= CLAIM_S * 1000, "others wait no longer for one who died over it"
 
 
 async def test_a_settlement_that_old_counters_did_not_see_is_not_charged_twice(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ async def test_a_hold_that_fits_exactly_is_held_and_one_more_nano_dollar_is_not(
 
 
 async def test_a_hold_that_is_short_takes_nothing_and_names_the_fullest_scope(store: Budgets) -> None:
-    assert await store.hold(Hold("1", SEVERAL, 51)) == Short(Level(SEVERAL[2], 0, 0))
+    for amount_nusd in (51, 1001):
+        assert await store.hold(Hold("1", SEVERAL, amount_nusd)) == Short(Level(SEVERAL[2], 0, 0))
     assert [level.held_nusd for level in await store.levels(SEVERAL)] == [0, 0, 0]
 
 
@@ -118,6 +119,8 @@ async def test_a_hold_that_expires_is_booked_at_its_ceiling(place: Place, store:
 async def test_a_settlement_that_comes_after_the_expiry_corrects_it_once(place: Place, store: Budgets) -> None:
     await store.hold(Hold("1", (DAY,), 10, ceiling_nusd=30))
     place.clock.now_s += HOLD_TTL_S
+    assert await level(store) == (30, 0)
+    assert await store.hold(Hold("1", (DAY,), 10)) == HELD, "its id was there before"
     assert await level(store) == (30, 0)
     for _ in range(2):
         await store.settle("1", 7)
@@ -173,7 +176,8 @@ async def test_a_clock_that_was_far_ahead_for_a_while_forgets_nothing(place: Pla
     await store.hold(Hold("1", (DAY, month), 40))
     await store.settle("1", 40)
     place.clock.now_s += 400 * 86_400
-    assert await level(store) == await level(store, month) == (0, 0)
+    assert await store.hold(Hold("2", (DAY, month), 5)) == HELD
+    assert await level(store) == await level(store, month) == (0, 5)
     place.clock.now_s -= 400 * 86_400
     assert await level(store) == await level(store, month) == (40, 0)
 
@@ -248,6 +252,16 @@ async def test_a_rate_lets_a_minutes_requests_through_and_says_when_the_next_may
     assert isinstance(await store.hold(Hold("later", (), 0, draws=(Draw(REQUESTS, 1),))), Limited)
 
 
+async def test_the_wait_for_a_rate_is_told_rounded_up(store: Budgets) -> None:
+    seven = Rate("account", "b", "requests", 7)
+    draws = (Draw(seven, 1),)
+    for number in range(7):
+        assert await store.hold(Hold(str(number), (), 0, draws=draws)) == HELD
+    # A seventh of a minute is 8,571.4 ms.
+    assert await store.hold(Hold("late", (), 0, draws=draws)) == Limited(seven, 8.572)
+    assert await store.peek_rates(draws) == Limited(seven, 8.572)
+
+
 async def test_an_hour_of_rest_earns_no_more_than_a_minutes_requests(place: Place, store: Budgets) -> None:
     await store.hold(Hold("first", (), 0, draws=(Draw(REQUESTS, 1),)))
     place.clock.now_s += 3600
@@ -262,6 +276,23 @@ async def test_tokens_are_corrected_when_a_request_settles(store: Budgets) -> No
     assert await store.hold(Hold("2", (), 0, draws=(Draw(TOKENS, 200),))) == HELD
     await store.settle("2", 0, used_tokens=260)
     assert await store.hold(Hold("3", (), 0, draws=(Draw(TOKENS, 1),))) == Limited(TOKENS, 6.1)
+
+
+async def test_tokens_that_were_used_are_no_requests(store: Budgets) -> None:
+    draws = (Draw(REQUESTS, 1), Draw(TOKENS, 100))
+    await store.hold(Hold("1", (), 0, draws=draws))
+    await store.settle("1", 0, used_tokens=500)
+    assert await store.hold(Hold("2", (), 0, draws=(Draw(REQUESTS, 59),))) == HELD
+    assert await store.hold(Hold("3", (), 0, draws=(Draw(REQUESTS, 1),))) == Limited(REQUESTS, 1.0)
+
+
+async def test_tokens_that_come_back_late_make_no_more_than_a_minutes_room(place: Place, store: Budgets) -> None:
+    await store.hold(Hold("1", (), 0, draws=(Draw(TOKENS, 500),)))
+    place.clock.now_s += 60
+    assert await store.hold(Hold("2", (), 0, draws=(Draw(TOKENS, 100),))) == HELD
+    await store.settle("1", 0, used_tokens=0)
+    assert await store.hold(Hold("3", (), 0, draws=(Draw(TOKENS, 600),))) == HELD
+    assert await store.hold(Hold("4", (), 0, draws=(Draw(TOKENS, 1),))) == Limited(TOKENS, 0.1)
 
 
 async def test_a_request_larger_than_a_minutes_tokens_waits_for_a_full_bucket(place: Place, store: Budgets) -> None:
@@ -308,3 +339,14 @@ async def test_a_clock_set_back_does_not_stop_a_rate(place: Place, store: Budget
     assert await store.hold(Hold("a", (), 0, draws=(Draw(REQUESTS, 1),))) == Limited(REQUESTS, 1.0)
     place.clock.now_s += 1
     assert await store.hold(Hold("a", (), 0, draws=(Draw(REQUESTS, 1),))) == HELD
+
+
+async def test_a_clock_that_wavers_earns_no_more_than_the_time_that_passed(place: Place, store: Budgets) -> None:
+    asked = (Draw(REQUESTS, 1),)
+    for number in range(60):
+        await store.hold(Hold(str(number), (), 0, draws=asked))
+    for _ in range(3):
+        place.clock.now_s -= 60
+        assert isinstance(await store.hold(Hold("late", (), 0, draws=asked)), Limited)
+        place.clock.now_s += 60
+        assert await store.hold(Hold("late", (), 0, draws=asked)) == Limited(REQUESTS, 1.0)
