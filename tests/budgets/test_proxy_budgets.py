@@ -33,6 +33,7 @@ def files(url: str) -> dict[str, str]:
         "models": f"""
 models:
   cheap: {{target: openai/gpt-4o-mini, base_url: "{url}"}}
+  spare: {{target: openai/gpt-4.1-mini, base_url: "{url}"}}
   dear: {{target: openai/gpt-4o, base_url: "{url}", limits: {{requests_per_minute: 2}}}}
 """,
         "accounts": f"""
@@ -47,6 +48,7 @@ accounts:
         "hourly": "task: hourly\nbudget: {per_hour_usd: 0.0005}\nroute: [{use: cheap}]\n",
         "busy": "task: busy\nbudget: {per_day_usd: 100}\nroute: [{use: cheap}]\n",
         "limited": "task: limited\nroute: [{use: [dear, cheap]}]\n",
+        "again": "task: again\nroute: [{use: [cheap, spare]}]\n",
         "only": "task: only\nroute: [{use: dear}]\n",
         "usual": "task: usual\nbudget: {per_day_usd: 0.02, hold: expected}\nroute: [{use: cheap}]\n",
     }
@@ -122,6 +124,15 @@ def test_an_account_that_calls_too_fast_is_told_when_it_may_call_again(proxy: Pr
     assert ask(proxy, "default").status_code == 200
 
 
+def test_a_request_counts_once_with_its_account_however_often_it_is_tried(
+    proxy: Proxy, provider: SimulatedProvider
+) -> None:
+    provider.faults.queue("malformed", model="gpt-4o-mini")
+    answers = [ask(proxy, "again", account="slow") for _ in range(4)]
+    assert answers[0].headers["x-farthing-attempts"] == "2"
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+
+
 def test_tokens_that_were_not_used_may_be_used_by_the_next_request(proxy: Proxy) -> None:
     # 20 tokens of output at the most and few of input: were each debited at 256 of output, two would be too many.
     answers = [ask(proxy, "default", account="wordy") for _ in range(4)]
@@ -129,6 +140,12 @@ def test_tokens_that_were_not_used_may_be_used_by_the_next_request(proxy: Proxy)
     answer = ask(proxy, "default", account="wordy", max_tokens=1000)
     assert answer.status_code in (200, 429)
     assert ask(proxy, "default", account="wordy", max_tokens=1000).status_code == 429
+
+
+def test_tokens_that_were_sent_are_used_as_well(proxy: Proxy) -> None:
+    headers = {"authorization": f"Bearer {ACCOUNTS['wordy']}"}
+    answers = [proxy.ask("word " * 150, headers=headers, max_tokens=20) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
 
 
 def test_a_model_that_is_called_too_fast_is_left_out(proxy: Proxy) -> None:

@@ -54,6 +54,11 @@ class Gate(Store):
     def close(self) -> None:
         self.store.close()
 
+    def let_one_through(self) -> None:
+        """Let what is being written on, and close the gate behind it."""
+        self.open_gate.set()
+        self.open_gate.clear()
+
 
 @pytest.fixture
 async def gate(tmp_path: Path) -> AsyncIterator[Gate]:
@@ -72,7 +77,14 @@ async def writing(store: Store, spool: Spool | None = None, **options: Any) -> A
     writer = LedgerWriter(store, spool, **options)
     await writer.open()
     async with writer:
-        yield writer
+        try:
+            yield writer
+        except BaseException:
+            if isinstance(store, Gate):
+                # What failed is told, and not waited out behind a closed gate.
+                store.away = False
+                store.open_gate.set()
+            raise
 
 
 async def within(work: Coroutine[Any, Any, Any]) -> Any:
@@ -153,6 +165,45 @@ async def test_with_a_spool_work_goes_on_and_follows_in_order(gate: Gate, spool:
         assert gate.batches[-1] == ["c"], "straight to the store again"
 
 
+async def test_a_row_never_overtakes_those_of_its_process_that_wait_in_the_spool(
+    gate: Gate, spool: Callable[[], Spool]
+) -> None:
+    async with writing(gate, spool()) as writer:
+        gate.away = True
+        for event in [writer.record(held(f"{number:03}", 1)) for number in range(600)]:
+            await within(event.wait())
+        gate.open_gate.clear()
+        gate.away = False
+        before = len(gate.batches)
+        await until(lambda: len(gate.batches) > before)
+        gate.let_one_through()
+        await until(lambda: len(gate.batches) > before + 1)
+        assert writer.queued < 600, "a part of them is there, so the store is known to be back"
+        await within(writer.record(answered("new", 5)).wait())
+        assert ["new"] not in gate.batches
+        assert (writer.late_rows, writer.caught_up.is_set()) == (601, False)
+        gate.open_gate.set()
+        await within(writer.caught_up.wait())
+        assert gate.batches[-1][-1] == "new"
+    assert len(ids(gate)) == 601
+
+
+async def test_a_flush_waits_for_what_is_written_and_for_what_gathers_behind_it(gate: Gate) -> None:
+    async with writing(gate) as writer:
+        gate.open_gate.clear()
+        writer.record(held("first", 1))
+        await until(lambda: gate.batches)
+        writer.record(held("second", 1))
+        flushing = asyncio.ensure_future(writer.flush())
+        await asyncio.sleep(0)
+        gate.let_one_through()
+        await until(lambda: len(gate.batches) == 2)
+        assert not flushing.done()
+        gate.open_gate.set()
+        await within(flushing)
+        assert ids(gate) == ["first", "second"]
+
+
 async def test_a_full_spool_turns_new_work_away(gate: Gate, tmp_path: Path) -> None:
     async with writing(gate, Spool(tmp_path / "spool", "here/1/2", largest_bytes=3_000)) as writer:
         gate.away = True
@@ -183,8 +234,11 @@ async def test_a_stop_loses_nothing_while_the_store_is_slow(gate: Gate) -> None:
         gate.open_gate.clear()
         for number in range(100):
             writer.record(answered(f"{number:03}", 1))
-        asyncio.get_running_loop().call_later(0.05, gate.open_gate.set)
-    assert len(ids(gate)) == 100
+        await until(lambda: gate.batches)
+        writer.record(answered("behind", 1))
+        asyncio.get_running_loop().call_later(0.05, gate.let_one_through)
+        asyncio.get_running_loop().call_later(0.10, gate.open_gate.set)
+    assert len(ids(gate)) == 101
 
 
 async def test_a_database_that_is_away_at_the_start_gets_all_once_it_is_there(

@@ -183,6 +183,28 @@ def test_the_ceiling_counts_every_answer_every_search_and_what_was_predicted() -
     assert price.ceiling_nusd(structs.replace(searching, search_context="low"), 0) == 2 * 2 * 1000
 
 
+def test_longer_input_is_never_cheaper_even_where_its_prices_are() -> None:
+    dear, cheap = (Rates(*[rate] * len(Rates._fields)) for rate in (2 * 10**6, 10**6))
+    price = Price((Schedule("default", (Bracket(-1, dear), Bracket(100, cheap))),))
+    assert price.ceiling_nusd(Ask(100), 10) == 220
+    assert price.ceiling_nusd(Ask(101), 10) == 222
+
+
+def test_a_cache_that_is_written_unasked_is_in_every_ceiling() -> None:
+    asked = Price.flat(Rates.filled({"input": 100, "cache_write": 125, "cache_write_1h": 200, "output": 400}))
+    unasked = replace(asked, writes_cache_unasked=True)
+    assert (asked.ceiling_nusd(Ask(10**6), 0), unasked.ceiling_nusd(Ask(10**6), 0)) == (100, 200)
+
+
+def test_an_estimate_counts_fees_every_answer_and_one_search_rounded_up() -> None:
+    flat = Price.flat(Rates.filled({"input": 10**6, "output": 10**6 + 1}))
+    price = replace(flat, request_nusd=100, search=SearchPrice(1000, 2000, 3000), most_searches=2)
+    assert price.estimate_nusd(Ask(5, choices=3), 10) == 5 + 30 + 1 + 100
+    searching = Ask(0, has=frozenset({"web_search"}), search_context="low")
+    assert price.estimate_nusd(searching, 0) == 100 + 1000
+    assert replace(price, always_searches=True).estimate_nusd(Ask(0), 0) == 100 + 3000
+
+
 def test_the_tier_asked_for_and_the_standard_tier_are_both_covered() -> None:
     price = price_of("openai", "gpt-5.4")
     asks = {tier: Ask(100_000, service_tier=tier) for tier in (None, "default", "flex", "priority", "fast", "auto")}
