@@ -149,6 +149,10 @@ def test_requests_beside_each_other_meet_what_they_met_under_the_same_policies(f
     report = replayed(farthing, ledger, "--policies", tmp_path / "policies")
     assert (report["refused_before"], report["refused"], report["changed_decisions"]) == (1, 1, 0)
     assert report["recorded_usd"] == report["replayed_usd"]
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db, db:
+        db.execute("UPDATE requests SET charged_nusd = charged_nusd + 1 WHERE charged_nusd > 0")
+    report = replayed(farthing, ledger, "--policies", tmp_path / "policies")
+    assert (report["refused_before"], report["refused"]) == (1, 0), "what was before it came to something else"
     file = tmp_path / "policies" / "default.yaml"
     file.write_text(file.read_text().replace("0.012", "0.0121"))
     report = replayed(farthing, ledger, "--policies", tmp_path / "policies")

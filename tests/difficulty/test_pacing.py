@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from router.difficulty.pacing import DAY_S, HOURS, Pacing
+from router.difficulty.pacing import DAY_S, HOURS, KEPT_BACK, MOST_TASKS, Pacing
 
 NOON_S = DAY_S / 2
 CHEAP_USD = 0.05
@@ -116,6 +116,7 @@ def test_the_pace_falls_as_money_runs_ahead_of_traffic_and_stays_within_bounds()
     assert paces[1] > 1 > paces[2] > 0.8
     assert paces[0] <= 1_000.000_1
     assert paces[-1] >= 0.000_999
+    assert pacing.pace("t", 1 - KEPT_BACK, NOON_S) == pacing.pace("t", 1.0, NOON_S) == paces[-1]
     assert pacing.pace("t", 0.0, DAY_S - 1e-6) <= 1_000.000_1
 
 
@@ -125,3 +126,30 @@ def test_a_new_day_begins_with_the_pace_that_the_day_before_needed() -> None:
     for number in range(3):
         day(pacing, number, dice, budget_usd=300.0, usual_usd=10.0)
     assert pacing.pace("t", 0.0, 3.0 * DAY_S) < 0.5
+
+
+def test_a_clock_set_back_teaches_no_pace() -> None:
+    pacing = Pacing()
+    pacing.seen("t", 8.0, NOON_S)
+    before = pacing.pace("t", 0.0, 0.0)
+    pacing.seen("t", 8.0, NOON_S / 2)
+    assert pacing.pace("t", 0.0, 0.0) == before == 1.0
+
+
+def test_of_too_many_tasks_the_one_that_was_quiet_the_longest_is_forgotten() -> None:
+    pacing = Pacing()
+
+    def taught(task: str) -> bool:
+        return pacing.pace(task, 0.0, 0.0) > 1.0
+
+    for at_s in (0.0, NOON_S):
+        for task in ("quiet", "busy"):
+            pacing.seen(task, 8.0, at_s)
+    assert taught("quiet")
+    for number in range(MOST_TASKS - 2):
+        pacing.seen(f"{number}", 1.0, NOON_S)
+    pacing.seen("busy", 8.0, NOON_S)
+    pacing.seen("another", 1.0, NOON_S)
+    assert (taught("quiet"), taught("busy")) == (False, True)
+    pacing.seen("one more", 1.0, NOON_S)
+    assert taught("busy")

@@ -211,3 +211,9 @@ def test_the_tier_asked_for_and_the_standard_tier_are_both_covered() -> None:
     at = {tier: price.ceiling_nusd(ask, 0) for tier, ask in asks.items()}
     assert at[None] == at["default"] == at["flex"] == usd("0.25")
     assert at["priority"] == at["fast"] == at["auto"] == usd("0.50")
+
+
+def test_a_search_that_every_answer_bills_is_in_every_ceiling() -> None:
+    flat = Price.flat(Rates.filled({"input": 0, "output": 0}))
+    price = replace(flat, search=SearchPrice(1000, 2000, 3000), always_searches=True)
+    assert price.ceiling_nusd(Ask(5, choices=2), 10) == 2 * 3000

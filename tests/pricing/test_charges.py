@@ -29,6 +29,43 @@ def test_a_charge_is_rounded_up_once_and_as_a_whole() -> None:
     assert price.charge_nusd(Usage(0, 0)) == 0
 
 
+@pytest.mark.parametrize(
+    ("parts", "classes"),
+    [
+        ({"cached_tokens": 20}, {"cached_input": 10, "output": 10}),
+        ({"cached_tokens": 4, "cached_audio_tokens": 9}, {"cached_audio": 4, "input": 6, "output": 10}),
+        ({"cache_write_tokens": 20}, {"cache_write": 10, "output": 10}),
+        ({"cached_tokens": 6, "cache_write_tokens": 6}, {"cached_input": 6, "cache_write": 4, "output": 10}),
+        (
+            {"cache_write_tokens": 4, "cache_write_1h_tokens": 9},
+            {"cache_write_1h": 4, "input": 6, "output": 10},
+        ),
+        ({"input_audio_tokens": 20}, {"input_audio": 10, "output": 10}),
+        (
+            {"input_audio_tokens": 9, "cached_tokens": 4, "cached_audio_tokens": 9},
+            {"cached_audio": 4, "input_audio": 5, "input": 1, "output": 10},
+        ),
+        (
+            {"input_audio_tokens": 3, "cached_tokens": 4, "cached_audio_tokens": 4},
+            {"cached_audio": 4, "input": 6, "output": 10},
+        ),
+        ({"input_image_tokens": 20}, {"input_image": 10, "output": 10}),
+        ({"input_audio_tokens": 6, "input_image_tokens": 6}, {"input_audio": 6, "input_image": 4, "output": 10}),
+        ({"output_audio_tokens": 20}, {"input": 10, "output_audio": 10}),
+        ({"output_image_tokens": 20}, {"input": 10, "output_image": 10}),
+        ({"output_audio_tokens": 6, "output_image_tokens": 6}, {"input": 10, "output_audio": 6, "output_image": 4}),
+        ({"reasoning_tokens": 20}, {"input": 10, "reasoning": 10}),
+        ({"output_image_tokens": 6, "reasoning_tokens": 6}, {"input": 10, "output_image": 6, "reasoning": 4}),
+    ],
+)
+def test_parts_that_are_more_than_their_whole_are_cut_to_it(parts: dict[str, int], classes: dict[str, int]) -> None:
+    rates = Rates(*(11**place * 10**6 for place in range(len(Rates._fields))))
+    found, counted = Price.flat(rates).charge_nusd(Usage(10, 10, **parts)), {}
+    for name in Rates._fields:
+        found, counted[name] = divmod(found, 11)
+    assert {name: count for name, count in counted.items() if count} == classes
+
+
 def test_each_token_is_priced_in_one_class_only() -> None:
     rates = Rates(*(10 ** (6 + place) for place in range(len(Rates._fields))))
     usage = Usage(
