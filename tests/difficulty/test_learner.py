@@ -60,3 +60,18 @@ def test_many_labels_that_are_taken_in_at_once_are_all_kept() -> None:
 
 def test_without_labels_it_says_nothing() -> None:
     assert Learner(noise=1.0).predict((0, 1), (1.0, 1.0)) == 0
+
+
+def test_a_label_that_is_amended_leaves_no_trace() -> None:
+    learner = Learner(noise=1.0)
+    learner.learn(Row((7,), (1.0,), 1.0))
+    learner.amend(0, Row((8,), (2.0,), 1.0))
+    assert (learner.weight(7), learner.weight(8)) == pytest.approx((0.0, 0.4), abs=1e-12)
+
+
+def test_what_is_frozen_learns_no_more() -> None:
+    learner = Learner(noise=1.0)
+    learner.learn(Row((7,), (1.0,), 1.0))
+    frozen = learner.frozen(3)
+    learner.learn(Row((7,), (1.0,), -5.0))
+    assert (frozen.weight(7), frozen.version) == (0.5, 3)

@@ -8,8 +8,8 @@ import pytest
 
 from router.difficulty.cues import Shape
 from router.difficulty.gauge import Gauge
-from router.difficulty.look import look_at
-from router.difficulty.ranks import Ranks
+from router.difficulty.look import Look, look_at
+from router.difficulty.ranks import WINDOW, Ranks
 from router.difficulty.scorer import Label
 from router.difficulty.weights import shipped_weights
 
@@ -164,3 +164,20 @@ def test_what_is_harder_has_no_lower_rank_at_any_moment() -> None:
             found = [ranks.rank(score / 10) for score in range(-50, 51)]
             assert found == sorted(found)
         ranks.seen(LOOK, dice.gauss(0, 1), 0, lambda look: 0.0)
+
+
+def test_only_a_window_of_requests_is_kept_and_an_old_score_gives_way_to_its_new_one() -> None:
+    ranks = Ranks(shipped_weights().reference)
+    for at in range(WINDOW + 50):
+        ranks.seen(LOOK, float(at), 1, lambda look: 0.0)
+    rescored = 0
+
+    def fresh(look: Look) -> float:
+        nonlocal rescored
+        rescored += 1
+        return -1_000.0
+
+    for _ in range(WINDOW):
+        ranks.seen(LOOK, -1_000.0, 2, fresh)
+    assert 0 < rescored < WINDOW, "each once, and those that are gone not at all"
+    assert ranks.rank(0.0) > 0.9, "what was harder is not any more"

@@ -331,6 +331,37 @@ def test_labels_that_cost_nothing_known_leave_the_costs_alone() -> None:
     assert scorer.costs.of(look) == before
 
 
+def test_a_label_that_says_what_was_known_teaches_nothing() -> None:
+    scorer = Scorer(shipped_weights())
+    look = look_at(HARD, Shape())
+    before = scorer.score(look)
+    known = scorer.prepared(Label(look, 0.0)).cold
+    for _ in range(10):
+        scorer.learn(Label(look, known))
+    assert scorer.score(look).value == pytest.approx(before.value, abs=1e-9)
+
+
+@pytest.mark.parametrize("usd", [0.0, -1.0])
+def test_a_label_whose_premium_answer_was_no_dearer_leaves_the_costs_alone(usd: float) -> None:
+    scorer = Scorer(shipped_weights())
+    look = look_at(HARD, Shape())
+    before = scorer.costs.of(look)
+    scorer.learn(Label(look, 0.5, usd))
+    assert scorer.costs.of(look) == before
+
+
+def test_costs_are_learned_alike_one_by_one_and_at_once_and_not_by_what_is_frozen() -> None:
+    one, other = Scorer(shipped_weights()), Scorer(shipped_weights())
+    look = look_at(HARD, Shape())
+    given = [Label(look_at("word " * words, Shape()), 0.5, 1e-6 * (words + 2_000)) for words in range(2, 60)]
+    frozen, before = one.frozen(1), one.costs.of(look)
+    for label in given:
+        one.learn(label)
+    other.learn_all(given)
+    assert one.costs.of(look) == other.costs.of(look) != before
+    assert frozen.costs.of(look) == before
+
+
 def test_costs_are_learned_as_a_line_over_the_length() -> None:
     scorer = Scorer(shipped_weights())
     looks = [look_at("word " * words, Shape()) for words in range(2, 400)]

@@ -145,7 +145,7 @@ async def test_without_a_spool_work_is_refused_until_the_store_is_back(gate: Gat
         assert (writer.not_ready, writer.queued, event.released.is_set()) == ("It is away.", 1, False)
         gate.away = False
         await within(event.wait())
-        assert (writer.not_ready, writer.queued) == (None, 0)
+        assert (writer.not_ready, writer.queued, writer.late_rows) == (None, 0, 1)
     assert ids(gate) == ["a"]
 
 
@@ -211,6 +211,7 @@ async def test_a_full_spool_turns_new_work_away(gate: Gate, tmp_path: Path) -> N
         while writer.not_ready is None:
             await within(writer.record(held(f"{taken:03}", 1)).wait())
             taken += 1
+            assert taken < 100, "it is never full"
         assert writer.not_ready == f"The ledger's spool is full ({taken} rows). It is away."
         gate.away = False
         await until(lambda: writer.not_ready is None)

@@ -72,8 +72,11 @@ def test_a_judge_grades_both_answers(provider: SimulatedProvider, tmp_path: Path
         rows = eventually(lambda: found if len(found := labels(proxy)) == len(sent) else None, "a label of each")
         assert [row.gain for row in rows] == [MIXTURE.gain(sent[row.request_id]) for row in rows]
         assert {row.gain for row in rows} >= {0.0, 1.0}
-        seconds = [row for row in proxy.rows() if row["outcome"] == "shadow"]
+        every = proxy.rows()
+        seconds = [row for row in every if row["outcome"] == "shadow"]
+        given = {row["id"]: row["routed_model"] for row in every if row["outcome"] != "shadow"}
         for row in seconds:
+            assert row["facts"]["grades"]["given"] == given[row["id"].removesuffix(".l.s")]
             # A second answer and two judgements, all of it overhead of the task's learning.
             asked_models = [attempt["model"] for attempt in row["attempts"]]
             assert (asked_models[1:], row["overhead_nusd"]) == (["judge", "judge"], row["charged_nusd"])

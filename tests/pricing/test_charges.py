@@ -29,6 +29,11 @@ def test_a_charge_is_rounded_up_once_and_as_a_whole() -> None:
     assert price.charge_nusd(Usage(0, 0)) == 0
 
 
+def test_rates_that_are_uplifted_are_rounded_up() -> None:
+    flat = Price.flat(Rates(*[3] * len(Rates._fields)))
+    assert flat.uplifted(Decimal("1.1")) == Price.flat(Rates(*[4] * len(Rates._fields)))
+
+
 @pytest.mark.parametrize(
     ("parts", "classes"),
     [
