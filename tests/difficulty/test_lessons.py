@@ -154,3 +154,10 @@ def test_a_rating_that_is_given_again_takes_the_first_ones_place() -> None:
     ]
     right = [Lesson(lesson.seq + 60, lesson.request_id, "feedback", lesson.label) for lesson in stream]
     assert len(taught(wrong, right).judging()) == len(taught(right).judging())
+
+
+def test_labels_that_are_taken_twice_count_once() -> None:
+    given = lessons_of(40)
+    lessons, again = taught(given), taught(given, given)
+    assert (again.sources, again.seq) == (lessons.sources, 40)
+    assert again.served.version == lessons.served.version

@@ -22,7 +22,7 @@ from ledger.outcomes import answered, held
 from router.errors import StoreUnavailable
 from router.ledger.open import open_store
 from router.ledger.rows import NAMES, Row, row_of
-from router.ledger.spool import Spool
+from router.ledger.spool import READ_BYTES, Spool
 
 ROOT = Path(__file__).parents[2]
 APPENDS = """
@@ -31,7 +31,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from ledger.outcomes import answered
 from router.ledger.rows import row_of
-from router.ledger.spool import Spool
+from router.ledger.spool import READ_BYTES, Spool
 async def run():
     spool = Spool(Path(sys.argv[1]), "here/1/2")
     number = 0
@@ -95,6 +95,15 @@ def test_rows_come_back_in_order_and_as_they_were(tmp_path: Path) -> None:
     spooled(tmp_path, rows(1, 2), [*rows(3), strange])
     assert reopened(tmp_path) == [*rows(1, 2, 3), strange]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_that_is_longer_than_what_is_read_at_a_time_comes_back_whole(tmp_path: Path) -> None:
+    long = row_of(answered("000003", 1, facts={"a": "x" * 3 * READ_BYTES}))
+    spooled(tmp_path, rows(1, 2), [long], rows(4))
+    again = Spool(tmp_path, "here/1/3")
+    assert again.waiting_rows == 4, "and the line that names the columns is none"
+    again.close()
+    assert reopened(tmp_path) == [*rows(1, 2), long, *rows(4)]
 
 
 @pytest.mark.parametrize("how", ["the folder is removed", "the file is removed", "the folder is moved"])

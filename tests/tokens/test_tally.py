@@ -1,18 +1,23 @@
-"""When a stream is past what was held for it: never while it may yet keep to it, and no later than it surely is."""
+"""What is sent for a leg, what it used, and when its stream is past what was held: no sooner than it surely is."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec import structs
 
-from router.pipeline.leg import Leg
+from router.chat import ChatBody
+from router.pipeline.leg import Leg, body_for, used_by
 from router.pipeline.relay import Tally
 from router.policy.decide import ask_of, consider
 from router.policy.facts import Facts
 from router.policy.reading.load import load_files
 from router.pricing import Catalogue
 from router.tokens import Counter
+from router.values import Certainty, Usage
 
 FILES = {
     "models.yaml": b"""version: 1
@@ -46,6 +51,11 @@ def test_a_text_is_cut_at_the_first_token_past_its_limit(piece: str) -> None:
     assert fit == int(most / each), "an emoji is more tokens than characters"
 
 
+def test_a_word_that_comes_letter_by_letter_counts_as_one() -> None:
+    tally = Tally(Counter(), leg("exact"))
+    assert all(tally.add({0: letter}) for letter in " internationalization" * 3)
+
+
 def test_choices_are_counted_together_and_each_by_itself() -> None:
     tally = Tally(Counter(), leg("exact", n=2))
     assert tally.add({0: " word" * 20, 1: " word" * 19})
@@ -60,3 +70,22 @@ def test_where_tokens_are_estimated_the_stream_has_the_benefit_of_the_doubt() ->
     tally = Tally(Counter(), bounded)
     assert tally.add({0: " word" * 21})
     assert not tally.add({0: " word" * 20})
+
+
+def test_a_search_that_every_answer_bills_is_charged_though_no_usage_tells_of_it() -> None:
+    bounded = leg("exact", n=2)
+    target = replace(bounded.target, price=replace(bounded.target.price, always_searches=True))
+    usage, certainty = used_by(structs.replace(bounded, target=target), Usage(10, 5), ("x", "y"), Counter())
+    assert (usage.searches, certainty) == (2, Certainty.REPORTED)
+
+
+def test_usage_is_asked_for_whatever_the_caller_says_and_a_prompt_is_the_only_system_s() -> None:
+    sent = {
+        "model": "auto",
+        "messages": [{"role": "system", "content": "Be long."}, {"role": "user", "content": "Hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": False},
+    }
+    body = msgspec.json.decode(body_for(leg("exact"), ChatBody(msgspec.json.encode(sent)), "Be short."))
+    assert body["stream_options"] == {"include_usage": True}
+    assert body["messages"] == [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi"}]
