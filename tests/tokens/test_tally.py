@@ -52,8 +52,13 @@ def test_a_text_is_cut_at_the_first_token_past_its_limit(piece: str) -> None:
 
 
 def test_a_word_that_comes_letter_by_letter_counts_as_one() -> None:
-    tally = Tally(Counter(), leg("exact"))
-    assert all(tally.add({0: letter}) for letter in " internationalization" * 3)
+    counter, bounded = Counter(), leg("exact")
+    text = " internationalization" * 30
+    rules = bounded.target.token_rules
+    past = next(end for end in range(len(text)) if counter.count_text(text[:end], rules) > 20)
+    tally = Tally(counter, bounded)
+    assert all(tally.add({0: letter}) for letter in text[: past - 1])
+    assert not tally.add({0: text[past - 1]})
 
 
 def test_choices_are_counted_together_and_each_by_itself() -> None:
