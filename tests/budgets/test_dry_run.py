@@ -11,8 +11,8 @@ import httpx
 import pytest
 from proxy import Proxy, eventually, running_provider, running_proxy
 from redis_server import running_redis
-from test_proxy_budgets import digest
 
+from budgets.test_proxy_budgets import digest
 from router.providers.simulated import SimulatedProvider
 
 ADMIN = {"authorization": "Bearer admin"}

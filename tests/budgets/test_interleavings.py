@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import Clock, flush
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,6 +22,7 @@ from msgspec import structs
 from proxy import WITHIN_S, LoopThread
 from redis_server import RedisServer, running_redis
 
+from budgets.conftest import Clock, flush
 from router.budgets.contract import HOLD_TTL_S, LATE_S, Budgets, Held, Hold, Short
 from router.budgets.open import open_budgets
 from router.values import Scope

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from conftest import flush
 from proxy import Proxy, ServeProcess, eventually, running_proxy
 from redis_server import PROGRAMS, RedisServer, running_redis
 
+from budgets.conftest import flush
 from router.providers.simulated import SimulatedProvider
 from router.web.log import SELDOM_S
 

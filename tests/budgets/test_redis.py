@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 
 import pytest
-from conftest import NOON_S, Place, until
-from counters import BOTH, DAY, client, numbers
 from redis_server import RedisServer
 
+from budgets.conftest import NOON_S, Place, until
+from budgets.counters import BOTH, DAY, client, numbers
 from router.budgets.contract import HELD, LATE_S, Budgets, Draw, Held, Hold, Short
 from router.errors import StoreUnavailable
 from router.values import Level, Rate, Scope

@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import NOON_S, Place, flush, until
-from counters import BOTH, DAY, MONTH, Ledger, client, numbers
 from redis_server import RedisServer, running_redis
 
+from budgets.conftest import NOON_S, Place, flush, until
+from budgets.counters import BOTH, DAY, MONTH, Ledger, client, numbers
 from router.budgets.contract import HELD, Budgets, Draw, Hold, Limited, OpenHold, Short, Spent
 from router.budgets.recovery import CLAIM_S
 from router.errors import StoreUnavailable

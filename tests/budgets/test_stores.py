@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from conftest import NOON_S, Place
 
+from budgets.conftest import NOON_S, Place
 from router.budgets.contract import HELD, HOLD_TTL_S, LATE_S, Budgets, Draw, Held, Hold, Limited, Short
 from router.values import EXACT_NUSD, Kind, Level, OnExceeded, Rate, Scope, Window
 

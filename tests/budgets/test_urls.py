@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 import trustme
-from conftest import Clock, Place, until
 from redis_server import PROGRAMS, free_port
 
+from budgets.conftest import Clock, Place, until
 from router.budgets.contract import HELD, Draw, Held, Hold
 from router.budgets.open import open_budgets
 from router.errors import StoreUnavailable

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from broken_folder import WHOLE
-
+from policy.broken_folder import WHOLE
 from router.policy.reading.load import Loaded, load_files
 from router.pricing import Catalogue
 

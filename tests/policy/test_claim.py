@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from broken_folder import WHOLE
 
+from policy.broken_folder import WHOLE
 from router.errors import InvalidRequest
 from router.policy.claim import AUTO, claim
 from router.policy.policy import PolicySet

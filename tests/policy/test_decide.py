@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from loading import load, task
 
+from policy.loading import load, task
 from router.policy.decide import Candidate, Misfit, Purse, Refusal, Route, ask_of, consider, decide
 from router.policy.facts import Facts
 from router.policy.policy import Policy, PolicySet

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from broken_folder import WHOLE, cases, folder_with, stated
-from loading import HERE, lines, load, task
 
+from policy.broken_folder import WHOLE, cases, folder_with, stated
+from policy.loading import HERE, lines, load, task
 from router.errors import PolicyFaults
 from router.policy.reading.document import LARGEST_FILE_BYTES
 from router.policy.reading.load import load_files

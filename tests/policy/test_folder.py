@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from broken_folder import WHOLE
-from loading import lines, load, task
 from msgspec.structs import replace
 
+from policy.broken_folder import WHOLE
+from policy.loading import lines, load, task
 from router.difficulty.weights import shipped_weights
 from router.policy.reading.load import load_folder
 from router.pricing import Catalogue

@@ -6,11 +6,11 @@ import time
 from decimal import Decimal
 
 import pytest
-from broken_folder import WHOLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loading import HERE, SHIPPED, lines, load, task
 
+from policy.broken_folder import WHOLE
+from policy.loading import HERE, SHIPPED, lines, load, task
 from router.policy.expectation import Bounds
 from router.policy.reading.load import load_files, load_folder
 from router.pricing import Catalogue, Price

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from broken_folder import WHOLE
 
+from policy.broken_folder import WHOLE
 from router.budgets.contract import Held, Hold, Short
 from router.budgets.memory import MemoryBudgets
 from router.chat import ChatBody

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 
-from broken_folder import BROKEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loading import SHIPPED, load, task
 
+from policy.broken_folder import BROKEN
+from policy.loading import SHIPPED, load, task
 from router.policy.fault import Fault
 from router.pricing import Catalogue
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from broken_folder import BROKEN, WHOLE
 from jsonschema import Draft202012Validator
 
+from policy.broken_folder import BROKEN, WHOLE
 from router.policy.fault import Report
 from router.policy.reading.document import read_document
 from router.policy.reading.load import load_files

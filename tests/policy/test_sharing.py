@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from broken_folder import WHOLE
 
+from policy.broken_folder import WHOLE
 from router.policy.facts import Facts
 from router.policy.reading.load import Loaded, load_folder
 from router.pricing import Catalogue

@@ -1,0 +1,1 @@
+"""Budgets: the same tests against every store, and what a real Redis does."""

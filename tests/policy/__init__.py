@@ -1,0 +1,1 @@
+"""Policies: what reading them finds, and what they decide."""
