@@ -14,12 +14,12 @@ models:
   cheap:
     target: openai/gpt-4o-mini
     base_url: {url}
-    timeouts: {{first_byte_s: 0.3, between_bytes_s: 0.3, total_s: 5}}
+    timeouts: {{first_byte_s: 0.3, between_bytes_s: 1, total_s: 5}}
   dear:
     target: openai/gpt-4o
     base_url: {url}
     kind: premium
-    timeouts: {{first_byte_s: 0.3, between_bytes_s: 0.3, total_s: 5}}
+    timeouts: {{first_byte_s: 0.3, between_bytes_s: 1, total_s: 5}}
   thinker:
     target: openai/o4-mini
     base_url: {url}

@@ -219,8 +219,8 @@ def test_what_a_broken_leg_cost_is_overhead_beside_the_answer(
     [
         ("silence", True, 0.3),
         ("silence early-headers", True, 0.3),
-        ("silence early-headers", False, 0.3),
-        ("silence=2", False, 0.3),
+        ("silence early-headers", False, 1),
+        ("silence=2", False, 1),
     ],
 )
 def test_silence_ends_at_its_deadline_and_may_be_billed(
@@ -283,7 +283,7 @@ def test_a_stream_that_breaks_ends_in_an_error_event_and_is_charged_for_what_cam
     provider.faults.always(fault)
     started = time.perf_counter()
     answer = proxy.ask(headers={"x-farthing-task": "fallback"}, stream=True)
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 2
     assert answer.status_code == 200
     assert "[DONE]" not in answer.text
     assert len(events(answer.text)) == 4
