@@ -122,16 +122,16 @@ def question_of(chat: Chat) -> str:
     return "\n".join(reversed(asked))
 
 
-def goes_on(chat: Chat) -> bool:
-    """Say whether the question is an earlier one with a word or two behind it.
+def goes_on(chat: Chat, question: str) -> bool:
+    """Say whether a request's question is an earlier one with a word or two behind it.
 
     It says nothing of what a task's prompts share: all turns of one conversation begin alike.
     """
-    return len(question_of(chat)) > len(chat.last_user_text())
+    return len(question) > len(chat.last_user_text())
 
 
-def shape_of(chat: Chat, own_chars: int) -> Shape:
-    """Return what is around the question, which is `own_chars` long."""
+def shape_of(chat: Chat, question: str) -> Shape:
+    """Return what is around a request's question, as `question_of` tells it."""
     images = False
     chars = 0
     for message in chat.messages:
@@ -144,17 +144,17 @@ def shape_of(chat: Chat, own_chars: int) -> Shape:
         tools=bool(chat.tools or chat.functions),
         images=images,
         messages=len(chat.messages),
-        other_chars=max(0, chars - own_chars),
-        brief=_is_brief(chat),
-        goes_on=goes_on(chat),
+        other_chars=max(0, chars - len(question)),
+        brief=_is_brief(chat, question),
+        goes_on=goes_on(chat, question),
     )
 
 
-def _is_brief(chat: Chat) -> bool:
+def _is_brief(chat: Chat, question: str) -> bool:
     if chat.asked_output_tokens is not None and chat.asked_output_tokens <= BRIEF_TOKENS:
         return True
     told = (message.text() for message in chat.messages if message.role in ("system", "developer"))
-    return asks_briefly(question_of(chat)) or any(asks_briefly(text) for text in islice(told, MOST_INSTRUCTIONS))
+    return asks_briefly(question) or any(asks_briefly(text) for text in islice(told, MOST_INSTRUCTIONS))
 
 
 def key_of(chat: Chat, task: str | None = None) -> str | None:

@@ -132,7 +132,7 @@ def look_of(chat: Chat, text: str | None = None, task: str | None = None) -> Loo
     """Look at a request; `text` is its question without what is shared, `task` a label of its own."""
     whole = question_of(chat)
     return look_at(
-        whole if text is None else text, shape_of(chat, len(whole)), paid_chars=len(whole), key=key_of(chat, task)
+        whole if text is None else text, shape_of(chat, whole), paid_chars=len(whole), key=key_of(chat, task)
     )
 
 
@@ -183,7 +183,8 @@ def _of_set(file: Path) -> list[Example]:
             qualities[model].append(outcome.quality)
     order = sorted(qualities, key=lambda model: (math.fsum(qualities[model]) / len(qualities[model]), model))
     texts = [question_of(each.chat) for each in labelled]
-    shared = SharedText(shared_in(question_of(each.chat) for each in labelled if not goes_on(each.chat)))
+    alone = (text for each, text in zip(labelled, texts, strict=True) if not goes_on(each.chat, text))
+    shared = SharedText(shared_in(alone))
     found = []
     for each, text in zip(labelled, texts, strict=True):
         present = [model for model in order if model in each.outcomes]

@@ -99,7 +99,7 @@ def facts_of(
 
 def _reading(chat: Chat, policy: Policy, around: Circumstances, gauge: Gauge) -> Reading:
     question = question_of(chat)
-    return gauge.read(policy.task, question, shape_of(chat, len(question)), key=key_of(chat, around.label))
+    return gauge.read(policy.task, question, shape_of(chat, question), key=key_of(chat, around.label))
 
 
 def _gain(reading: Reading, policy: Policy) -> float:

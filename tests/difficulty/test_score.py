@@ -55,7 +55,7 @@ def test_a_follow_up_of_a_word_is_to_be_as_brief_as_what_it_goes_on_from() -> No
     asked = "Which is the capital of France? Answer with one word."
     for said, brief in (((asked, "and Spain?"), True), ((asked, EASY, "and now?"), False)):
         question = question_of(chat := talk(*said))
-        assert shape_of(chat, len(question)).brief is brief
+        assert shape_of(chat, question).brief is brief
 
 
 def test_a_message_that_says_what_it_wants_stands_alone() -> None:
@@ -71,7 +71,7 @@ def test_the_turns_of_a_conversation_are_not_what_prompts_share() -> None:
 
     def score(*said: str) -> float:
         question = question_of(chat := talk(asked, *said))
-        reading = read(question, shape_of(chat, len(question)), gauge)
+        reading = read(question, shape_of(chat, question), gauge)
         gauge.seen("support", reading)
         return reading.score
 
@@ -163,7 +163,7 @@ def test_a_request_is_brief_by_its_words_its_instructions_or_its_limit() -> None
     def shape(system: str = "Be kind.", text: str = "Is it so?", **limits: int) -> Shape:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
         chat = msgspec.convert({"model": "auto", "messages": messages, **limits}, Chat)
-        return shape_of(chat, len(text))
+        return shape_of(chat, text)
 
     assert not shape().brief
     assert not shape(max_tokens=17).brief

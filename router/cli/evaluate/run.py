@@ -95,7 +95,8 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
         raise UnusableFile(f"--learn {learn} leaves no line of {len(both)} to be judged; learn from fewer.")
     gauge = Gauge(policies.weights)
     work.step("Looking at the prompts")
-    gauge.share(policy.task, (question_of(row.chat) for row in rows if not goes_on(row.chat)))
+    asked = [(row.chat, question_of(row.chat)) for row in rows]
+    gauge.share(policy.task, (question for chat, question in asked if not goes_on(chat, question)))
     labels: list[Label] = []
     if learn:
         work.step(f"Learning from {learn} labels")
@@ -153,7 +154,7 @@ def _lacking(lacks: list[Lack]) -> Lacking | None:
 
 def _read(row: Labelled, gauge: Gauge, policy: Policy) -> tuple[float, Look]:
     text = question_of(row.chat)
-    reading = gauge.read(policy.task, text, shape_of(row.chat, len(text)), key=key_of(row.chat, row.task))
+    reading = gauge.read(policy.task, text, shape_of(row.chat, text), key=key_of(row.chat, row.task))
     return reading.score, reading.look
 
 
