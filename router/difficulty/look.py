@@ -14,6 +14,7 @@ from msgspec import Struct
 from router.chat import Chat
 from router.difficulty.cues import NAMES, Shape, asks_briefly, cues_of, looked_at, tokens_in
 from router.difficulty.grams import SIZE, grams_of, words_of
+from router.difficulty.worked import without_worked_examples
 
 BRIEF_TOKENS = 16
 """A caller who pays for no more than this asks for a letter, a number or a word."""
@@ -110,7 +111,7 @@ def look_at(
 def question_of(chat: Chat) -> str:
     """Return what a request asks: the last user message, after those that it goes on from where it is a word or two.
 
-    Empty where there is none.
+    Without the worked examples in it; empty where there is none.
     """
     asked: list[str] = []
     for message in reversed(chat.messages):
@@ -119,7 +120,7 @@ def question_of(chat: Chat) -> str:
             begins = asked[-1][:FOLLOW_UP_BYTES].encode("utf-8", "replace")
             if len(asked) > MOST_FOLLOW_UPS or len(begins) >= FOLLOW_UP_BYTES:
                 break
-    return "\n".join(reversed(asked))
+    return "\n".join(map(without_worked_examples, reversed(asked)))
 
 
 def goes_on(chat: Chat, question: str) -> bool:
@@ -154,7 +155,8 @@ def _is_brief(chat: Chat, question: str) -> bool:
     if chat.asked_output_tokens is not None and chat.asked_output_tokens <= BRIEF_TOKENS:
         return True
     told = (message.text() for message in chat.messages if message.role in ("system", "developer"))
-    return asks_briefly(question) or any(asks_briefly(text) for text in islice(told, MOST_INSTRUCTIONS))
+    asked = {question, chat.last_user_text()}
+    return any(map(asks_briefly, asked)) or any(asks_briefly(text) for text in islice(told, MOST_INSTRUCTIONS))
 
 
 def key_of(chat: Chat, task: str | None = None) -> str | None:

@@ -1,0 +1,93 @@
+"""Worked examples that stand before a question in its own message."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.chat import Chat, Message
+from router.difficulty.look import question_of, shape_of
+from router.difficulty.worked import MOST_CHARS, without_worked_examples
+
+TWO = "Question: What is two and two?\nAnswer: 4\n\nQuestion: Which colour has the sky?\nAnswer: Blue.\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        pytest.param(TWO + "Question: Why is it blue?\nAnswer:", "Question: Why is it blue?\nAnswer:", id="labels"),
+        pytest.param(TWO + "Question: Why is it blue?", "Question: Why is it blue?", id="no label of the answer"),
+        pytest.param(
+            "Answer briefly.\n\n" + TWO + "Question: Why is it blue?\nAnswer:",
+            "Answer briefly.\n\nQuestion: Why is it blue?\nAnswer:",
+            id="instructions stay",
+        ),
+        pytest.param("Q1: One?\nA1: 1\nQ2: Two?\nA2:\n", "Q2: Two?\nA2:\n", id="numbers, one example"),
+        pytest.param(
+            "### Input:\nfine\n### Output:\nFINE\n\n### Input:\nwell\n\n### Output:\n",
+            "### Input:\nwell\n\n### Output:\n",
+            id="headings",
+        ),
+        pytest.param("**Q:** One?\n**A:** 1\n\n**Q:** Two?\n**A:**", "**Q:** Two?\n**A:**", id="bold"),
+        pytest.param(
+            "Q: One?\nA: Well.\n\nFirst: count.\n\nSo 1.\nQ: Two?\nA:", "Q: Two?\nA:", id="an answer in paragraphs"
+        ),
+        pytest.param(
+            "Which is odd?\nA. 1\nB. 2\nAnswer: A\n\nWhich is even?\nA. 3\nB. 4\nAnswer:",
+            "Which is even?\nA. 3\nB. 4\nAnswer:",
+            id="no label of the question",
+        ),
+        pytest.param(
+            "Is 1 odd? Answer: yes\n\nIs 2 odd? Say yes or no. Answer:",
+            "Is 2 odd? Say yes or no. Answer:",
+            id="labels within lines",
+        ),
+        pytest.param("fast\nLabel: adverb\nred\nLabel:", "red\nLabel:", id="no blank lines"),
+        pytest.param(
+            "Passage: Rain.\nQuestion: Wet?\nAnswer: yes\nPassage: Sun.\nQuestion: Wet?\nAnswer:",
+            "Passage: Sun.\nQuestion: Wet?\nAnswer:",
+            id="three labels",
+        ),
+    ],
+)
+def test_answered_examples_are_left_out(text: str, left: str) -> None:
+    assert without_worked_examples(text).strip() == left.strip()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Question: Why is the sky blue?\nAnswer:",
+        "Question: One?\nAnswer: 1\n\nQuestion: Two?",
+        "Question: One?\nAnswer:\nQuestion: Two?\nAnswer:",
+        "Document 1: rain\nDocument 2: sun\nQuestion: wet?\nAnswer:",
+        "From: ann\nSubject: rain\n\nFrom: bob\nSubject: sun\n\nSummarise: these two.",
+        "Which is it?\nA: one\nB: two\nA: three\nB: four",
+        "Name: Ann\nAge: 3\nName: Bob\nAge: 4\nName: Cy\nAge: 5",
+        "Note: be brief.\nNote: be kind.\nWhy?",
+        "Steps:\nSteps:",
+        "Answer:\n\nAnswer:",
+        "Answer: 1\n\nAnswer:",
+        "Is 1 odd? Answer: yes. Is 2? Answer:",
+        "At 9:40 or 9:50?",
+        "",
+    ],
+)
+def test_a_text_without_answered_examples_is_left_as_it_is(text: str) -> None:
+    assert without_worked_examples(text) == text
+
+
+def test_a_text_too_long_to_be_examples_is_left_as_it_is() -> None:
+    longest = TWO + "Question: Why?".ljust(MOST_CHARS - len(TWO))
+    assert without_worked_examples(longest) != longest
+    assert without_worked_examples(longest + " ") == longest + " "
+
+
+def test_examples_are_paid_for_and_still_say_how_much_is_asked_for() -> None:
+    text = "Reply with a letter.\n\nOdd?\nA. 1\nB. 2\nAnswer: A\n\nEven?\nA. 3\nB. 4\nAnswer:"
+    chat = Chat(model="auto", messages=[Message(role="user", content=text)])
+    question = question_of(chat)
+    shape = shape_of(chat, question)
+    assert question == "Even?\nA. 3\nB. 4\nAnswer:"
+    assert len(question) + shape.other_chars == len(text)
+    assert shape.brief
+    assert not shape.goes_on
