@@ -14,6 +14,7 @@ from msgspec import Struct
 from router.chat import Chat
 from router.difficulty.cues import NAMES, Shape, asks_briefly, cues_of, looked_at, tokens_in
 from router.difficulty.grams import SIZE, grams_of, words_of
+from router.difficulty.material import without_material
 from router.difficulty.worked import without_worked_examples
 
 BRIEF_TOKENS = 16
@@ -92,9 +93,9 @@ def look_at(
     """Look at a question, as little of it as the time allows.
 
     `paid_chars` is how long it was before shared text was left out, of which `left_out` are hashes; `key`
-    names the kind of work: a label, or what the instructions and tools are.
+    names the kind of work: a label, or what the instructions and tools are. Material in it counts by its length alone.
     """
-    seen = looked_at(text).lower()
+    seen = looked_at(without_material(text)).lower()
     words = words_of(seen)
     paid = len(text) if paid_chars is None else paid_chars
     return Look(

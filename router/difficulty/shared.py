@@ -64,10 +64,10 @@ class SharedText:
     def stripped(self, text: str) -> Own:
         """Return the text without the longest beginning and end that are shared; never empty unless it was."""
         starts = [found for found in _beginnings(text) if self._is_shared(found[1])]
-        first = next((found for found in reversed(starts) if _is_enough(text[found[0] :])), None)
+        first = next((found for found in reversed(starts) if is_enough(text[found[0] :])), None)
         rest = text[first[0] :] if first else text
         ends = [found for found in _ends(rest) if self._is_shared(found[1])]
-        last = next((found for found in reversed(ends) if _is_enough(rest[: found[0]])), None)
+        last = next((found for found in reversed(ends) if is_enough(rest[: found[0]])), None)
         own = (rest[: last[0]] if last else rest).strip()
         return Own(own or text, tuple(mark for _, mark in filter(None, (first, last))))
 
@@ -101,7 +101,8 @@ def _whole(text: str) -> int:
     return (len(text) + 1) << 64 | adler32(written) << 32 | crc32(written)
 
 
-def _is_enough(text: str) -> bool:
+def is_enough(text: str) -> bool:
+    """Say whether a text is long enough to be scored by itself."""
     begins = text[:MOST_CHARS]
     return (
         len(begins.split(maxsplit=FEWEST_WORDS)) >= FEWEST_WORDS

@@ -1,0 +1,50 @@
+"""What a question is asked of (retrieved passages, search results) is told from it by labels or tags, and left out.
+
+Such text differs from request to request, so that `shared` does not know it, and holds every cue by chance.
+"""
+
+from __future__ import annotations
+
+import re
+
+from router.difficulty.shared import is_enough
+
+FEWEST_CHARS = 1_000
+"""Less than this is no material: a story that a sum is told in belongs to the question."""
+BEGIN_CHARS, END_CHARS = 6_000, 6_000
+"""Material begins in the first so many characters, and a question behind it in the last."""
+_QUESTION = re.compile(r"^[ \t>*#-]{0,8}(?:user(?:'s)? )?(?:question|query)[ \t*]{0,3}:", re.MULTILINE | re.IGNORECASE)
+_OPENED = re.compile(
+    r"<((?:retrieved_|search_)?(?:articles?|background|contexts?|documents?|excerpts?|knowledge|passages?|results|sources?))"
+    r"(?:\s[^<>]{0,200})?>",
+    re.IGNORECASE,
+)
+
+
+def without_material(text: str) -> str:
+    """Return what is asked in a text, without a long piece of material that is marked; else the text as it is.
+
+    Marked are what stands before the last line that begins with "Question:" or "Query:", and what stands from the first
+    to the last of tags such as `<context>` and `<document>`.
+    """
+    if len(text) < FEWEST_CHARS:
+        return text
+    return _behind_label(_without_tagged(text))
+
+
+def _without_tagged(text: str) -> str:
+    opened = _OPENED.search(text, 0, BEGIN_CHARS)
+    if opened is None:
+        return text
+    closing = f"</{opened[1]}>"
+    closed = text.rfind(closing, opened.end())
+    if closed - opened.end() < FEWEST_CHARS:
+        return text
+    left = f"{text[: opened.start()]}\n{text[closed + len(closing) :]}".strip()
+    return left if is_enough(left) else text
+
+
+def _behind_label(text: str) -> str:
+    behind = max(FEWEST_CHARS, len(text) - END_CHARS)
+    last = max((label.start() for label in _QUESTION.finditer(text, behind)), default=0)
+    return text[last:] if is_enough(text[last:]) else text

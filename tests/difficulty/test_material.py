@@ -1,0 +1,80 @@
+"""Material that a question is asked of, in the same message."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.difficulty.cues import NAMES, Shape
+from router.difficulty.gauge import Gauge
+from router.difficulty.look import look_at
+from router.difficulty.material import END_CHARS, FEWEST_CHARS, without_material
+
+PAGE = ("Rain falls. Why it falls, and how to prove it, must be explained step by step. " * 20)[: FEWEST_CHARS + 100]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"Use the context.\n\nContext: {PAGE}\n\nQuestion: Who was wet?\nAnswer:", "Question: Who was wet?\nAnswer:"),
+        (f"{PAGE}\n---\n**User question:** Who was wet?", "**User question:** Who was wet?"),
+        (f"{PAGE}\nQuery: who was wet\n", "Query: who was wet\n"),
+        (f"Question: one?\n{PAGE}\nQuestion: two, or three?", "Question: two, or three?"),
+        (f"<context>\n{PAGE}\n</context>\n\nWho was wet at last?", "Who was wet at last?"),
+        (f"Who was wet? <documents><document id='1'>{PAGE}</document></documents>", "Who was wet?"),
+        (f"Tell <search_results>{PAGE}</search_results> who was wet.", "Tell \n who was wet."),
+    ],
+)
+def test_marked_material_is_left_out(text: str, left: str) -> None:
+    assert without_material(text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{PAGE}\n\nWho was wet at last?",
+        f"{PAGE}\nQuestion: Why?",
+        f"<document>{PAGE}</document>",
+        f"<document>{PAGE}</document>\nSort it.",
+        f"<code>{PAGE}</code>\nWhat is wrong with this?",
+        f"<context>{PAGE}\nWho was wet at last?",
+        f"Context: rain\nQuestion: Who was wet?\n{PAGE}",
+        "Context: rain\nQuestion: Who was wet?",
+    ],
+)
+def test_what_is_not_marked_as_material_or_has_no_question_beside_it_stays(text: str) -> None:
+    assert without_material(text) == text
+
+
+def test_less_than_a_page_belongs_to_the_question() -> None:
+    asked = "\nQuestion: Who was wet?"
+    before = PAGE[: FEWEST_CHARS - len("\n") - 1]
+    assert without_material(before + asked) == before + asked
+    assert without_material(before + "." + asked) == asked.strip()
+    tagged = f"<context>{PAGE[: FEWEST_CHARS - 1]}</context>\nWho was wet?"
+    assert without_material(tagged) == tagged
+    assert without_material(tagged.replace("</", ".</")) == "Who was wet?"
+
+
+def test_a_question_far_from_the_end_is_not_looked_for() -> None:
+    asked = PAGE + "\nQuestion: " + "why " * 2_000
+    assert without_material(asked) == asked
+    near = PAGE + "\nQuestion: " + "w" * (END_CHARS - 10)
+    assert len(without_material(near)) == END_CHARS
+
+
+def test_material_holds_no_cue_and_counts_by_its_length() -> None:
+    asked = "Question: Who was wet at last?"
+    alone, behind = look_at(asked, Shape()), look_at(f"{PAGE}\n{asked}", Shape())
+    differ = {name for name, one, other in zip(NAMES, alone.cues, behind.cues, strict=True) if one != other}
+    assert differ == {"length"}
+    assert list(alone.grams) == list(behind.grams)
+    assert behind.tokens > 10 * alone.tokens
+
+
+def test_a_question_that_all_requests_ask_leaves_the_material_to_be_judged() -> None:
+    gauge = Gauge()
+    pages = [
+        f"Page {word}. {PAGE}\nQuestion: Is this a complaint?\nAnswer:" for word in ("one", "two", "three", "four")
+    ]
+    gauge.share("mail", pages)
+    assert list(gauge.read("mail", pages[0], Shape()).look.grams) == list(look_at(f"Page one. {PAGE}", Shape()).grams)
