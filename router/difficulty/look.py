@@ -29,6 +29,7 @@ KEY_CHARS = 2_000
 """So much of the instructions tells one kind of work from another."""
 ENOUGH_WORDS = 2
 """So many can be told of; no more are counted."""
+_ENCODED_END = re.compile(r"(?:\\n){2,}|\\n(?![a-z])")
 _WORD_OR_NUMBER = re.compile(r"\w+")
 
 
@@ -121,7 +122,12 @@ def question_of(chat: Chat) -> str:
             begins = asked[-1][:FOLLOW_UP_BYTES].encode("utf-8", "replace")
             if len(asked) > MOST_FOLLOW_UPS or len(begins) >= FOLLOW_UP_BYTES:
                 break
-    return "\n".join(map(without_worked_examples, reversed(asked)))
+    return "\n".join(without_worked_examples(_with_lines(text)) for text in reversed(asked))
+
+
+def _with_lines(text: str) -> str:
+    """Return a text with its lines, where it came encoded twice; a formula's "\\nu" is no end of a line."""
+    return text if "\n" in text or "\\n" not in text else _ENCODED_END.sub("\n", text)
 
 
 def goes_on(chat: Chat, question: str) -> bool:

@@ -82,6 +82,19 @@ def test_a_text_too_long_to_be_examples_is_left_as_it_is() -> None:
     assert without_worked_examples(longest + " ") == longest + " "
 
 
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        (r"Q: 1?\nA: 1\n\nQ: 2?\nA:", "Q: 2?\nA:"),
+        (r"Pick one.\n\na word", "Pick one.\na word"),
+        (r"Find \nu and \nabla.", r"Find \nu and \nabla."),
+        ("Print \\n\nPrint \\N", "Print \\n\nPrint \\N"),
+    ],
+)
+def test_a_text_that_was_encoded_twice_has_its_lines_again(text: str, question: str) -> None:
+    assert question_of(Chat(model="auto", messages=[Message(role="user", content=text)])) == question
+
+
 def test_examples_are_paid_for_and_still_say_how_much_is_asked_for() -> None:
     text = "Reply with a letter.\n\nOdd?\nA. 1\nB. 2\nAnswer: A\n\nEven?\nA. 3\nB. 4\nAnswer:"
     chat = Chat(model="auto", messages=[Message(role="user", content=text)])
