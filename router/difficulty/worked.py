@@ -18,7 +18,7 @@ LAST_CHARS = 40
 FEWEST_UNASKED = 2
 """So many examples there are at the least where the label of the last answer is not written; one may be a remark."""
 _LABEL = re.compile(r"^[ \t>*#-]{0,8}([A-Za-z][A-Za-z ]{0,23}?)[ \t]?\d{0,3}[ \t*]{0,3}:[ \t*]{0,3}", re.MULTILINE)
-_LAST_LABEL = re.compile(r"\b[A-Za-z]{1,24}[ \t*]{0,3}:(?=[ \t\n*]{0,8}\Z)")
+_LAST_LABEL = re.compile(r"\b[A-Za-z]{1,24}[ \t*]{0,3}:(?=[\s*'\"\])]{0,8}\Z)")
 
 
 class _Label(NamedTuple):
@@ -89,5 +89,5 @@ def _behind_last_answer(text: str) -> str | None:
     ends = text.find("\n\n", begin)
     if ends < 0:
         ends = text.find("\n", begin)
-    asked = text[ends:].lstrip() if ends > 0 else ""
-    return asked if len(asked.rstrip()) > len(last[0]) else None
+    is_asked = ends >= 0 and bool(text[ends : last.start()].strip())
+    return text[ends:].lstrip() if is_asked else None

@@ -41,6 +41,7 @@ TWO = "Question: What is two and two?\nAnswer: 4\n\nQuestion: Which colour has t
             "Is 2 odd? Say yes or no. Answer:",
             id="labels within lines",
         ),
+        pytest.param("['1?\nAnswer: 1\n\n2?\nAnswer:']", "2?\nAnswer:']", id="quoted"),
         pytest.param("fast\nLabel: adverb\nred\nLabel:", "red\nLabel:", id="no blank lines"),
         pytest.param(
             "Passage: Rain.\nQuestion: Wet?\nAnswer: yes\nPassage: Sun.\nQuestion: Wet?\nAnswer:",
