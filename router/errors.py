@@ -151,6 +151,8 @@ class StoreUnavailable(FarthingError):
     retryable = True
     part: ClassVar[str | None] = None
     """Which part is away, where the message may say at which address, which is no caller's business."""
+    retry_after_s: float | None = None
+    """When it is worth asking again, where that is to be told."""
 
     def __init__(self, message: str, *, why: str | None = None) -> None:
         """`why` is what failed, in a few words without an address."""

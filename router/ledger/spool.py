@@ -107,6 +107,17 @@ class Spool:
         """Whether rows of this process wait, which rows to come must not overtake."""
         return self._own is not None and self._own.waits
 
+    def any_wait(self) -> bool:
+        """Say whether rows of any process wait in the folder: ours, those of the dead, and of those that run beside us.
+
+        Looks at the folder, from any thread.
+        """
+        for path in self.folder.glob("*.jsonl"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size:
+                    return True
+        return False
+
     @property
     def full(self) -> bool:
         """Whether no new work should be taken on. What is under way still finds room, as far as the disk has any."""

@@ -135,6 +135,14 @@ class LedgerWriter:
             return None
         return f"{away or 'The ledger catches up.'} {self._spool.waiting_rows} rows wait in the spool."
 
+    def any_spooled(self) -> bool:
+        """Say whether rows of this process, or of one that shares its spool, may not be in the store yet; any thread.
+
+        What an answer waited for is spooled before it is out, so whoever looks here first, and then into the store,
+        misses no row of it.
+        """
+        return self._spool is not None and self._spool.any_wait()
+
     async def open(self) -> None:
         """Bring the store up, and replay what earlier processes left in the spool.
 

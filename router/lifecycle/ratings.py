@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from router.difficulty.lessons import EPOCH
-from router.errors import InvalidRequest, NotAllowed, RequestNotFound
+from router.errors import InvalidRequest, LedgerUnavailable, NotAllowed, RequestNotFound
 from router.ledger.contract import Store
 from router.ledger.labels import MOST_RATINGS, MOST_RATINGS_OF_EPOCH, RATINGS, LabelRow
 from router.ledger.rows import time_text
@@ -50,11 +50,14 @@ class Ratings:
         store: Store,
         clock: Callable[[], float],
         written: Callable[[LabelRow], None],
+        any_spooled: Callable[[], bool],
     ) -> None:
+        """`any_spooled` says, from any thread, whether there may be rows that are not in the store yet."""
         self._policies = policies
         self._store = store
         self._clock = clock
         self._written = written
+        self._any_spooled = any_spooled
 
     async def rate(self, account: Account | None, request_id: str, score: float) -> Rated:
         """Take a caller's rating of an answer, 0 to 1; the last of several counts.
@@ -63,10 +66,14 @@ class Ratings:
             RequestNotFound: no such request is in the ledger, or not of this account.
             NotAllowed: the account may not use the request's task any more.
             InvalidRequest: it had no answer, or was rated too often.
-            StoreUnavailable: the ledger can't be asked or written; nothing is known of the rating.
+            StoreUnavailable: the ledger can't be asked or written, or the request's row may still be on its way there;
+                nothing is known of the rating.
         """
         owner = account.name if account else None
-        record = await self._settled(request_id, owner)
+        record, any_spooled = await self._settled(request_id, owner)
+        if any_spooled and (record is None or (record.account == owner and record.outcome == "held")):
+            late = "rows wait in the spool, and this request's may be among them"
+            raise LedgerUnavailable(f"The request '{request_id[:80]}' can't be rated yet: {late}.", why=late)
         if record is None or record.account != owner:
             raise RequestNotFound(f"There is no request '{request_id[:80]}' of this account.", param="request_id")
         if account and account.tasks is not None and record.task not in account.tasks:
@@ -87,22 +94,27 @@ class Ratings:
         self._written(label)
         return Rated(request_id, record.task, score)
 
-    async def _settled(self, request_id: str, owner: str | None) -> Record | None:
-        """Return a request's row, once it is settled; as it is where that takes too long, or it is another's."""
+    async def _settled(self, request_id: str, owner: str | None) -> tuple[Record | None, bool]:
+        """Return a request's row, once it is settled, and whether it may be news to the store.
+
+        As it is where that takes too long, or it is another's.
+        """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + SETTLED_WITHIN_S
         while True:
-            record = await asyncio.to_thread(self._record, request_id)
+            record, any_spooled = await asyncio.to_thread(self._record, request_id)
             if record is None or record.account != owner or record.outcome != "held" or loop.time() > deadline_s:
-                return record
+                return record, any_spooled
             await asyncio.sleep(ASK_AGAIN_S)
 
-    def _record(self, request_id: str) -> Record | None:
+    def _record(self, request_id: str) -> tuple[Record | None, bool]:
         if not (request_id.isascii() and request_id.isalnum()):
             # Nobody's request bears it, and nobody rates a second answer; PostgreSQL refuses to look for a zero byte.
-            return None
+            return None, False
+        # In this order: what leaves the spool meanwhile is in the store.
+        any_spooled = self._any_spooled()
         rows = self._store.ask(f"SELECT {_RECORD} FROM requests WHERE id = $1", [request_id])  # noqa: S608  names
-        return Record(*rows[0]) if rows else None
+        return (Record(*rows[0]) if rows else None), any_spooled
 
     def _why_crowded(self, task: str, owner: str | None) -> str | None:
         """Say why another rating would displace what confirms a task's ratings, or those of others; None: it would not.

@@ -10,14 +10,16 @@ import msgspec
 from msgspec import Struct
 
 from router.chat import not_read
-from router.errors import InvalidRequest, LedgerUnavailable
-from router.ledger.writer import LedgerWriter
-from router.lifecycle.ratings import Ratings
-from router.policy.policy import PolicySet
+from router.errors import InvalidRequest, LedgerUnavailable, StoreUnavailable
+from router.ledger.writer import LONGEST_RETRY_S, LedgerWriter
+from router.lifecycle.ratings import Rated, Ratings
+from router.policy.policy import Account, PolicySet
 from router.web.asgi import JSON, Receive, Scope, Send, id_headers, read_body, respond
 from router.web.auth import account_of
 
 WRITTEN_WITHIN_S = 2.0
+AGAIN_IN_S = LONGEST_RETRY_S
+"""When to tell a rating again that the ledger could not take: it is looked for as often at least."""
 _ASKED = 'A rating is {"request_id": text, "score": a number from 0 (bad) to 1 (good)}.'
 
 
@@ -52,14 +54,11 @@ class FeedbackEndpoint:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         account = account_of(self._policies(), headers)
         rating = _rating(await read_body(scope, receive, self._largest_body_bytes, self._body_within_s))
-        # Whoever has the whole answer may rate it, though its row may still be on its way.
         try:
-            async with asyncio.timeout(WRITTEN_WITHIN_S):
-                await self._ledger.flush()
-        except TimeoutError:
-            why = self._ledger.not_ready or self._ledger.degraded or "it is slow"
-            raise LedgerUnavailable(f"The ledger took no rows for {WRITTEN_WITHIN_S:g} s: {why}") from None
-        rated = await self._ratings.rate(account, rating.request_id, rating.score)
+            rated = await self._rated(account, rating)
+        except StoreUnavailable as error:
+            error.retry_after_s = AGAIN_IN_S
+            raise
         answer = {
             "object": "feedback",
             "request_id": rated.request_id,
@@ -69,6 +68,16 @@ class FeedbackEndpoint:
             "because": rated.because,
         }
         await respond(send, 200, msgspec.json.encode(answer), [JSON, *id_headers(scope["farthing_id"])])
+
+    async def _rated(self, account: Account | None, rating: _Rating) -> Rated:
+        # Whoever has the whole answer may rate it, though its row may still be on its way.
+        try:
+            async with asyncio.timeout(WRITTEN_WITHIN_S):
+                await self._ledger.flush()
+        except TimeoutError:
+            why = self._ledger.not_ready or self._ledger.degraded or "it is slow"
+            raise LedgerUnavailable(f"The ledger took no rows for {WRITTEN_WITHIN_S:g} s: {why}") from None
+        return await self._ratings.rate(account, rating.request_id, rating.score)
 
 
 def _rating(raw: bytes) -> _Rating:

@@ -75,7 +75,7 @@ def error_headers(error: FarthingError) -> Headers:
     if not error.retryable:
         return [(b"x-should-retry", b"false")]
     wait_s = None
-    if isinstance(error, RateLimited | IdempotencyUnderWay):
+    if isinstance(error, RateLimited | IdempotencyUnderWay | StoreUnavailable):
         wait_s = error.retry_after_s
     elif isinstance(error, UpstreamError):
         wait_s = error.cause.retry_after_s

@@ -1,0 +1,68 @@
+"""Ratings over a real socket: none is lost, and a request is one label however often it is rated."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from proxy import Proxy, eventually, running_provider, running_proxy
+
+from lifecycle.mixture import MIXTURE, agree, files, labels, rate
+from router.providers.simulated import Simulation
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running_provider(Simulation(answerer=MIXTURE)) as provider:
+        yield provider.base_url
+
+
+def answered(proxy: Proxy) -> str:
+    """Have a request answered by the cheap model; return its id."""
+    answer = proxy.ask(model="cheap", max_tokens=16)
+    assert answer.status_code == 200, answer.text
+    return answer.headers["x-farthing-request-id"]
+
+
+def execute(ledger: Path, statement: str) -> None:
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute(statement)
+
+
+@pytest.fixture
+def spooling(url: str, tmp_path: Path) -> Iterator[Proxy]:
+    """A proxy whose ledger can be read and takes no rows."""
+    settings = {"ledger_on_outage": "spool", "spool": tmp_path / "spool"}
+    with running_proxy(tmp_path, files(agree(0), url=url), settings=settings) as proxy:
+        execute(proxy.ledger, "CREATE TRIGGER away BEFORE INSERT ON requests BEGIN SELECT RAISE(ABORT, 'away'); END")
+        yield proxy
+
+
+def test_a_rating_of_a_row_that_waits_in_the_spool_is_to_be_told_again(spooling: Proxy) -> None:
+    request_id = answered(spooling)
+    refused = rate(spooling, request_id, 1)
+    told = refused.json()["error"]
+    assert (refused.status_code, told["code"]) == (503, "store_unavailable"), told
+    assert "spool" in told["message"]
+    assert int(refused.headers["retry-after"]) > 0
+    assert "x-should-retry" not in refused.headers
+    execute(spooling.ledger, "DROP TRIGGER away")
+    accepted = eventually(
+        lambda: found if (found := rate(spooling, request_id, 1)).status_code != 503 else None, "the row"
+    )
+    assert accepted.json()["learned"] is True
+    assert [row.request_id for row in labels(spooling)] == [request_id]
+    assert rate(spooling, "nosuchrequest", 1).status_code == 404
+
+
+def test_a_rating_of_a_row_that_waits_in_another_workers_spool_is_to_be_told_again(
+    spooling: Proxy, url: str, tmp_path: Path
+) -> None:
+    request_id = answered(spooling)
+    (tmp_path / "beside").mkdir()
+    settings = {"ledger_on_outage": "spool", "spool": tmp_path / "spool"}
+    with running_proxy(tmp_path / "beside", files(agree(0), url=url), settings=settings) as other:
+        assert rate(other, request_id, 1).status_code == 503
