@@ -141,6 +141,8 @@ class Attempt(Struct, frozen=True):
     reported_model: str | None = None
     check: str | None = None
     """Of an answer that its rule checks: `passed`, `unchecked`, or the name of the check that it failed."""
+    because: str | None = None
+    """Of one that is unchecked, why: `stream`, or the check that could not be made and what it lacked."""
     started_s: float = 0.0
     """How long after the request's arrival the call began."""
     span_id: str | None = None

@@ -123,6 +123,8 @@ def time_text(at: datetime) -> str:
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
     check = {"check": attempt.check} if attempt.check else {}
+    if attempt.because:
+        check["because"] = attempt.because
     return {
         "model": attempt.model,
         "target": attempt.target,

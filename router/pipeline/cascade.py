@@ -24,11 +24,11 @@ from router.pipeline.judging import grade_of, judging
 from router.pipeline.leg import Leg
 from router.pipeline.logprobs import AnswerT, with_logprobs, without_logprobs
 from router.pipeline.parts import Parts
-from router.pipeline.run import Run
+from router.pipeline.run import NotAsked, Run
 from router.policy.closed_answer import LOOKED_AT_CHARS, say_the_same
 from router.policy.decide import Route
 from router.policy.said import Said, Unreadable, said_in
-from router.policy.verify import UNKNOWN, Agree, Judge, Verdict, Verify, failing
+from router.policy.verify import Agree, Judge, Unknown, Verdict, Verify, failing
 from router.providers.contract import Answer, AnswerEmpty, Call, Provider
 from router.values import Attempt
 
@@ -69,12 +69,13 @@ class Cascade(Generic[AnswerT]):
         if isinstance(verdict, str):
             answer, leg = await self._better(answer, leg, ended, verdict)
         else:
-            passed = verdict is None
-            self._run.record.verified = "passed" if passed else "unchecked"
-            self._run.record.amend(ended, structs.replace(ended, check=self._run.record.verified))
+            self._run.record.verified = "passed" if verdict is None else "unchecked"
+            because = verdict.because if verdict else None
+            checked = structs.replace(ended, check=self._run.record.verified, because=because)
+            self._run.record.amend(ended, checked)
         return (without_logprobs(answer) if self._added_logprobs else answer), leg
 
-    async def _first(self) -> tuple[AnswerT, Leg, Attempt, Answer | ProviderError | None]:
+    async def _first(self) -> tuple[AnswerT, Leg, Attempt, Answer | ProviderError | NotAsked | None]:
         """Get the answer, and what came of a second one where nothing cheaper could spare it and the money allows."""
         run, agree = self._run, self._verify.agree
         if agree is None or not self._verify.agrees_only:
@@ -107,7 +108,7 @@ class Cascade(Generic[AnswerT]):
             self._empty = empty
             return empty.answer  # type: ignore[return-value]  # streams that are held back raise no such error
 
-    async def _verdict(self, answer: AnswerT, second: Answer | ProviderError | None) -> Verdict:
+    async def _verdict(self, answer: AnswerT, second: Answer | ProviderError | NotAsked | None) -> Verdict:
         """Make the checks in the order of their cost, up to the first that fails."""
         verify, chat = self._verify, self._run.arrival.body.chat
         try:
@@ -131,7 +132,8 @@ class Cascade(Generic[AnswerT]):
             if isinstance(verdict, str):
                 return verdict
             found = await check()
-            verdict = verdict if found is None else found
+            # Of several that could not be made the first is told.
+            verdict = verdict if found is None or (verdict and isinstance(found, Unknown)) else found
         return verdict
 
     async def _own(self, answer: AnswerT, choices: tuple[Said, ...]) -> Verdict:
@@ -142,16 +144,18 @@ class Cascade(Generic[AnswerT]):
         passed = await self._parts.own_checks.passes(own, request, given)
         return None if passed else "python"
 
-    async def _agrees(self, agree: Agree, choices: tuple[Said, ...], second: Answer | ProviderError | None) -> Verdict:
-        if second is None:
+    async def _agrees(
+        self, agree: Agree, choices: tuple[Said, ...], second: Answer | ProviderError | NotAsked | None
+    ) -> Verdict:
+        if not isinstance(second, Answer | ProviderError):
             # Where the first answer's hold left no room for it beside, there may be some now that this is settled.
             second = await self._second(agree)
         if not isinstance(second, Answer):
-            return UNKNOWN
+            return _not_made("agree", second)
         try:
             said = said_in(second.body)
         except Unreadable:
-            return UNKNOWN
+            return Unknown("agree_unreadable")
         other = said[0] if said else Said()
 
         def all_the_same() -> bool:
@@ -160,7 +164,7 @@ class Cascade(Generic[AnswerT]):
         is_long = sum(len(each.text or "") for each in (other, *choices)) > 2 * LOOKED_AT_CHARS
         return None if (await anyio.to_thread.run_sync(all_the_same) if is_long else all_the_same()) else "agree"
 
-    async def _second(self, agree: Agree) -> Answer | ProviderError | None:
+    async def _second(self, agree: Agree) -> Answer | ProviderError | NotAsked:
         """Ask for the second answer: the same request, whole and once, whatever the caller wants of the first."""
         run = self._run
         body = ChatBody(run.arrival.body.rewritten(dict(_ALONE)))
@@ -172,9 +176,11 @@ class Cascade(Generic[AnswerT]):
         run, model = self._run, self._run.plan.policies.models[judge.model]
         body, facts = await judging(judge, run.arrival.body.chat, choices, model, self._parts.counter)
         answer = await run.aside(model, facts, body, "judge")
-        grade = grade_of(answer.body) if isinstance(answer, Answer) else None
+        if not isinstance(answer, Answer):
+            return _not_made("judge", answer)
+        grade = grade_of(answer.body)
         if grade is None:
-            return UNKNOWN
+            return Unknown("judge_grade")
         return None if grade >= judge.gte else "judge"
 
     async def _better(self, answer: AnswerT, leg: Leg, ended: Attempt, failed: str) -> tuple[AnswerT, Leg]:
@@ -200,6 +206,11 @@ class Cascade(Generic[AnswerT]):
         self._run.first_token(leg, answer.first_byte_s)
         reason = "cut" if isinstance(answer, HeldBack) and answer.cut else "answered"
         return await self._run.ended(leg, reason, answer.usage, answer.texts, reported_model=answer.reported_model)
+
+
+def _not_made(check: str, why: ProviderError | NotAsked) -> Unknown:
+    """Say that a check could not be made, for the model that it asks said nothing."""
+    return Unknown(f"{check}_{why if isinstance(why, str) else 'failed'}")
 
 
 def _plain(answer: Answer | HeldBack, choices: tuple[Said, ...]) -> dict[str, object]:

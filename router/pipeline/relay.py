@@ -10,6 +10,7 @@ from functools import partial
 
 import anyio
 import msgspec
+from msgspec import structs
 
 from router.errors import FarthingError, ProviderError, ProviderTimedOut, UpstreamError, UpstreamTimeout
 from router.pipeline.leg import Leg
@@ -109,6 +110,9 @@ class StreamedAnswer:
             await self._stream.aclose()
             yield cut_event(self.run, self.leg, self._last)
         attempt = await self._charged(ending.value)
+        if self.run.record.verified == "unchecked":
+            unchecked = structs.replace(attempt, check="unchecked", because="stream")
+            self.run.record.amend(attempt, unchecked)
         said = None if self._kept is None else partial(said_in_events, b"".join(self._kept))
         outcome = await self.run.close(ending, leg=self.leg, said=said)
         await self.run.committed()

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from msgspec import structs
 
@@ -30,7 +30,7 @@ from router.pipeline.parts import Answered, Commit, Parts
 from router.pipeline.plan import Arrival, Plan
 from router.pipeline.rates import too_fast
 from router.pipeline.record import Record
-from router.policy.decide import Candidate, Refusal, Route, ask_of, consider
+from router.policy.decide import Candidate, Misfit, Refusal, Route, ask_of, consider
 from router.policy.facts import Facts
 from router.policy.said import Said
 from router.policy.target import Deadlines, Model, Target
@@ -48,6 +48,9 @@ MOST_DECISIONS = 5
 """How often it is decided anew because others took the money meanwhile."""
 
 T = TypeVar("T")
+NotAsked = Literal["time", "money", "rate", "unfit", "store"]
+"""Why a model was not asked beside the answer: too little time or money was left, a limit a minute was full, it can't
+take the request, or the store of budgets was away."""
 
 
 class Run:
@@ -111,21 +114,23 @@ class Run:
 
     async def aside(
         self, model: Model, facts: Facts, body: ChatBody, reason: str, *, prompt: str | None = None
-    ) -> Answer | ProviderError | None:
-        """Ask `model` something beside the answer, once; None where the money or the time left does not suffice.
+    ) -> Answer | ProviderError | NotAsked:
+        """Ask `model` something beside the answer, once, or say why that can't be.
 
         It is charged to the same allowance under a hold of its own, and is overhead by the name of `reason`.
         """
         if self._left_s(model) <= 0:
-            return None
+            return "time"
         breakers = self._parts.breakers
         candidate = consider(model, self.plan.policy, facts, self._holds.purse_left())
+        if not candidate.fits:
+            return "money" if candidate.misfit is Misfit.MONEY else "unfit"
         try:
-            hold_id = await self._holds.take(candidate, facts) if candidate.fits else None
+            hold_id = await self._holds.take(candidate, facts)
         except StoreUnavailable:
-            hold_id = None
+            return "store"
         if not isinstance(hold_id, str):
-            return None
+            return "rate" if isinstance(hold_id, Limited) else "money"
         self._record_held()
         target = breakers.in_order(model, _by_weight(model.targets))[0]
         leg = self._opened(hold_id, candidate, target, facts)

@@ -78,22 +78,25 @@ class Verify:
         )
 
 
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A check that could not be made: what it looks at is not there."""
+
+    because: str
+    """The check and why, in few words that are names: `judge_money`."""
 
 
 LONGEST_KEPT_BYTES = 64_000
 """Of a caller's schema; a longer one is compiled anew for each answer."""
-UNKNOWN = Unknown()
 Verdict = str | Unknown | None
-"""The name of the check that failed; `UNKNOWN` where none failed but one could not be made; None: all passed."""
+"""The name of the check that failed; why, where none failed but one could not be made; None: all passed."""
 
 
 def failing(verify: Verify, choices: Sequence[Said], chat: Chat) -> Verdict:
     """Hold an answer against the checks that look at it alone, cheapest first."""
     if not choices:
         return "empty"
-    unknown = False
+    unknown: Unknown | None = None
     for name, wanted, passes in _CHECKS:
         if not wanted(verify):
             continue
@@ -101,8 +104,9 @@ def failing(verify: Verify, choices: Sequence[Said], chat: Chat) -> Verdict:
             passed = passes(verify, choice, chat)
             if passed is False:
                 return name
-            unknown = unknown or passed is None
-    return UNKNOWN if unknown else None
+            if passed is None and unknown is None:
+                unknown = Unknown(f"{name}_absent")
+    return unknown
 
 
 def _not_truncated(verify: Verify, said: Said, chat: Chat) -> bool:

@@ -135,6 +135,13 @@ def reasons(row: Row) -> list[str]:
     return [attempt["reason"] for attempt in row["attempts"]]
 
 
+def why_unchecked(row: Row) -> str | None:
+    """Return why the answer was not checked, as the ledger tells it; None where it was."""
+    told = [attempt for attempt in row["attempts"] if attempt.get("check") == "unchecked"]
+    assert all(("because" in attempt) == (attempt in told) for attempt in row["attempts"])
+    return told[0]["because"] if told else None
+
+
 TEXTS = [
     ("json", '{"a": 1}', "no json"),
     ("schema", FITS, FITS_NOT),
@@ -189,6 +196,7 @@ def test_a_stream_that_is_not_held_back_says_that_it_is_unchecked(proxy: Proxy, 
     script.says = {CHEAP: "no json"}
     answer = ask(proxy, "alone", stream=True)
     assert (answer.headers["x-farthing-verified"], said(answer.text)) == ("unchecked", "no json")
+    assert why_unchecked(proxy.row_of(answer)) == "stream"
 
 
 def test_an_answer_that_fails_with_nobody_to_ask_is_given_and_says_so(proxy: Proxy, script: Script) -> None:
@@ -342,6 +350,7 @@ def test_a_second_answer_that_can_not_be_had_leaves_the_first_unchecked(
     row = proxy.row_of(answer)
     assert (answer.headers["x-farthing-verified"], content(answer)) == ("unchecked", "1250")
     assert (row["routed_model"], row["overhead_nusd"]) == ("cheap", 0)
+    assert why_unchecked(row) == "agree_failed"
 
 
 def test_a_second_answer_that_fails_is_asked_for_once_and_paid_for_once(
@@ -361,6 +370,7 @@ def test_a_check_for_which_no_time_is_left_is_not_paid_for(proxy: Proxy, script:
     assert answer.headers["x-farthing-verified"] == "unchecked"
     assert [attempt["model"] for attempt in row["attempts"]] == ["cheap"]
     assert row["overhead_nusd"] == 0
+    assert why_unchecked(row) == "judge_time"
 
 
 def test_a_second_answer_that_the_money_does_not_buy_leaves_the_first_unchecked(
@@ -372,6 +382,7 @@ def test_a_second_answer_that_the_money_does_not_buy_leaves_the_first_unchecked(
     assert answer.headers["x-farthing-verified"] == "unchecked"
     assert row["charged_nusd"] <= 100_000
     assert [call.body["model"] for call in provider.calls] == [CHEAP]
+    assert why_unchecked(row) == "agree_money"
 
 
 def test_a_first_answer_that_fails_ends_the_second_and_all_is_settled(
@@ -405,6 +416,7 @@ def test_a_judge_grades_the_answer(
     answer = ask(proxy, "judge")
     row = proxy.row_of(answer)
     assert answer.headers["x-farthing-verified"] == verified
+    assert why_unchecked(row) == ("judge_grade" if verified == "unchecked" else None)
     asked = provider.calls[1].body
     assert "Is it polite?" in asked["messages"][-1]["content"]
     assert '"answer":"Pay now!"' in asked["messages"][-1]["content"]
