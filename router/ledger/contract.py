@@ -121,6 +121,10 @@ class Store(ABC):
             SchemaTooNew: a newer Farthing has been there.
         """
 
+    def join(self) -> bool:
+        """Serve from here until `close`; return whether another proxy does already, as far as that can be told."""
+        return False
+
     @abstractmethod
     async def write(self, rows: Sequence[Row]) -> int:
         """Commit all the rows or none, and return how many of them were news. No two bear the same id.

@@ -12,6 +12,7 @@ everything where a write has been slow.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import logging
 import os
@@ -82,6 +83,7 @@ class SqliteStore(Store):
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._file: tuple[int, int] | None = None
         self._is_damaged = False
+        self._joined: int | None = None
         if read_only:
             if not path.exists():
                 raise LedgerUnavailable(
@@ -115,6 +117,26 @@ class SqliteStore(Store):
 
     async def open(self) -> None:
         return
+
+    def join(self) -> bool:
+        """Take a lock on a file beside the ledger: on its own file, SQLite would lose its locks by that.
+
+        All who serve share it; who finds that it can be had alone is the first. The system frees it, however we end.
+        """
+        if self._joined is not None:
+            return False
+        beside = self._path.with_name(f"{self._path.name}-serving")
+        try:
+            self._joined = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(self._joined, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                fcntl.flock(self._joined, fcntl.LOCK_SH)
+        except OSError as error:
+            log.info("Whether another proxy serves from the ledger %s can't be told: %s.", self._path, error.strerror)
+        return False
 
     async def write(self, rows: Sequence[Row]) -> int:
         self._check_file()
@@ -181,6 +203,9 @@ class SqliteStore(Store):
 
     def close(self) -> None:
         self._thread.shutdown()
+        if self._joined is not None:
+            os.close(self._joined)
+            self._joined = None
         for connection in (self._at_once, self._writing):
             if connection is not None:
                 connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from router.web.spending import Spending, spent
 
 MOST_RECENT = 10_000
 """Answers whose lengths are read at the start."""
+
+log = logging.getLogger("farthing.budgets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,12 @@ async def open_books(
         held_for_s=HOLD_TTL_S,
         timed=partial(metrics.store, store.name, "commit"),
     )
+    if store.join() and settings.budgets_url == MEMORY_URL:
+        log.warning(
+            "Another proxy serves from the ledger %s, and the budgets of this one are in its own memory: together they "
+            "may spend each budget twice. Give both --budgets-url redis://HOST:PORT, or each a ledger of its own.",
+            settings.ledger_url.removeprefix("sqlite:///"),
+        )
     await ledger.open()
     spending = Spending(store, policies, clock)
     budgets = open_budgets(

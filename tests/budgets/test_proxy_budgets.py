@@ -356,3 +356,12 @@ def test_what_a_proxy_spent_is_in_the_next_ones_budgets(provider: SimulatedProvi
             with running_proxy(tmp_path, files(provider.base_url), settings={"budgets_url": url}) as second:
                 assert second.metric_nusd("farthing_budget_spent_usd", **labels) == spent > 0
                 assert second.metric("farthing_budget_rebuilds_total") == 0
+
+
+def test_a_second_proxy_whose_budgets_are_its_own_says_so(
+    proxy: Proxy, budgets_url: str, provider: SimulatedProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_proxy(tmp_path, files(provider.base_url), settings={"budgets_url": budgets_url}):
+        told = [each.getMessage() for each in caplog.records if "Another proxy" in each.getMessage()]
+    assert len(told) == (budgets_url == "memory://")
+    assert all(str(proxy.ledger) in each and "--budgets-url redis://" in each for each in told)

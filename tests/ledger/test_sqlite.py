@@ -194,3 +194,22 @@ async def test_a_file_that_is_not_the_one_that_was_opened_takes_no_rows_until_it
     path.with_suffix(".old").rename(path)
     await store.write(rows(1))
     assert count(store) == 2
+
+
+def test_who_joins_is_told_of_every_other_that_serves_and_not_of_one_that_has_ended(
+    store: SqliteStore, path: Path
+) -> None:
+    with closing(SqliteStore(path)) as second:
+        assert not store.join()
+        assert not store.join()
+        assert second.join()
+        store.close()
+        with closing(SqliteStore(path)) as third:
+            assert third.join()
+    with closing(SqliteStore(path)) as alone:
+        assert not alone.join()
+        reading = SqliteStore(path, read_only=True)
+        assert count(reading) == 0
+        reading.close()
+        with closing(SqliteStore(path)) as last:
+            assert last.join()
