@@ -12,7 +12,7 @@ them they never judge: a stream of false ones can't take itself into service.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import fsum
@@ -44,6 +44,8 @@ class Lesson:
     label: Label | None
     """None: what was learned so far is to be forgotten."""
     is_trusted: bool = True
+    place: int = 0
+    """Which label of the task it is, where one that is given again takes the place of the first; 0: its number."""
 
     @property
     def is_held_back(self) -> bool:
@@ -84,7 +86,7 @@ class Course:
         self._own = Candidate(weights)
         self._all: Candidate | None = None
         self._held_back: OrderedDict[tuple[str, str], Prepared] = OrderedDict()
-        self._taken = 0
+        self._taken: set[tuple[str, str]] = set()
         self._judged_next = JUDGED_EVERY
         self.cold = Scorer(weights)
         self.served = self.cold
@@ -104,9 +106,9 @@ class Course:
             if self._all is None:
                 self._all = deepcopy(self._own)
             self._all.take(lesson, label)
-        self._taken += 1
-        if self._taken == self._judged_next:
-            self._judged_next += max(JUDGED_EVERY, self._taken // JUDGED_PART)
+        self._taken.add((lesson.request_id, lesson.source))
+        if len(self._taken) == self._judged_next:
+            self._judged_next += max(JUDGED_EVERY, len(self._taken) // JUDGED_PART)
             self._judge(lesson.seq)
 
     def judging(self) -> list[Label]:
@@ -130,22 +132,28 @@ class Course:
 
 @dataclass(slots=True)
 class Lessons:
-    """One task's labels so far, as far as they matter. `begin` is a number that `first_of` gave."""
+    """One task's labels so far, as far as they matter. `begin` is a place that `first_of` gave.
+
+    What counts is told by places: a rating that is given again makes no label go.
+    """
 
     weights: Weights
     begin: int = 0
     seq: int = 0
     """The number of the last label that was taken."""
+    newest: int = 0
+    """The newest place that was seen."""
     reset_at: int = 0
     """The number of the last reset among them; 0 where there was none."""
-    sources: Counter[str] = field(default_factory=Counter)
+    _sources: dict[int, str] = field(default_factory=dict)
+    """By place."""
     _now: Course = field(init=False)
     _next: Course = field(init=False)
     _left_out: dict[int, int] = field(default_factory=dict)
-    """Hashes of what requests share, and the number of the newest label that says so."""
+    """Hashes of what requests share, and the newest place of a label that says so."""
 
     def __post_init__(self) -> None:
-        self.seq = max(self.seq, self.begin)
+        self.seq, self.newest = max(self.seq, self.begin), max(self.newest, self.begin)
         self._now, self._next = Course(self.weights), Course(self.weights)
 
     @property
@@ -156,6 +164,16 @@ class Lessons:
     @property
     def cold(self) -> Scorer:
         return self._now.cold
+
+    @property
+    def places(self) -> Set[int]:
+        """Return the places of the labels that matter."""
+        return self._sources.keys()
+
+    @property
+    def sources(self) -> Counter[str]:
+        """Count the labels that matter, by source."""
+        return Counter(self._sources.values())
 
     @property
     def shared(self) -> frozenset[int]:
@@ -171,30 +189,39 @@ class Lessons:
         for lesson in lessons:
             if lesson.seq <= self.seq:
                 continue
-            self.reach(lesson.seq)
+            place = lesson.place or lesson.seq
+            self.reach(lesson.seq, place)
             if lesson.label is None:
                 self._now, self._next = Course(self.weights), Course(self.weights)
                 self.reset_at = lesson.seq
-                self.sources.clear()
+                self._sources.clear()
                 self._left_out.clear()
                 continue
-            self.sources[lesson.source] += 1
-            self._left_out.update(dict.fromkeys(lesson.label.look.left_out, lesson.seq))
+            if place <= self.begin:
+                # It is given again, and the first one counts no more.
+                continue
+            self._sources[place] = lesson.source
+            for mark in lesson.label.look.left_out:
+                self._left_out[mark] = max(place, self._left_out.get(mark, 0))
             self._now.take(lesson, lesson.label)
-            if lesson.seq > self.begin + EPOCH:
+            if place > self.begin + EPOCH:
                 self._next.take(lesson, lesson.label)
 
-    def reach(self, seq: int) -> None:
-        """Note that all labels up to a number were read, whether or not they taught anything."""
-        self.seq = max(self.seq, seq)
-        while self.seq > self.begin + 2 * EPOCH:
+    def reach(self, seq: int, newest: int) -> None:
+        """Note that all labels up to a number were read, to the newest place, whether or not they taught anything."""
+        self.seq, self.newest = max(self.seq, seq), max(self.newest, newest)
+        while self.newest > self.begin + 2 * EPOCH:
             self.begin += EPOCH
             self._now, self._next = self._next, Course(self.weights)
-            self._left_out = {mark: seq for mark, seq in self._left_out.items() if seq > self.begin}
+            self._left_out = {mark: place for mark, place in self._left_out.items() if place > self.begin}
+            self._sources = {place: source for place, source in self._sources.items() if place > self.begin}
 
 
 def first_of(newest: int) -> int:
-    """Return the number after which labels must be read to know all that matters of the first `newest`."""
+    """Return the place after which labels must be read to know all that matters of the first `newest`.
+
+    No number of a label behind it is lower, for a place is never above its number.
+    """
     return max(0, (newest - 1) // EPOCH - 1) * EPOCH
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from router.errors import InvalidRequest, LedgerUnavailable
-from router.ledger.labels import READ, Change, LabelRow, added, pruned
+from router.ledger.labels import NEWEST_PLACE, READ, Change, LabelRow, added, pruned
 from router.ledger.rows import CORRECTION, Row, time_text
 from router.values import Ending
 
@@ -186,6 +186,11 @@ class Store(ABC):
     def newest_label(self, task: str) -> int:
         """Return the number of a task's newest label; 0 where it has none."""
         return int(self.ask("SELECT coalesce(max(seq), 0) FROM labels WHERE task = $1", [task])[0][0])
+
+    def newest_place(self, task: str) -> int:
+        """Return the place of a task's newest label; 0 where it has none."""
+        rows = self.ask(NEWEST_PLACE, [task])
+        return int(rows[0][0]) if rows else 0
 
     def labelled_tasks(self) -> list[str]:
         """Return the tasks that have labels, or had some before a reset, by name; may be empty."""

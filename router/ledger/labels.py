@@ -1,8 +1,9 @@
 """Labels as rows of the table `labels`: what was learned of a request, in one order for every reader.
 
 A task's labels are numbered without gaps in the order in which they were committed, so that whoever has read up to a
-number has read all before it. Rows hold numbers, names and hashes of words, never text. They are added, never changed;
-old ones are taken away, and a reset takes all away but a row that says so.
+number has read all before it. A rating that is given again is another row, in the place of the first: places number
+what was labelled, and how many labels there are is told by places. Rows hold numbers, names and hashes of words, never
+text. They are added, never changed; old ones are taken away, and a reset takes all away but a row that says so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Source = Literal["shadow", "feedback", "check", "reset"]
 KEPT = 3 * EPOCH
 """Labels of a task that are kept; readers need twice an epoch."""
 MOST_RATINGS = 10
-"""How often one request may be rated; the last rating counts."""
+"""How often one request may be rated otherwise than before; the last rating counts, and they are one label."""
 MOST_RATINGS_OF_EPOCH = EPOCH * 3 // 4
 """Of the newest `EPOCH` labels, where ratings need others to confirm them: what they displaced could confirm none."""
 
@@ -45,6 +46,8 @@ class LabelRow(Struct, frozen=True):
     cheap_targets: str | None = None
     """What the names stood for then; None where a version of before wrote the label."""
     premium_targets: str | None = None
+    place: int = 0
+    """As `seq`, but that of a request's first rating for each of its ratings, and without gaps for the others."""
 
 
 CREATE = """CREATE TABLE labels (
@@ -57,32 +60,50 @@ ADD_TARGETS = (
     "ALTER TABLE labels ADD COLUMN premium_targets TEXT",
 )
 
-ADD = """
+PLACE = "coalesce(place, seq)"
+"""A version of before wrote no place; each of its labels has one of its own, for it counted them all."""
+ADD_PLACE = (
+    "ALTER TABLE labels ADD COLUMN place BIGINT",
+    f"CREATE INDEX labels_place ON labels (task, {PLACE})",
+)
+NEWEST_PLACE = f"SELECT {PLACE} FROM labels WHERE task = CAST($1 AS TEXT) ORDER BY {PLACE} DESC LIMIT 1"  # noqa: S608  ours
+"""Of one task; by the end of the index, for SQLite reads all of it to find the greatest."""
+
+ADD = f"""
 INSERT INTO labels (task, seq, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look,
-cheap_targets, premium_targets)
+cheap_targets, premium_targets, place)
 SELECT CAST($1 AS TEXT), newest.seq + 1, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT),
 CAST($6 AS TEXT), CAST($7 AS DOUBLE PRECISION), CAST($8 AS DOUBLE PRECISION), CAST($9 AS DOUBLE PRECISION),
-CAST($10 AS TEXT), CAST($11 AS TEXT), CAST($12 AS TEXT)
+CAST($10 AS TEXT), CAST($11 AS TEXT), CAST($12 AS TEXT),
+coalesce((SELECT min(+{PLACE}) FROM labels WHERE task = CAST($1 AS TEXT) AND request_id = CAST($3 AS TEXT)
+AND source = CAST($4 AS TEXT)), coalesce(({NEWEST_PLACE}), 0) + 1)
 FROM (SELECT coalesce(max(seq), 0) AS seq FROM labels WHERE task = CAST($1 AS TEXT)) AS newest
 WHERE (SELECT count(*) FROM labels WHERE task = CAST($1 AS TEXT) AND request_id = CAST($3 AS TEXT)
 AND source = CAST($4 AS TEXT)) < CAST($13 AS BIGINT)
+"""  # noqa: S608  ours
+"""Adds a label under the next number, unless its request has as many of that source as it may.
+
+Without its plus sign, the least place would be looked for through all of the task's and not among the request's few.
 """
-"""Adds a label under the next number, unless its request has as many of that source as it may."""
-PRUNE = """
-DELETE FROM labels WHERE task = CAST($1 AS TEXT)
-AND seq <= (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
-"""
-RATINGS = """
+PRUNE = f"""
+DELETE FROM labels WHERE task = CAST($1 AS TEXT) AND {PLACE} <= ({NEWEST_PLACE}) - CAST($2 AS BIGINT)
+"""  # noqa: S608  ours
+RATINGS = f"""
 SELECT count(*), coalesce(sum(CASE WHEN requests.account = CAST($3 AS TEXT) THEN 1 ELSE 0 END), 0)
-FROM labels LEFT JOIN requests ON requests.id = labels.request_id
-WHERE labels.task = CAST($1 AS TEXT) AND labels.source = 'feedback'
-AND labels.seq > (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT)) - CAST($2 AS BIGINT)
+FROM (SELECT DISTINCT request_id FROM labels WHERE task = CAST($1 AS TEXT) AND source = 'feedback'
+AND {PLACE} > ({NEWEST_PLACE}) - CAST($2 AS BIGINT)) AS rated
+LEFT JOIN requests ON requests.id = rated.request_id
+"""  # noqa: S608  ours
+"""Counts the requests whose ratings are among a task's newest labels, and those of one account among these."""
+RATED = """
+SELECT gain, cheap, premium, cheap_targets, premium_targets FROM labels
+WHERE task = $1 AND request_id = $2 AND source = 'feedback' ORDER BY seq DESC LIMIT 1
 """
-"""Counts the ratings among a task's newest labels, and those of one account among these."""
-READ = """
+"""Asks for what a request's last rating said."""
+READ = f"""
 SELECT task, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look, seq,
-cheap_targets, premium_targets FROM labels WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3
-"""
+cheap_targets, premium_targets, {PLACE} FROM labels WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3
+"""  # noqa: S608  ours
 
 Change = tuple[str, tuple[str | int | float | None, ...]]
 """A statement and its values."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from router.errors import FarthingError
-from router.ledger.labels import ADD_TARGETS, CREATE, INDEX
+from router.ledger.labels import ADD_PLACE, ADD_TARGETS, CREATE, INDEX
 from router.ledger.rows import COLUMNS
 
-NEWEST = 4
+NEWEST = 5
 
 _INDEXES: dict[int, tuple[str, ...]] = {
     1: ("CREATE INDEX IF NOT EXISTS requests_at ON requests (at)",),
@@ -25,7 +25,7 @@ _INDEXES: dict[int, tuple[str, ...]] = {
     ),
     3: (INDEX,),
 }
-_LABELS = {3: (CREATE,), 4: ADD_TARGETS}
+_LABELS = {3: (CREATE,), 4: ADD_TARGETS, 5: ADD_PLACE}
 """What makes the table `labels`, by version; `requests` is made of its columns."""
 
 

@@ -136,7 +136,7 @@ def of_rating(record: Record, score: float, policies: PolicySet, at: str) -> Lab
 def lesson_of(row: LabelRow, compared: Compared) -> Lesson | None:
     """Return what a task learns from a label of the ledger; None where that is nothing."""
     if row.source == "reset":
-        return Lesson(row.seq, row.request_id, row.source, None)
+        return Lesson(row.seq, row.request_id, row.source, None, place=row.place)
     if not compared.counts(row.source, (row.cheap, row.cheap_targets), (row.premium, row.premium_targets)):
         return None
     try:
@@ -148,7 +148,7 @@ def lesson_of(row: LabelRow, compared: Compared) -> Lesson | None:
         return None
     label = Label(look, min(1.0, max(-1.0, row.gain)), row.cost_usd)
     is_trusted = row.source != "feedback" or compared.feedback == "trusted"
-    return Lesson(row.seq, row.request_id, row.source, label, is_trusted=is_trusted)
+    return Lesson(row.seq, row.request_id, row.source, label, is_trusted=is_trusted, place=row.place)
 
 
 def _was(model: Model, record: Record) -> bool:

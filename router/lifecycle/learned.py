@@ -103,7 +103,8 @@ def learned(store: Store, policies: PolicySet, policy: Policy) -> Learned:
     """
     own = compared(policies, policy)
     lessons = lessons_in(store, policy.task, own, policies.weights or shipped_weights())
-    rows = [row for row in store.labels(policy.task, lessons.begin, 1_000_000) if row.source != "reset"]
+    found = store.labels(policy.task, lessons.begin, 1_000_000)
+    rows = [row for row in found if row.source != "reset" and row.place > lessons.begin]
     judging = lessons.judging()
     return Learned(
         task=policy.task,
@@ -111,7 +112,7 @@ def learned(store: Store, policies: PolicySet, policy: Policy) -> Learned:
         version=lessons.served.version,
         newest=lessons.seq,
         labels=dict(lessons.sources),
-        left_out=sum(lesson_of(row, own) is None for row in rows),
+        left_out=len({row.place for row in rows} - lessons.places),
         served=quality_of(lessons.served, judging),
         cold=quality_of(lessons.cold, judging),
         shares=[*_shares(store, policy)],

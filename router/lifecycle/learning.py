@@ -79,6 +79,10 @@ class Learning:
         self._labelled(label.task, label.source)
         self._wanted.set()
 
+    def amended(self) -> None:
+        """Learn soon from a rating in the ledger that took the place of an earlier one of its request."""
+        self._wanted.set()
+
     async def restored(self) -> None:
         """Wait until `work` has learned what the ledger has, for two seconds at the most: what is left follows."""
         with contextlib.suppress(TimeoutError):
@@ -171,12 +175,12 @@ def lessons_in(store: Store, task: str, compared: Compared, weights: Weights) ->
 
 
 def _up_to_now(store: Store, task: str, compared: Compared, known: Lessons | None, weights: Weights) -> Lessons:
-    lessons = known or Lessons(weights, first_of(store.newest_label(task)))
+    lessons = known or Lessons(weights, first_of(store.newest_place(task)))
     while rows := store.labels(task, lessons.seq, READ_AT_ONCE):
         for at in range(0, len(rows), TAKEN_AT_ONCE):
             few = rows[at : at + TAKEN_AT_ONCE]
             lessons.take([lesson for row in few if (lesson := lesson_of(row, compared)) is not None])
             # The event loop would else wait for the interpreter's lock, 5 ms and more each time.
             time.sleep(LOCK_LEFT_S)
-        lessons.reach(rows[-1].seq)
+        lessons.reach(rows[-1].seq, max(row.place for row in rows))
     return lessons

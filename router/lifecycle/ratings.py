@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from router.difficulty.lessons import EPOCH
 from router.errors import InvalidRequest, LedgerUnavailable, NotAllowed, RequestNotFound
 from router.ledger.contract import Store
-from router.ledger.labels import MOST_RATINGS, MOST_RATINGS_OF_EPOCH, RATINGS, LabelRow
+from router.ledger.labels import MOST_RATINGS, MOST_RATINGS_OF_EPOCH, RATED, RATINGS, LabelRow
 from router.ledger.rows import time_text
 from router.lifecycle.labels import NoLabel, of_rating
+from router.lifecycle.learning import Learning
 from router.policy.backtest.recorded import Record
 from router.policy.policy import Account, PolicySet
 
@@ -42,21 +43,21 @@ class Rated:
 
 
 class Ratings:
-    """Takes ratings; `written` is told of every one that is a label in the ledger."""
+    """Takes ratings; `learning` is told of every one that is a label in the ledger."""
 
     def __init__(
         self,
         policies: Callable[[], PolicySet],
         store: Store,
         clock: Callable[[], float],
-        written: Callable[[LabelRow], None],
+        learning: Learning,
         any_spooled: Callable[[], bool],
     ) -> None:
         """`any_spooled` says, from any thread, whether there may be rows that are not in the store yet."""
         self._policies = policies
         self._store = store
         self._clock = clock
-        self._written = written
+        self._learning = learning
         self._any_spooled = any_spooled
 
     async def rate(self, account: Account | None, request_id: str, score: float) -> Rated:
@@ -87,11 +88,18 @@ class Ratings:
             label = await asyncio.to_thread(of_rating, record, score, self._policies(), at)
         except NoLabel as no:
             return Rated(request_id, record.task, score, str(no))
-        if why := await asyncio.to_thread(self._why_crowded, label.task, owner):
+        before = await asyncio.to_thread(self._store.ask, RATED, [label.task, label.request_id])
+        if before and before[0] == _said(label):
+            return Rated(request_id, record.task, score)
+        # One that is given again takes the first one's place, and so nobody's room.
+        if not before and (why := await asyncio.to_thread(self._why_crowded, label.task, owner)):
             return Rated(request_id, record.task, score, why)
         if not await self._store.label([label]):
-            raise InvalidRequest(f"A request may be rated {MOST_RATINGS} times.", param="request_id")
-        self._written(label)
+            raise InvalidRequest(f"A rating may be changed {MOST_RATINGS - 1} times.", param="request_id")
+        if before:
+            self._learning.amended()
+        else:
+            self._learning.written(label)
         return Rated(request_id, record.task, score)
 
     async def _settled(self, request_id: str, owner: str | None) -> tuple[Record | None, bool]:
@@ -131,3 +139,8 @@ class Ratings:
             return CROWDED
         users = sum(1 for each in policies.accounts.values() if each.tasks is None or task in each.tasks)
         return OVER_SHARE if users > 1 and own >= TIMES_WHAT_IS_FREE * free else None
+
+
+def _said(label: LabelRow) -> tuple[object, ...]:
+    """Return what a rating says, as `RATED` does."""
+    return label.gain, label.cheap, label.premium, label.cheap_targets, label.premium_targets

@@ -105,6 +105,6 @@ async def open_answering(
         rollouts=rollouts,
         mirror=mirror,
         learning=learning,
-        ratings=Ratings(policies, books.store, clock, learning.written, books.ledger.any_spooled),
+        ratings=Ratings(policies, books.store, clock, learning, books.ledger.any_spooled),
         grader=grader,
     )

@@ -118,10 +118,10 @@ def test_labels_that_teach_nothing_move_the_window_alike_for_all() -> None:
     stream = lessons_of(EPOCH + 100)
     newest = 2 * EPOCH + 50
     live = taught(stream)
-    live.reach(newest)
+    live.reach(newest, newest)
     begin = first_of(newest)
     late = taught([lesson for lesson in stream if lesson.seq > begin], begin=begin)
-    late.reach(newest)
+    late.reach(newest, newest)
     assert (live.begin, live.served.version) == (late.begin, late.served.version)
     assert live.served.version > 0
     assert recovered(live) == recovered(late)
@@ -131,7 +131,7 @@ def test_what_prompts_share_is_told_as_long_as_the_labels_count() -> None:
     early, late = (Label(replace(look, left_out=(mark,)), 0.0) for mark, (look, _) in enumerate(requests(2)))
     lessons = taught([Lesson(1, "a", "shadow", early), Lesson(EPOCH + 1, "b", "shadow", late)])
     assert lessons.shared == {0, 1}
-    lessons.reach(2 * EPOCH + 1)
+    lessons.reach(2 * EPOCH + 1, 2 * EPOCH + 1)
     assert lessons.shared == {1}
     lessons.take([Lesson(2 * EPOCH + 2, "reset", "reset", None)])
     assert lessons.shared == set()
@@ -161,3 +161,41 @@ def test_labels_that_are_taken_twice_count_once() -> None:
     lessons, again = taught(given), taught(given, given)
     assert (again.sources, again.seq) == (lessons.sources, 40)
     assert again.served.version == lessons.served.version
+
+
+def again(lessons: list[Lesson], begin: int) -> list[Lesson]:
+    """Return ratings of the same requests that are given again, from the number `begin` on."""
+    return [replace(lesson, seq=begin + at, place=lesson.place or lesson.seq) for at, lesson in enumerate(lessons)]
+
+
+def test_a_rating_that_is_given_ten_times_is_one_label() -> None:
+    own = lessons_of(100)
+    ratings = lessons_of(100, source="feedback", begin=101)
+    repeated = [each for at in range(9) for each in again(ratings, 201 + 100 * at)]
+    lessons = taught(own, ratings, repeated)
+    assert lessons.sources == {"shadow": 100, "feedback": 100}
+    lessons.reach(2 * EPOCH + 500, 2 * EPOCH)
+    assert lessons.begin == 0, "the window moves by labels"
+    lessons.reach(2 * EPOCH + 501, 2 * EPOCH + 1)
+    assert lessons.begin == EPOCH
+
+
+def test_ratings_that_are_given_again_teach_alike_whoever_reads_when() -> None:
+    dice = random.Random(SEED)
+    stream: list[Lesson] = []
+    first = lessons_of(2 * EPOCH + 600, source="feedback")
+    for place, lesson in enumerate(first, start=1):
+        stream.append(replace(lesson, seq=len(stream) + 1, place=place, is_trusted=place % 2 == 0))
+        while dice.random() < 0.3:
+            earlier = dice.choice(stream)
+            assert earlier.label is not None
+            changed = replace(earlier.label, gain=1.0 - earlier.label.gain)
+            stream.append(replace(earlier, seq=len(stream) + 1, label=changed))
+    live = taught(*([lesson] for lesson in stream))
+    begin = first_of(len(first))
+    late = taught([lesson for lesson in stream if lesson.seq > begin], begin=begin)
+    assert begin > 0
+    assert (live.served.version, live.sources, live.begin) == (late.served.version, late.sources, late.begin)
+    assert [live.served.score(each.look) for each in UNSEEN[:20]] == [
+        late.served.score(each.look) for each in UNSEEN[:20]
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import structs
 
 from ledger.outcomes import answered
+from ledger.test_migrations import execute
 from router.ledger.contract import Store
 from router.ledger.labels import KEPT, MOST_RATINGS, RATINGS, LabelRow
 from router.ledger.open import open_store
@@ -38,10 +39,10 @@ def test_labels_are_read_back_as_they_were_written(url: str) -> None:
     newer = label("c", cheap_targets="openai/gpt-4.1-nano", premium_targets="a/1, b/2")
     assert with_store(url, lambda store: store.label([ONE, other, newer])) == 3
     store = open_store(url, read_only=True)
-    numbered = [structs.replace(each, seq=seq) for seq, each in enumerate((ONE, other, newer), start=1)]
+    numbered = [structs.replace(each, seq=seq, place=seq) for seq, each in enumerate((ONE, other, newer), start=1)]
     assert store.labels("support", 0, 10) == numbered
     assert store.labels("support", 1, 10) == numbered[1:]
-    assert (store.newest_label("support"), store.newest_label("other")) == (3, 0)
+    assert (store.newest_place("support"), store.newest_place("other")) == (3, 0)
 
 
 def test_the_same_label_is_added_once_and_a_rating_a_few_times(url: str) -> None:
@@ -49,6 +50,37 @@ def test_the_same_label_is_added_once_and_a_rating_a_few_times(url: str) -> None
     assert with_store(url, lambda store: store.label([ONE])) == 0
     rating = label("a", source="feedback")
     assert with_store(url, lambda store: store.label([rating] * (MOST_RATINGS + 5))) == MOST_RATINGS
+
+
+def test_a_rating_that_is_given_again_takes_the_place_of_the_first(url: str) -> None:
+    rating, other = label("a", source="feedback"), label("b", source="feedback")
+    first_then_again = [rating, other, structs.replace(rating, gain=0.0), label("a"), structs.replace(other, gain=0.1)]
+    assert with_store(url, lambda store: store.label(first_then_again)) == 5
+    store = open_store(url, read_only=True)
+    told = [(row.request_id, row.source, row.seq, row.place) for row in store.labels("support", 0, 10)]
+    assert told == [
+        ("a", "feedback", 1, 1),
+        ("b", "feedback", 2, 2),
+        ("a", "feedback", 3, 1),
+        ("a", "shadow", 4, 3),
+        ("b", "feedback", 5, 2),
+    ]
+    assert store.newest_place("support") == 3
+
+
+def test_ratings_that_are_given_again_make_no_other_label_go(url: str) -> None:
+    rating = label("a", source="feedback")
+    others = [label(str(at)) for at in range(KEPT - 1)]
+    with_store(url, lambda store: store.label([*others, rating, *[rating] * (MOST_RATINGS - 1)]))
+    assert len(open_store(url, read_only=True).labels("support", 0, 2 * KEPT)) == KEPT + MOST_RATINGS - 1
+
+
+def test_a_label_of_a_version_that_knew_no_places_has_its_number_for_one(url: str) -> None:
+    with_store(url, lambda store: store.label([label("a"), label("b")]))
+    execute(url, "UPDATE labels SET place = NULL")
+    with_store(url, lambda store: store.label([label("c")]))
+    rows = open_store(url, read_only=True).labels("support", 0, 10)
+    assert [row.place for row in rows] == [1, 2, 3]
 
 
 def test_the_newest_ratings_are_counted_and_an_accounts_own_among_them(url: str) -> None:
@@ -65,6 +97,8 @@ def test_the_newest_ratings_are_counted_and_an_accounts_own_among_them(url: str)
         return tuple(map(int, store.ask(RATINGS, ["support", newest, account])[0]))
 
     assert [counted(100, account) for account in ("one", "two", "")] == [(5, 2), (5, 1), (5, 0)]
+    with_store(url, lambda store: store.label([label("a", source="feedback")] * 3))
+    assert counted(100, "one") == (5, 2), "again and again is one"
     assert counted(5, "one") == (4, 1)
 
 
@@ -91,4 +125,4 @@ def test_old_labels_make_room_and_a_reset_leaves_only_itself(url: str) -> None:
     with_store(url, lambda store: store.reset_labels(label("reset", source="reset")))
     assert [(row.seq, row.source) for row in store.labels("support", 0, 10)] == [(KEPT + 8, "reset")]
     with_store(url, lambda store: store.label([label("next")]))
-    assert store.newest_label("support") == KEPT + 9
+    assert store.newest_place("support") == KEPT + 9

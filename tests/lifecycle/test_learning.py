@@ -207,11 +207,14 @@ def test_ratings_do_not_displace_what_confirms_them(url: str, tmp_path: Path, *,
         assert rate(proxy, request_id, 1).json()["learned"] is True
         rating = next(row for row in labels(proxy) if row.source == "feedback")
         _add(proxy, [structs.replace(rating, request_id=str(at)) for at in range(MOST_RATINGS_OF_EPOCH - 1)])
-        told = rate(proxy, request_id, 0).json()
+        assert rate(proxy, request_id, 0).json()["learned"] is True, "it takes the place of its first"
+        later = proxy.ask(model="cheap", max_tokens=16).headers["x-farthing-request-id"]
+        told = rate(proxy, later, 0).json()
         assert (told["learned"], "own labels" in (told["because"] or "")) == (learned, not learned)
         before = len(labels(proxy))
         _add(proxy, [structs.replace(rating, request_id=str(at), source="shadow") for at in range(EPOCH)])
-        assert rate(proxy, request_id, 0).json()["learned"] is True
+        last = proxy.ask(model="cheap", max_tokens=16).headers["x-farthing-request-id"]
+        assert rate(proxy, last, 0).json()["learned"] is True
         assert len(labels(proxy)) > before + EPOCH
 
 

@@ -66,3 +66,34 @@ def test_a_rating_of_a_row_that_waits_in_another_workers_spool_is_to_be_told_aga
     settings = {"ledger_on_outage": "spool", "spool": tmp_path / "spool"}
     with running_proxy(tmp_path / "beside", files(agree(0), url=url), settings=settings) as other:
         assert rate(other, request_id, 1).status_code == 503
+
+
+@pytest.fixture(scope="module")
+def proxy(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with running_proxy(tmp_path_factory.mktemp("rated"), files(agree(0), url=url)) as running:
+        yield running
+
+
+def labelled(proxy: Proxy) -> float:
+    return proxy.metric("farthing_learning_labels_total", task="default", source="feedback")
+
+
+def test_a_request_is_one_label_however_often_its_rating_changes(proxy: Proxy) -> None:
+    request_id, before = answered(proxy), labelled(proxy)
+    scores = [at / 10 for at in range(10)]
+    for score in scores:
+        assert rate(proxy, request_id, score).json()["learned"] is True
+    own = [row for row in labels(proxy) if row.request_id == request_id]
+    assert [row.gain for row in own] == [1 - score for score in scores]
+    assert len({row.place for row in own}) == 1
+    assert labelled(proxy) == before + 1
+    refused = rate(proxy, request_id, 1)
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, "A rating may be changed 9 times.")
+    assert rate(proxy, request_id, scores[-1]).json()["learned"] is True, "which says nothing new"
+
+
+def test_a_rating_that_says_the_same_again_is_written_once(proxy: Proxy) -> None:
+    request_id = answered(proxy)
+    for _ in range(12):
+        assert rate(proxy, request_id, 0.5).json()["learned"] is True
+    assert [row.request_id for row in labels(proxy)].count(request_id) == 1
