@@ -303,7 +303,7 @@ class Rate:
 
     kind: Literal["account", "model"]
     name: str
-    unit: Literal["requests", "tokens"]
+    unit: Literal["requests", "tokens", "ratings"]
     per_minute: int
 
     def __str__(self) -> str:

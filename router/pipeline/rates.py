@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from router.budgets.contract import Budgets, Draw, Limited
+from router.budgets.contract import Budgets, Draw, Hold, Limited
 from router.errors import RateLimited
 from router.policy.decide import Candidate, Decision, Misfit, Refusal, Route
 from router.policy.facts import Facts
@@ -53,6 +53,22 @@ def too_fast(limited: Sequence[Limited]) -> RateLimited:
         f"There is a limit of {soonest.rate}; there is room again in {soonest.wait_s:.3f} s.",
         retry_after_s=soonest.wait_s,
     )
+
+
+async def draw_rating(budgets: Budgets, account: Account | None, rating_id: str) -> None:
+    """Draw on how many ratings a minute an account may give: as many as requests, and beside these.
+
+    Raises:
+        RateLimited: it gave as many.
+        StoreUnavailable: the store of budgets did not answer.
+    """
+    if account is None or account.requests_per_minute is None:
+        return
+    draw = Draw(Rate("account", account.name, "ratings", account.requests_per_minute), 1)
+    answer = await budgets.hold(Hold(rating_id, (), 0, draws=(draw,)))
+    if isinstance(answer, Limited):
+        raise too_fast((answer,))
+    await budgets.settle(rating_id, 0)
 
 
 async def foreseen_rates(route: Route, budgets: Budgets, account: Account | None, facts: Facts) -> Decision:

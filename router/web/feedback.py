@@ -11,11 +11,13 @@ from msgspec import Struct
 
 from router.chat import not_read
 from router.errors import InvalidRequest, LedgerUnavailable, StoreUnavailable
-from router.ledger.writer import LONGEST_RETRY_S, LedgerWriter
+from router.ledger.writer import LONGEST_RETRY_S
 from router.lifecycle.ratings import Rated, Ratings
+from router.pipeline.rates import draw_rating
 from router.policy.policy import Account, PolicySet
 from router.web.asgi import JSON, Receive, Scope, Send, id_headers, read_body, respond
 from router.web.auth import account_of
+from router.web.books import Books
 
 WRITTEN_WITHIN_S = 2.0
 AGAIN_IN_S = LONGEST_RETRY_S
@@ -34,13 +36,13 @@ class FeedbackEndpoint:
     def __init__(
         self,
         ratings: Ratings,
-        ledger: LedgerWriter,
+        books: Books,
         policies: Callable[[], PolicySet],
         largest_body_bytes: int,
         body_within_s: float,
     ) -> None:
         self._ratings = ratings
-        self._ledger = ledger
+        self._books = books
         self._policies = policies
         self._largest_body_bytes = largest_body_bytes
         self._body_within_s = body_within_s
@@ -55,6 +57,7 @@ class FeedbackEndpoint:
         account = account_of(self._policies(), headers)
         rating = _rating(await read_body(scope, receive, self._largest_body_bytes, self._body_within_s))
         try:
+            await draw_rating(self._books.budgets, account, f"{scope['farthing_id']}/rating")
             rated = await self._rated(account, rating)
         except StoreUnavailable as error:
             error.retry_after_s = AGAIN_IN_S
@@ -71,11 +74,12 @@ class FeedbackEndpoint:
 
     async def _rated(self, account: Account | None, rating: _Rating) -> Rated:
         # Whoever has the whole answer may rate it, though its row may still be on its way.
+        ledger = self._books.ledger
         try:
             async with asyncio.timeout(WRITTEN_WITHIN_S):
-                await self._ledger.flush()
+                await ledger.flush()
         except TimeoutError:
-            why = self._ledger.not_ready or self._ledger.degraded or "it is slow"
+            why = ledger.not_ready or ledger.degraded or "it is slow"
             raise LedgerUnavailable(f"The ledger took no rows for {WRITTEN_WITHIN_S:g} s: {why}") from None
         return await self._ratings.rate(account, rating.request_id, rating.score)
 

@@ -78,7 +78,7 @@ def open_routes(
         ("POST", "/v1/chat/completions"): ChatEndpoint(
             answering.pipeline, policies, clock, *bounds, once, answering.traces
         ),
-        ("POST", "/v1/feedback"): FeedbackEndpoint(answering.ratings, books.ledger, policies, *bounds),
+        ("POST", "/v1/feedback"): FeedbackEndpoint(answering.ratings, books, policies, *bounds),
         ("GET", "/v1/models"): ops.models,
         ("GET", "/health/live"): ops.live,
         ("GET", "/health/ready"): ops.ready,

@@ -124,6 +124,25 @@ def test_an_account_that_calls_too_fast_is_told_when_it_may_call_again(proxy: Pr
     assert ask(proxy, "default").status_code == 200
 
 
+def test_ratings_are_bounded_as_requests_are_and_take_nothing_of_these(proxy: Proxy) -> None:
+    def rate(request_id: str, account: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {ACCOUNTS[account]}"}
+        return proxy.http.post("/v1/feedback", json={"request_id": request_id, "score": 1}, headers=headers)
+
+    answers = [ask(proxy, "default", account="slow") for _ in range(2)]
+    request_id = answers[0].headers["x-farthing-request-id"]
+    ratings = [rate(request_id, "slow") for _ in range(4)]
+    assert [rating.status_code for rating in ratings] == [200, 200, 200, 429]
+    error = ratings[-1].json()["error"]
+    assert error["code"] == "rate_limited"
+    assert "3 ratings a minute of the account 'slow'" in error["message"]
+    assert 0 < int(ratings[-1].headers["retry-after-ms"]) <= 20_000
+    assert ask(proxy, "default", account="slow").status_code == 200
+    assert proxy.metric("farthing_unsettled_holds") == 0
+    unlimited = ask(proxy, "default").headers["x-farthing-request-id"]
+    assert [rate(unlimited, "team").status_code for _ in range(6)] == [200] * 6
+
+
 def test_a_request_counts_once_with_its_account_however_often_it_is_tried(
     proxy: Proxy, provider: SimulatedProvider
 ) -> None:
