@@ -55,7 +55,7 @@ def test_a_rating_of_a_row_that_waits_in_the_spool_is_to_be_told_again(spooling:
     )
     assert accepted.json()["learned"] is True
     assert [row.request_id for row in labels(spooling)] == [request_id]
-    assert rate(spooling, "nosuchrequest", 1).status_code == 404
+    eventually(lambda: rate(spooling, "nosuchrequest", 1).status_code == 404, "an empty spool")
 
 
 def test_a_rating_of_a_row_that_waits_in_another_workers_spool_is_to_be_told_again(
