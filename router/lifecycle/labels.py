@@ -105,9 +105,9 @@ def of_rating(record: Record, score: float, policies: PolicySet, at: str) -> Lab
     learn = policy.learn if policy else None
     if policy is None or learn is None or learn.feedback == "off":
         raise NoLabel(f"The task '{record.task}' does not learn from ratings.")
-    facts = _facts_of(record.facts)
-    if facts.look is None or facts.difficulty is None:
-        raise NoLabel("The request was answered before its task learned.")
+    facts = _facts_in(record)
+    if facts is None or facts.look is None or facts.difficulty is None:
+        raise NoLabel("The request was answered before its task learned, or by another version of Farthing.")
     names = [name for name, _ in compared(policies, policy).models]
     premium = names[-1]
     answering = policies.models.get(record.routed_model or "")
@@ -149,6 +149,14 @@ def lesson_of(row: LabelRow, compared: Compared) -> Lesson | None:
     label = Label(look, min(1.0, max(-1.0, row.gain)), row.cost_usd)
     is_trusted = row.source != "feedback" or compared.feedback == "trusted"
     return Lesson(row.seq, row.request_id, row.source, label, is_trusted=is_trusted, place=row.place)
+
+
+def _facts_in(record: Record) -> _Facts | None:
+    """Return what a row tells of what was seen of its request; None where another version wrote that otherwise."""
+    try:
+        return _facts_of(record.facts)
+    except msgspec.DecodeError:
+        return None
 
 
 def _was(model: Model, record: Record) -> bool:

@@ -97,3 +97,12 @@ def test_a_rating_that_says_the_same_again_is_written_once(proxy: Proxy) -> None
     for _ in range(12):
         assert rate(proxy, request_id, 0.5).json()["learned"] is True
     assert [row.request_id for row in labels(proxy)].count(request_id) == 1
+
+
+@pytest.mark.parametrize("facts", ['{"look": 5, "difficulty": 0.5}', '{"look": {}, "difficulty": "high"}'])
+def test_a_rating_of_a_row_of_another_version_teaches_nothing(proxy: Proxy, facts: str) -> None:
+    request_id = answered(proxy)
+    eventually(lambda: proxy.row(request_id)["outcome"] == "answered", "the settled row")
+    execute(proxy.ledger, f"UPDATE requests SET facts = '{facts}' WHERE id = '{request_id}'")
+    told = rate(proxy, request_id, 1)
+    assert (told.status_code, told.json().get("learned")) == (200, False)
