@@ -126,3 +126,15 @@ def test_old_labels_make_room_and_a_reset_leaves_only_itself(url: str) -> None:
     assert [(row.seq, row.source) for row in store.labels("support", 0, 10)] == [(KEPT + 8, "reset")]
     with_store(url, lambda store: store.label([label("next")]))
     assert store.newest_place("support") == KEPT + 9
+
+
+def test_rows_need_not_wait_until_a_pile_of_labels_is_written(url: str) -> None:
+    async def write(store: Store) -> int:
+        pile = asyncio.create_task(store.label([label(str(at)) for at in range(1_000)]))
+        await asyncio.sleep(0)
+        await store.write([row_of(answered(each, 1)) for each in "abc"])
+        labelled = store.newest_place("support")
+        assert await pile == 1_000
+        return labelled
+
+    assert 0 < with_store(url, write) < 1_000
