@@ -13,7 +13,7 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -112,6 +112,8 @@ async def _asked(threads: _Threads, request: dict[str, Any], answer: dict[str, A
         passed, raised = None, ""
         try:
             passed = _says_yes(threads.check, request, answer)
+        except _Raised as error:
+            raised = str(error)
         except BaseException as error:  # whatever it is, even an exit, it ends no more than the check
             raised = type(error).__name__
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -132,10 +134,19 @@ def _name(check: OwnCheck) -> str:
 
 
 def _says_yes(check: OwnCheck, request: dict[str, Any], answer: dict[str, Any]) -> bool:
-    """Ask a check; one that is `async` gets a loop of its own, so that it can't keep ours."""
+    """Ask a check; one that is `async` gets a loop of its own, so that it can't keep ours.
+
+    Raises:
+        _Raised: what it says is true whatever it means, so that no answer could fail.
+    """
 
     async def awaited(said: Awaitable[object]) -> object:
         return await said
 
     said = check(request, answer)
-    return bool(asyncio.run(awaited(said)) if inspect.isawaitable(said) else said)
+    if inspect.isawaitable(said):
+        said = asyncio.run(awaited(said))
+    if isinstance(said, Iterator | AsyncIterator) or callable(said):
+        raised = f"what it returned, of type {type(said).__name__}, is neither true nor false"
+        raise _Raised(raised)
+    return bool(said)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ class Hanging:
 
 def fine(request: dict[str, Any], answer: dict[str, Any]) -> bool:
     return True
+
+
+async def later_yes() -> AsyncIterator[bool]:
+    yield True
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "said",
+    [
+        (True for _ in "a generator"),
+        later_yes(),
+        fine,
+    ],
+)
+async def test_an_answer_of_a_check_that_is_true_whatever_it_says_has_not_passed(
+    caplog: pytest.LogCaptureFixture, said: object
+) -> None:
+    assert not await OwnChecks().passes(lambda request, answer: said, {}, {})
+    assert "is neither true nor false" in caplog.text
 
 
 @pytest.mark.anyio

@@ -52,6 +52,91 @@ def test_a_module_of_checks_that_exits_when_it_is_imported_is_a_fault(
     )
 
 
+CHECKS = """
+import functools
+
+def is_fine(request, answer):
+    return True
+
+async def is_fine_later(request, answer):
+    return True
+
+def yields(request, answer):
+    yield True
+
+async def yields_later(request, answer):
+    yield True
+
+class Counted:
+    def __call__(self, request, answer):
+        yield True
+
+class Checked:
+    def __init__(self, request, answer):
+        self.passed = False
+
+    @staticmethod
+    def of_answer(request, answer):
+        return True
+
+class Judged(Checked):
+    def __bool__(self):
+        return self.passed
+
+counted = Counted()
+partly = functools.partial(yields, {})
+bound = functools.partial(lambda least, request, answer: True, 3)
+
+def of_answer_alone(answer):
+    return True
+
+def with_a_limit(request, answer, least=3, *, most=9):
+    return True
+
+def by_name(*, request, answer):
+    return True
+
+LIMIT = 3
+"""
+YIELDS = "is a generator: what it returns counts as true, so that every answer would pass; `return` True or False"
+CLASS = "is a class without `__bool__`: each of it counts as true, so that every answer would pass; name a function"
+TWO = "can't be called with a request and an answer: it must take two arguments"
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ("yields", YIELDS),
+        ("yields_later", YIELDS),
+        ("counted", YIELDS),
+        ("partly", YIELDS),
+        ("Checked", CLASS),
+        ("of_answer_alone", TWO),
+        ("by_name", TWO),
+        ("LIMIT", "is no function"),
+    ],
+)
+def test_a_check_of_ones_own_that_can_not_tell_answers_apart_is_a_fault(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str, said: str
+) -> None:
+    (tmp_path / "own_checks_at_load.py").write_text(CHECKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    rules = f'route: [{{use: cheap, verify: {{python: "own_checks_at_load:{check}", buffer: true}}}}]\n'
+    assert lines(load(catalogue, {"support.yaml": task(rules)})) == [
+        f"support.yaml:3:39: error: own_checks_at_load:{check} {said}"
+    ]
+
+
+@pytest.mark.parametrize("check", ["is_fine", "is_fine_later", "Checked.of_answer", "Judged", "bound", "with_a_limit"])
+def test_a_check_of_ones_own_may_be_whatever_takes_both_and_says_yes_or_no(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    (tmp_path / "own_checks_at_load.py").write_text(CHECKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    rules = f'route: [{{use: cheap, verify: {{python: "own_checks_at_load:{check}", buffer: true}}}}]\n'
+    assert lines(load(catalogue, {"support.yaml": task(rules)})) == []
+
+
 def test_a_text_that_is_almost_a_comparison_holds_nothing_up(catalogue: Catalogue) -> None:
     almost = "= 1   " * 11 + "!"  # each comparison more took four times as long
     rules = f"route: [{{when: {{language: '{almost}'}}, use: cheap}}, {{use: cheap}}]\n"

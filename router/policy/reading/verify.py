@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any, cast
 
 from router.policy.condition import Condition
@@ -19,7 +20,7 @@ _NOT_CHECKS = ("escalate_to", "buffer")
 
 
 class NoSuchFunction(ValueError):
-    """`python:` names what can't be imported or called; the message says which and why."""
+    """`python:` names what can't be imported or called, or can't tell answers apart; the message says which and why."""
 
 
 def check_verify(rule: Node, names: Names, report: Report) -> None:
@@ -84,7 +85,7 @@ def own_check(name: str) -> OwnCheck:
     """Find `module:function`; importing a module runs it.
 
     Raises:
-        NoSuchFunction: there is none.
+        NoSuchFunction: there is none, or none that takes a request and an answer and says yes or no.
     """
     module_name, _, path = name.partition(":")
     try:
@@ -92,12 +93,35 @@ def own_check(name: str) -> OwnCheck:
         for step in path.split("."):
             found = getattr(found, step)
     except (Exception, SystemExit) as error:  # a module that is being imported may raise anything, and end the program
-        said = f"{name} can't be imported: {type(error).__name__}: {str(error)[:100]}"
-        raise NoSuchFunction(said) from None
-    if not callable(found):
-        said = f"{name} is no function"
-        raise NoSuchFunction(said)
+        said = f"can't be imported: {type(error).__name__}: {str(error)[:100]}; put its folder on PYTHONPATH"
+        raise NoSuchFunction(f"{name} {said}") from None
+    if why := _why_not(found):
+        raise NoSuchFunction(f"{name} {why}")
     return cast("OwnCheck", found)
+
+
+def _why_not(found: object) -> str | None:
+    """Say why something can't be a check, as far as that is seen without a call; None where it can."""
+    if not callable(found):
+        return "is no function"
+    if isinstance(found, type):
+        if not any(hasattr(found, name) for name in ("__bool__", "__len__", "__await__")):
+            said = "is a class without `__bool__`: each of it counts as true, so that every answer would pass"
+            return f"{said}; name a function"
+    elif any(map(_yields, (found, type(found).__call__))):
+        said = "is a generator: what it returns counts as true, so that every answer would pass"
+        return f"{said}; `return` True or False"
+    try:
+        inspect.signature(found).bind({}, {})
+    except TypeError:
+        return "can't be called with a request and an answer: it must take two arguments"
+    except ValueError:  # written in another language, it may not tell what it takes
+        pass
+    return None
+
+
+def _yields(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _check_parts(verify: Table, report: Report) -> None:
@@ -119,7 +143,7 @@ def _check_parts(verify: Table, report: Report) -> None:
         try:
             own_check(name)
         except NoSuchFunction as error:
-            report.error(place, f"{error}; put its folder on PYTHONPATH")
+            report.error(place, str(error))
 
 
 def _checks_anything(verify: Table) -> bool:
