@@ -25,6 +25,67 @@ def test_only_yaml_files_count(catalogue: Catalogue, tmp_path: Path) -> None:
     assert load_folder(tmp_path, catalogue, {}).set is not None
 
 
+def _warnings(catalogue: Catalogue, folder: Path, files: dict[str, str]) -> dict[str, str]:
+    """Put files beside a whole folder; return what is told, by name. The folder serves all the same."""
+    for name, data in WHOLE.items():
+        (folder / name).write_bytes(data)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    loaded = load_folder(folder, catalogue, {})
+    assert loaded.set is not None
+    assert all(fault.level == "warning" and (fault.line, fault.column) == (1, 1) for fault in loaded.faults)
+    return {Path(fault.file).relative_to(folder).as_posix(): fault.message for fault in loaded.faults}
+
+
+def test_a_policy_whose_name_keeps_it_from_being_read_is_warned_of(catalogue: Catalogue, tmp_path: Path) -> None:
+    names = {
+        "support.yaml.txt": "support.yaml",
+        "Sales.yml.TXT": "Sales.yaml",
+        "LEGAL.YAML": "LEGAL.yaml",
+        "spaced.yaml ": "spaced.yaml",
+        "swapped.yalm": "swapped.yaml",
+        "accounts.json": "accounts.yaml",
+        "Models.txt": "models.yaml",
+        "accounts": "accounts.yaml",
+    }
+    said = "this is not read, for its name does not end in .yaml; rename it to"
+    assert _warnings(catalogue, tmp_path, dict.fromkeys(names, task())) == {
+        name: f'{said} "{meant}"' for name, meant in names.items()
+    }
+
+
+def test_a_policy_in_a_subfolder_that_nothing_includes_is_warned_of(catalogue: Catalogue, tmp_path: Path) -> None:
+    rules = "route: [{when: {condition: early}, use: cheap}, {use: premium}]\n"
+    moved = "this is in a subfolder and no file includes it, so it is not read; move it into the folder itself"
+    assert _warnings(
+        catalogue,
+        tmp_path,
+        {
+            "teams/support.yaml": task(),
+            "teams/eu/accounts.yml": "# Who may call.\nversion: 1\naccounts: {}\n",
+            "shared/late.yaml": "version: 1\nconditions: {late: {hour: {gte: 22}}}\n",
+            "shared/used.yaml": "version: 1\nconditions: {early: {hour: {lt: 6}}}\n",
+            "user.yaml": task(f"include: shared/used.yaml\n{rules}"),
+        },
+    ) == {
+        "teams/support.yaml": moved,
+        "teams/eu/accounts.yml": moved,
+        "shared/late.yaml": "no file includes this fragment, so it is not read",
+    }
+
+
+def test_what_is_set_aside_or_is_no_policy_is_passed_over_in_silence(catalogue: Catalogue, tmp_path: Path) -> None:
+    names = (
+        *("README.md", "notes.txt", "LICENSE", "schema.json", "weights.json", "requests.jsonl", "models.md"),
+        *("accounts.yaml.example", "old.yaml.bak", "support.yaml~", ".support.yaml", ".support.yaml.swp", "#a.yaml#"),
+        *("support.yaml.orig", "support.yaml.disabled", "support.yaml.j2"),
+        *(".git/support.yaml", "..2026_11_22/support.yaml", "teams/.support.yaml", "teams/README.md"),
+    )
+    elsewhere = {"deploy/compose.yaml": "services:\n  proxy:\n    models: [x]\n", "ci/test.yml": "jobs: {}\n"}
+    assert _warnings(catalogue, tmp_path, dict.fromkeys(names, task()) | elsewhere) == {}
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

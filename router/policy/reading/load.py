@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,6 +34,7 @@ from router.policy.reading.models import ModelsReader
 from router.policy.reading.names import Names
 from router.policy.reading.sharing import ENDINGS, PolicyFile, Sharing, included_names, report_unincluded
 from router.policy.reading.task import read_task
+from router.policy.reading.unread import unread
 from router.pricing import Catalogue
 
 MODELS = "models"
@@ -67,13 +68,19 @@ class Loaded:
 
 
 def load_folder(folder: Path, catalogue: Catalogue, environ: Mapping[str, str]) -> Loaded:
-    """Return what the files in `folder` say together: those that end in .yaml or .yml, dotfiles aside, and WEIGHTS."""
+    """Return what the files in `folder` say together: those that end in .yaml or .yml, dotfiles aside, and WEIGHTS.
+
+    Others that look like policies are told of, as warnings.
+    """
     files, faults = read_files(folder)
+    passed_over = unread(folder, files)
     if faults:
-        unread = {fault.file for fault in faults}
+        broken = {fault.file for fault in faults}
         found = load_files(files, catalogue, environ, folder).faults if files else ()
-        return Loaded(None, tuple(sorted((*faults, *(fault for fault in found if fault.file not in unread)))))
-    return load_files(files, catalogue, environ, folder)
+        told = (*faults, *passed_over, *(fault for fault in found if fault.file not in broken))
+        return Loaded(None, tuple(sorted(told)))
+    loaded = load_files(files, catalogue, environ, folder)
+    return replace(loaded, faults=tuple(sorted((*loaded.faults, *passed_over))))
 
 
 def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mapping[str, str], folder: Path) -> Loaded:
