@@ -19,6 +19,7 @@ from router.policy.expectation import PolicyTest
 from router.policy.fault import START, Fault, Report
 from router.policy.policy import PolicySet
 from router.policy.reading.accounts import NOBODY, read_accounts
+from router.policy.reading.bursts import Bursts
 from router.policy.reading.document import (
     LARGEST_FILE_BYTES,
     Table,
@@ -116,12 +117,19 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
     _check_task_names(task_files)
     _check_claims(task_files)
     if models:
-        for file, task in zip([file for file in task_files if file.root], tasks, strict=True):
-            if task and file.root and set(task.policy.models) <= models.keys():
-                Foresight(file.root, task.policy, models, file.report).look()
-        known = [task.policy for task in tasks if task]
+        whole = [
+            (file.root, task.policy, file.report)
+            for file, task in zip([file for file in task_files if file.root], tasks, strict=True)
+            if task and file.root and set(task.policy.models) <= models.keys()
+        ]
+        known = [policy for _, policy, _ in whole]
+        bursts = Bursts(known, accounts, models)
+        for root, policy, report in whole:
+            Foresight(root, policy, models, report).look()
+            bursts.check_task(root, policy, report)
         if accounts_file and accounts_file.root and known and not accounts_file.report.stops:
             check_shared_limits(accounts_file.root, known, models, accounts_file.report)
+            bursts.check_accounts(accounts_file.root, accounts_file.report)
 
     reports = (folder_report, weights_report, *(file.report for file in opened))
     faults = tuple(sorted(fault for report in reports for fault in report.faults))
