@@ -24,6 +24,7 @@ from router.lifecycle.shadow import compared, mirrored, mirrored_plan, reason_of
 from router.pipeline import Answered, Parts
 from router.pipeline.judging import grade_of, judging
 from router.pipeline.run import SETTLE_WITHIN_S, Run
+from router.policy.beside import GRADES
 from router.policy.closed_answer import By, call_the_same, closed_answer, say_the_same
 from router.policy.compared import by_price, counterpart
 from router.policy.decide import Route, consider
@@ -37,8 +38,6 @@ from router.values import NUSD_PER_USD, Ending, Scope
 
 SECOND_SUFFIX = ".l" + SHADOW_SUFFIX
 """What the id of a second answer ends in; the rest is its request's."""
-
-GRADES = 2
 
 NOT_LOOKING: Mapping[str, Any] = {"logprob_gte": None, "own": None, "agree": None, "judge": None}
 """Fields of `Verify` that ask for more than the answer's text."""

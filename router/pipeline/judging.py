@@ -12,15 +12,13 @@ import anyio.to_thread
 import msgspec
 
 from router.chat import Chat, ChatBody, Message
-from router.policy.decide import GRADE_TOKENS
+from router.policy.decide import GRADE_TOKENS, MOST_GRADE_TOKENS
 from router.policy.facts import Facts
 from router.policy.said import Said, Unreadable, said_in
 from router.policy.target import Model
 from router.policy.verify import Judge
 from router.tokens import Counter
 
-MOST_GRADE_TOKENS = 256
-"""A grade is one number; a model that reasons needs some room before it."""
 LOOKED_AT_CHARS = 1_000
 """Of the end of a judge's words, where its grade stands if not at the beginning."""
 INSTRUCTION = (

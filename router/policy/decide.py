@@ -25,6 +25,8 @@ from router.values import Usage, usd_text
 
 GRADE_TOKENS = 4
 """What a judge is expected to answer: one number."""
+MOST_GRADE_TOKENS = 256
+"""What a judge may answer; a model that reasons needs some room before its number."""
 JUDGE_INSTRUCTION_TOKENS = 100
 """About what a judge is told beside the question, the conversation and the answer."""
 PINNED = "pinned"

@@ -19,6 +19,7 @@ from router.policy.expectation import PolicyTest
 from router.policy.fault import START, Fault, Report
 from router.policy.policy import PolicySet
 from router.policy.reading.accounts import NOBODY, read_accounts
+from router.policy.reading.asides import Asides
 from router.policy.reading.bursts import Bursts
 from router.policy.reading.document import (
     LARGEST_FILE_BYTES,
@@ -126,6 +127,8 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
         bursts = Bursts(known, accounts, models)
         for root, policy, report in whole:
             Foresight(root, policy, models, report).look()
+            if not report.stops:
+                Asides(root, policy, models, report).look()
             bursts.check_task(root, policy, report)
         if accounts_file and accounts_file.root and known and not accounts_file.report.stops:
             check_shared_limits(accounts_file.root, known, models, accounts_file.report)

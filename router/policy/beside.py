@@ -1,0 +1,45 @@
+"""What shadows, second answers and grades hold, which their budgets must have free. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from router.policy.decide import JUDGE_INSTRUCTION_TOKENS, MOST_GRADE_TOKENS
+from router.policy.policy import Policy
+from router.policy.target import Model
+from router.pricing import Ask
+
+GRADES = 2
+"""Of a second answer: one for each of the two answers."""
+
+
+def longest_nusd(model: Model, policy: Policy, input_tokens: int = 1) -> int:
+    """Return the most that a request without `max_tokens` holds for `model`, within the request's budget."""
+    ask, cap_nusd = Ask(input_tokens), policy.budget.per_request_nusd
+    most_nusd = max(price.ceiling_nusd(ask, model.max_output_tokens) for price in model.prices)
+    return most_nusd if cap_nusd is None else min(most_nusd, cap_nusd)
+
+
+def grade_nusd(model: Model, question: str, output_tokens: int = MOST_GRADE_TOKENS) -> int:
+    """Return the least that one grade of `model` holds, whatever it is shown."""
+    ask = Ask(JUDGE_INSTRUCTION_TOKENS + len(question) // 4)
+    return max(price.ceiling_nusd(ask, min(output_tokens, model.max_output_tokens)) for price in model.prices)
+
+
+def grades_nusd(policy: Policy, models: Mapping[str, Model]) -> int:
+    """Return the least that is held for grading a second answer of a task; 0 where no judge does."""
+    shadow = policy.learn.shadow if policy.learn else None
+    if shadow is None or shadow.judge is None:
+        return 0
+    return GRADES * grade_nusd(models[shadow.judge], shadow.question)
+
+
+def second_nusd(policy: Policy, models: Mapping[str, Model]) -> int | None:
+    """Return what a second answer to a short request without `max_tokens` must find free in the budget of its day.
+
+    None where there are no second answers, or where their hold is what such answers usually cost.
+    """
+    shadow = policy.learn.shadow if policy.learn else None
+    if shadow is None or (policy.budget.hold == "expected" and shadow.model in policy.models):
+        return None
+    return longest_nusd(models[shadow.model], policy) + grades_nusd(policy, models)

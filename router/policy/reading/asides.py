@@ -1,0 +1,101 @@
+"""Models that are asked beside an answer, or on trial: whether the money can ever pay for them.
+
+Where it can't, a check is never made, a canary or a shadow never asked, and nothing is learned, and the answers do not
+show it. As with rules, none of this keeps a proxy from starting, for prices move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.policy.beside import grade_nusd, grades_nusd, longest_nusd, second_nusd
+from router.policy.decide import MOST_GRADE_TOKENS
+from router.policy.fault import Place, Report
+from router.policy.policy import Policy, Rule
+from router.policy.reading.document import Node, Table, items_at, place_of, text_at
+from router.policy.reading.foresight import floor_nusd
+from router.policy.reading.logic import demands
+from router.policy.target import Model
+from router.values import usd_text
+
+LEARN = ("learn", "shadow")
+TRIAL = ("experiment", "shadow")
+PER_DAY = "budget_per_day_usd"
+
+
+@dataclass(frozen=True, slots=True)
+class Asides:
+    """Looks at one task's checks, experiments and learning; what it finds goes into the report of its file."""
+
+    root: Table
+    policy: Policy
+    models: Mapping[str, Model]
+    report: Report
+
+    def look(self) -> None:
+        """Report every model beside the answers that the money can never pay for."""
+        for rule, node in zip(self.policy.rules, items_at(self.root, "route"), strict=True):
+            self._check_rule(rule, node)
+        self._check_learning()
+
+    def _check_rule(self, rule: Rule, node: Node) -> None:
+        tokens = max(1, min(case.input_tokens for case in demands(rule.when)))
+        first_nusd = min(self._floor_nusd(name, tokens) for name in rule.use)
+        verify, experiment = rule.verify, rule.experiment
+        if verify and (agree := verify.agree):
+            nusd = first_nusd + self._floor_nusd(agree.model, tokens)
+            self._within_request(node, ("verify", "agree", "with"), nusd, "an answer and a second one", "asked")
+        if verify and (judge := verify.judge):
+            least = min(self.policy.min_output_tokens, MOST_GRADE_TOKENS)
+            nusd = first_nusd + grade_nusd(self.models[judge.model], judge.question, least)
+            self._within_request(node, ("verify", "judge", "model"), nusd, "an answer and its grade", "asked")
+        if experiment and (canary := experiment.canary):
+            nusd = self._floor_nusd(canary.model, tokens)
+            self._within_request(node, ("experiment", "canary", "model"), nusd, "its answer", "tried")
+        if experiment and (shadow := experiment.shadow):
+            needs_nusd = self._floor_nusd(shadow.model, tokens)
+            if self._within_request(node, (*TRIAL, "model"), needs_nusd, "its answer", "tried"):
+                holds_nusd = longest_nusd(self.models[shadow.model], self.policy, tokens)
+                self._within_day(
+                    place_of(node, (*TRIAL, PER_DAY)), shadow.per_day_nusd, needs_nusd, holds_nusd, "mirrored"
+                )
+
+    def _check_learning(self) -> None:
+        shadow = self.policy.learn.shadow if self.policy.learn else None
+        if shadow is None:
+            return
+        answer_nusd = self._floor_nusd(shadow.model, 1)
+        if not self._within_request(self.root, (*LEARN, "model"), answer_nusd, "its answer", "asked"):
+            return
+        needs_nusd = answer_nusd + grades_nusd(self.policy, self.models)
+        if self._within_request(
+            self.root, (*LEARN, "judge", "model"), needs_nusd, "a second answer and both grades", "asked"
+        ):
+            holds_nusd = second_nusd(self.policy, self.models) or needs_nusd
+            self._within_day(
+                place_of(self.root, (*LEARN, PER_DAY)), shadow.per_day_nusd, needs_nusd, holds_nusd, "asked twice"
+            )
+
+    def _within_request(self, node: Node, path: tuple[str, ...], nusd: int, what: str, verb: str) -> bool:
+        """Report a model that a request's budget never reaches; say whether it does."""
+        cap_nusd = self.policy.budget.per_request_nusd
+        if cap_nusd is None or nusd <= cap_nusd:
+            return True
+        need = "need" if " and " in what else "needs"
+        said = f'"{text_at(node, *path)}" is never {verb}: {what} {need} ${usd_text(nusd)} or more'
+        place = place_of(node, path)
+        self.report.error(place, f"{said}, and per_request_usd is ${usd_text(cap_nusd)}", fatal=False)
+        return False
+
+    def _within_day(self, place: Place, day_nusd: int, needs_nusd: int, holds_nusd: int, done: str) -> None:
+        """Report a day's budget that buys nothing; warn of one that a request without `max_tokens` has no room in."""
+        if day_nusd < needs_nusd:
+            said = f"this pays for nothing: one request that is {done} needs ${usd_text(needs_nusd)} or more"
+            self.report.error(place, said, fatal=False)
+        elif day_nusd < holds_nusd:
+            said = f"a request without `max_tokens` is never {done}: that holds up to ${usd_text(holds_nusd)}"
+            self.report.warning(place, f"{said} until it ends; set this to that or more, or `per_request_usd` to less")
+
+    def _floor_nusd(self, name: str, input_tokens: int) -> int:
+        return floor_nusd(self.models[name], self.policy.min_output_tokens, input_tokens)
