@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import uuid
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from router.cli.ledger import DEFAULT_LEDGER, LedgerOption
 from router.cli.table import Column, dollars, plural, print_json, print_table
 
 if TYPE_CHECKING:
-    from router.lifecycle.learned import Learned
+    from router.lifecycle.learned import Learned, Seconds
     from router.policy.policy import Policy, PolicySet
 
 difficulty = typer.Typer(
@@ -47,7 +48,7 @@ def train(
     """
     from router.cli.table import console
     from router.cli.written import spare
-    from router.difficulty.train import read_examples, read_prompts
+    from router.difficulty.train import doubt, read_examples, read_prompts
     from router.difficulty.train import train as trained
     from router.difficulty.weights import write_weights
 
@@ -62,6 +63,8 @@ def train(
     except OSError as error:
         raise typer.BadParameter(f"{out} can't be written: {error.strerror}.", param_hint="--out") from None
     print(f"Wrote {out}: {out.stat().st_size:,} bytes, from {plural(len(examples), 'labelled prompt')}.")
+    if why := doubt(examples):
+        print(f"farthing: {why}.".replace("?.", "?"), file=sys.stderr)
 
 
 @difficulty.command()
@@ -169,6 +172,8 @@ def _lines(told: Learned) -> list[tuple[str, str]]:
         seconds = told.seconds
         graded = f"{seconds.graded:,} graded of the latest {seconds.asked:,}, for {dollars(seconds.cost_usd)}"
         rows.append(("second answers", graded if seconds.graded else f"{graded}: nothing is learned from them"))
+    if told.seconds.has_no_room:
+        rows.append(("budget of second answers", _no_room(told.seconds)))
     for name, quality in (("now", told.served), ("without labels", told.cold)):
         if quality is None:
             continue
@@ -184,6 +189,16 @@ def _lines(told: Learned) -> list[tuple[str, str]]:
         rows.append(("drift: mean gain", f"{drift.gain_before:.2f} before, {drift.gain_now:.2f} now"))
         rows.append(("drift: score", f"{drift.score_shift:+.2f} standard deviations"))
     return rows
+
+
+def _no_room(seconds: Seconds) -> str:
+    assert seconds.per_day_usd is not None, "it has no room in something"
+    assert seconds.holds_usd is not None, "something has no room in it"
+    return (
+        f"the day's {dollars(seconds.per_day_usd)} has no room for what a request without max_tokens holds, "
+        f"{dollars(seconds.holds_usd)}, so that such requests teach nothing: raise budget_per_day_usd, or lower the "
+        "task's per_request_usd"
+    )
 
 
 def _show_weights(file: Path | None, folder: Path, *, as_json: bool) -> None:

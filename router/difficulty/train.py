@@ -35,6 +35,8 @@ NOISE = 20.0
 PASSES = 6
 REFERENCE_QUANTILES = 101
 FEWEST_LABELS = 50
+SAME = 1e-9
+"""How far a gain may be from its group's mean, by rounding alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,28 @@ def train(
     untold = Weights(FORMAT, dict(sources), _digest(examples), step, steps, float(f"{spread:.6g}") or 1.0, [])
     looks = [*references] or [[example.look for example in examples]]
     return msgspec.structs.replace(untold, reference=_quantiles(untold, looks))
+
+
+def doubt(examples: list[Example]) -> str | None:
+    """Say why weights of these examples tell nothing, or the wrong way round; None where nothing speaks for that."""
+    gains = [gain for example in examples for _, gain in example.gains]
+    count = f"{len(examples):,}"
+    if all(gain <= 0 for gain in gains):
+        return (
+            f"in none of the {count} prompts does the better model do better than the other, so that nothing gains "
+            "from it: the cheap model would do for all of them. Bring prompts on which the models differ"
+        )
+    if all(abs(row.target) < SAME for row in _rows(examples)):
+        return (
+            f"in all of the {count} prompts the better model does better by the same, so that nothing tells them "
+            "apart: these weights score by the cues alone. Bring prompts on which the models differ more or less"
+        )
+    if (mean := math.fsum(gains) / len(gains)) < 0:
+        return (
+            f"the model that is named as strong does worse on the whole, by {-mean:.2f}: the hardest requests would go "
+            "to the worse one. Are q_weak and q_strong the wrong way round?"
+        )
+    return None
 
 
 def look_of(chat: Chat, text: str | None = None, task: str | None = None) -> Look:

@@ -15,6 +15,7 @@ from router.ledger.contract import SHADOW_SUFFIX, Store
 from router.ledger.labels import LabelRow
 from router.lifecycle.labels import lesson_of
 from router.lifecycle.learning import lessons_in
+from router.policy.beside import second_nusd
 from router.policy.compared import Compared, compared
 from router.policy.condition import Comparison
 from router.policy.learn import LEARNING
@@ -56,6 +57,15 @@ class Seconds:
     asked: int
     graded: int
     cost_usd: float
+    per_day_usd: float | None = None
+    """What they may cost in a day; None where none are asked for."""
+    holds_usd: float | None = None
+    """What one to a short request without `max_tokens` must find free of that; None where it is not known."""
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether a request without `max_tokens` never gets one."""
+        return self.per_day_usd is not None and self.holds_usd is not None and self.per_day_usd < self.holds_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,7 @@ def learned(store: Store, policies: PolicySet, policy: Policy) -> Learned:
         cold=quality_of(lessons.cold, judging),
         shares=[*_shares(store, policy)],
         drift=_drift(_labels(rows, own), lessons.cold),
-        seconds=_seconds(store, policy.task),
+        seconds=_seconds(store, policies, policy),
     )
 
 
@@ -146,13 +156,22 @@ def _shares(store: Store, policy: Policy) -> Iterable[Share]:
         yield Share(threshold, round(1 - threshold, 6), above / len(rows), len(rows))
 
 
-def _seconds(store: Store, task: str) -> Seconds:
+def _seconds(store: Store, policies: PolicySet, policy: Policy) -> Seconds:
     rows = store.ask(
         "SELECT charged_nusd, facts LIKE $1 FROM requests WHERE task = $2 AND rule = $3 AND id LIKE $4 "
         "AND outcome <> 'held' ORDER BY at DESC LIMIT $5",
-        ['%"grades":%', task, LEARNING, f"%{SHADOW_SUFFIX}", RECENT],
+        ['%"grades":%', policy.task, LEARNING, f"%{SHADOW_SUFFIX}", RECENT],
     )
-    return Seconds(len(rows), sum(bool(graded) for _, graded in rows), usd_number(sum(nusd for nusd, _ in rows)))
+    cost_usd = usd_number(sum(nusd for nusd, _ in rows))
+    shadow = policy.learn.shadow if policy.learn else None
+    holds_nusd = second_nusd(policy, policies.models)
+    return Seconds(
+        len(rows),
+        sum(bool(graded) for _, graded in rows),
+        cost_usd,
+        usd_number(shadow.per_day_nusd) if shadow else None,
+        None if holds_nusd is None else usd_number(holds_nusd),
+    )
 
 
 def _labels(rows: Iterable[LabelRow], own: Compared) -> list[Label]:

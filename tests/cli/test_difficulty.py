@@ -76,6 +76,21 @@ def test_labels_that_nothing_serves_by_yet_are_told_what_is_waited_for(farthing:
     assert "no label, until what they teach is seen to tell those held back better" in shown
 
 
+SHADOW = "{shadow: {model: premium, budget_per_day_usd: PER_DAY, grade: agree}}\nbudget: {per_request_usd: 0.05}"
+
+
+@pytest.mark.parametrize(("per_day", "is_told"), [("0.0499", True), ("0.05", False)])
+def test_a_budget_that_buys_no_second_answer_is_told(
+    farthing: Run, options: tuple[str, ...], tmp_path: Path, per_day: str, is_told: bool
+) -> None:
+    (tmp_path / "default.yaml").write_text(TASK.replace("{}", SHADOW.replace("PER_DAY", per_day), 1))
+    asked = farthing("difficulty", "show", *options, "--policies", tmp_path, "--json").json["second_answers"]
+    assert (asked["per_day_usd"], asked["holds_usd"]) == (float(per_day), 0.05)
+    shown = " ".join(farthing("difficulty", "show", *options, "--policies", tmp_path).out.split())
+    assert ("budget of second answers" in shown) == is_told
+    assert ("raise budget_per_day_usd" in shown) == is_told
+
+
 def test_a_reset_leaves_nothing_but_its_number(farthing: Run, options: tuple[str, ...], tmp_path: Path) -> None:
     assert "forgotten" in farthing("difficulty", "reset", *options).out
     told = farthing("difficulty", "show", *options, "--policies", tmp_path, "--json").json
@@ -141,9 +156,44 @@ def test_train_then_show(farthing: Run, labelled: Path, tmp_path: Path) -> None:
     trained = farthing("difficulty", "train", labelled, "--reference", labelled, "--out", out)
     assert trained.status == 0
     assert "600 labelled prompts" in trained.out
+    assert trained.err == ""
     shown = farthing("difficulty", "show", out, "--json").json
     assert shown["trained_on"] == {"labelled": 600}
     assert "mmlupro" in farthing("difficulty", "show").out
+
+
+@pytest.mark.parametrize(
+    ("cheap", "premium", "said"),
+    [
+        (1.0, 1.0, "in none of the 60 prompts does the better model do better than the other"),
+        (0.2, 0.9, "in all of the 60 prompts the better model does better by the same"),
+    ],
+)
+def test_labels_that_tell_nothing_are_told(
+    farthing: Run, tmp_path: Path, cheap: float, premium: float, said: str
+) -> None:
+    outcomes = {"cheap": {"quality": cheap}, "premium": {"quality": premium}}
+    alike = write(tmp_path / "alike.jsonl", [{**line, "outcomes": outcomes} for line in lines(60)])
+    trained = farthing("difficulty", "train", alike, "--out", tmp_path / "weights.json")
+    assert trained.status == 0
+    assert trained.err.startswith(f"farthing: {said}")
+    assert trained.err.endswith(".\n")
+
+
+@pytest.mark.parametrize(("weak", "strong", "is_told"), [("0", "1", False), ("1", "0", True)])
+def test_pairs_whose_strong_model_is_the_worse_one_are_told(
+    farthing: Run, tmp_path: Path, weak: str, strong: str, is_told: bool
+) -> None:
+    prompts = write(tmp_path / "prompts.jsonl", [{"id": line["id"], "prompt": line["prompt"]} for line in lines(60)])
+    table = ["id,source,task,weak,strong,q_weak,q_strong"]
+    table += [f"p{at},s,t,cheap,premium,{weak if at % 3 else strong},{strong if at % 3 else weak}" for at in range(60)]
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("\n".join(table) + "\n")
+    trained = farthing("difficulty", "train", pairs, prompts, "--out", tmp_path / "weights.json")
+    assert trained.status == 0
+    wrong = "farthing: the model that is named as strong does worse on the whole, by 0.33: "
+    assert trained.err.startswith(wrong) == is_told
+    assert ("the wrong way round?\n" in trained.err) == is_told
 
 
 def test_show_tells_the_weights_that_a_folder_brings(
