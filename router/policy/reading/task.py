@@ -79,6 +79,7 @@ def read_task(root: Table, names: Names, scope: Scope, report: Report) -> Task |
         return None
     prompts = {model: system for model, (system, _) in scope.prompts.items()}
     policy = _policy(shape, rule_names, conditions, prompts, report.file)
+    _check_prompts(root, policy, report)
     return Task(policy, read_tests(root, shape, report.file))
 
 
@@ -145,6 +146,15 @@ def _check_uses(scope: Scope, report: Report) -> None:
     for definition in scope.own():
         if not definition.used and not report.knows(definition.place):
             report.warning(definition.place, f'no rule names the condition "{definition.name[:60]}"')
+
+
+def _check_prompts(root: Table, policy: Policy, report: Report) -> None:
+    """Warn of a prompt for a model that the task never asks of itself."""
+    asked = {*policy.counted_models, *policy.trial_models, policy.baseline}
+    for model, entry in entries_at(root, "prompts").items():
+        if model not in asked:
+            said = f'no rule here asks "{model[:60]}", so that only a caller who names it gets this prompt'
+            report.warning(entry.place, said)
 
 
 def _check_rules(

@@ -138,6 +138,9 @@ def _check_parts(verify: Table, report: Report) -> None:
         else:
             if said:
                 report.error(place_of(verify, ("json_schema",)), f"no answer can be held against this schema: {said}")
+    least = at(verify, "judge", "gte")
+    if isinstance(least, Leaf) and least.value == 0 and not isinstance(least.value, bool):
+        report.warning(least.place, "every grade is 0 or more, so the judge is paid and every answer passes")
     name, place = text_at(verify, "python"), place_of(verify, ("python",))
     if name and ":" in name and not report.knows(place):
         try:

@@ -257,6 +257,10 @@ class WhenCompiler:
         if too_small or (fact.most is not None and value > fact.most):
             between = f"from {fact.least} to {fact.most}" if fact.most is not None else f"{fact.least} or more"
             return self._no(node.place, f"`{key}` is {between}, so {value} says nothing")
+        if key == "budget_used_pct" and 0 < value < 1:
+            meant = f"{value * 100:f}".rstrip("0").rstrip(".")
+            said = f"`{key}` is in percent, and {value:f} is less than one; did you mean {meant}?"
+            self.report.warning(node.place, said)
         return _binary(value)
 
     def _metadata_value(self, operator: Operator, node: Node, value: object) -> Value | None:
