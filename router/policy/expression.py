@@ -176,6 +176,8 @@ _READS: Mapping[str, Callable[[Facts], object]] = {
 _ORDERED = ("_<_", "_<=_", "_>_", "_>=_")
 _EQUAL = ("_==_", "_!=_")
 _NUMBERS = ("int", "uint", "double")
+_SIGNS = {"and": "&&", "AND": "&&", "or": "||", "OR": "||", "not": "!", "NOT": "!", "=": "=="}
+"""What other languages write, and CEL does not."""
 _OTHERS = ("string", "bool", "bytes", "timestamp", "duration")
 
 
@@ -281,7 +283,9 @@ def _syntax_said(message: str) -> str:
         return "not valid CEL"
     if "<EOF>" in token[1]:
         return "not valid CEL: the expression ends too early"
-    return f"not valid CEL: {token[1].strip()[-40:]} can't stand here"
+    word = token[1].strip()[-40:]
+    hint = f"; write {_SIGNS[word]}" if word in _SIGNS else ""
+    return f"not valid CEL: {word} can't stand here{hint}"
 
 
 def _checked_said(message: str, text: str, offset: int) -> str:

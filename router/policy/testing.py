@@ -123,7 +123,8 @@ def _body(test: PolicyTest) -> ChatBody | None:
     try:
         return request_body(path.read_bytes())
     except OSError as error:
-        raise InvalidRequest(f"{path} can't be read: {error.strerror}") from None
+        words = "; a request in words is `{messages: [{role: user, content: …}]}`" if " " in path.name else ""
+        raise InvalidRequest(f"{path} can't be read: {error.strerror}{words}") from None
     except InvalidRequest as error:
         raise InvalidRequest(f"{path}: {error.message}") from None
 

@@ -253,6 +253,12 @@ def test_a_request_may_stand_in_a_file_beside_the_policy(farthing: Run, folder: 
     assert farthing("test", folder, "--json").json["passed"] == 1
 
 
+def test_a_request_in_words_is_told_from_a_file_that_is_missing(farthing: Run, folder: Path) -> None:
+    _asked_from_a_file(folder, "Where is my parcel?")
+    (result,) = farthing("test", folder, "--json").json["results"]
+    assert result["message"].endswith("; a request in words is `{messages: [{role: user, content: …}]}`")
+
+
 def test_a_request_file_that_is_missing_or_broken_fails_even_a_test_of_a_refusal(farthing: Run, folder: Path) -> None:
     _asked_from_a_file(folder, "hello.json")
     text = (folder / "default.yaml").read_text()

@@ -80,7 +80,7 @@ def test_an_expression_needs_the_facts_it_reads_and_no_others(text: str, facts: 
         ("text.matches('[z-a]')", 13, "the regular expression can't be used: invalid character class range: z-a"),
         ("stream && hour > 3 && text.matches( r'(a')", 36, "the regular expression can't be used: missing ): (a"),
         ("text.startsWith(5)", 5, "`startsWith` can't take text and a whole number"),
-        ("stream && hour = 5", 15, "not valid CEL: = can't stand here"),
+        ("stream && hour = 5", 15, "not valid CEL: = can't stand here; write =="),
         ("stream || " * 500 + "stream", 0, f"the expression is longer than {LONGEST_EXPRESSION:,} characters"),
     ],
 )  # fmt: skip

@@ -23,7 +23,10 @@ def check_name(name: str, known: frozenset[str] | None, kind: str, place: Place,
     """Report `name` where it is not among the known names of its kind ("model", "task", "account")."""
     if known is None or name in known or report.knows(place):
         return
-    report.error(place, f"unknown {kind} {shown(name)}{did_you_mean(name, sorted(known))}")
+    parts = [part.strip() for part in name.split(",")]
+    listed = len(parts) > 1 and known.issuperset(parts)
+    hint = f"; a list has brackets: [{', '.join(parts)}]" if listed else did_you_mean(name, sorted(known))
+    report.error(place, f"unknown {kind} {shown(name)}{hint}")
 
 
 def check_version(root: Table, report: Report) -> None:

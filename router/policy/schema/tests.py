@@ -25,6 +25,15 @@ from router.policy.schema.kinds import (
 )
 
 
+def _body_or_file(value: object) -> object:
+    if isinstance(value, dict | str) and value != "":
+        return value
+    said = f"must be a chat-completions body or the name of a file, not {shown(value)}"
+    if isinstance(value, list):
+        said += "; messages stand in `{messages: […]}`"
+    raise PydanticCustomError("farthing", "{said}", {"said": said})
+
+
 def _bounds(value: object) -> object:
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         return {"eq": value}
@@ -109,7 +118,7 @@ class TestShape(Shape):
     __test__ = False
 
     name: Text = Field(description="The fact it states.")
-    request: dict[str, object] | Text | None = Field(
+    request: Annotated[dict[str, object] | Text | None, BeforeValidator(_body_or_file)] = Field(
         None,
         description="A chat-completions body, or the name of a file beside this one that holds a body, a list of "
         'messages or plain text. Its model is "auto" where it has none.',
