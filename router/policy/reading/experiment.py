@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import get_args
 
@@ -21,6 +22,8 @@ PROMOTE_AFTER = 200
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 SHARES: tuple[Measure, ...] = ("error_rate", "verify_pass_rate")
 SIGNS: tuple[Sign, ...] = get_args(Sign)
+ABOVE: tuple[Sign, ...] = ("gt", "gte")
+TURNED: Mapping[Sign, Sign] = {"gt": "lt", "gte": "lte", "lt": "gt", "lte": "gte"}
 
 
 def check_experiment(rule: Node, names: Names, report: Report) -> None:
@@ -78,6 +81,12 @@ def _check_guards(rule: Node, name: str, report: Report) -> None:
             value = bound.plain() if bound else None
             if bound and isinstance(value, int | Decimal) and not 0 <= value <= 1:
                 report.error(bound.place, f"`{measure}` is from 0 to 1, so {shown(value)} says nothing")
+        for sign in SIGNS:
+            bound = at(rule, *path, measure, sign)
+            is_bad = (sign in ABOVE) != (measure == "verify_pass_rate")
+            if bound and is_bad != (name == "abort_when"):
+                does = "ends a canary that does well" if name == "abort_when" else "promotes a canary that does badly"
+                report.warning(key_place(rule, (*path, measure, sign)), f"this {does}; did you mean `{TURNED[sign]}`?")
     if "verify_pass_rate" in guards and at(rule, "verify") is None:
         place = key_place(rule, (*path, "verify_pass_rate"))
         report.error(place, "this rule has no `verify`, so there is no such rate")
