@@ -83,11 +83,12 @@ async def test_what_is_settled_while_the_counters_are_lost_is_settled_once_they_
     shared: Place, redis_server: RedisServer
 ) -> None:
     ledger = Ledger({DAY: 0, MONTH: 0}, OpenHold(Hold("1/0", BOTH, 60), NOON_S))
-    async with shared.open(spending=ledger) as store:
+    async with shared.open(spending=ledger, rebuilt=ledger.rebuilt) as store:
         await store.hold(Hold("1/0", BOTH, 60))
         flush(redis_server)
         await store.settle("1/0", 25)
         await until(lambda: store.unsettled == 0, "the settlement")
+        assert ledger.rebuilds == 1, "the settlement itself found them lost, before anybody asked for anything else"
         assert await numbers(store) == (25, 0)
 
 
