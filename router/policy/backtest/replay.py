@@ -100,7 +100,7 @@ class Player:
             _bind(limits or (), short.scope, whole, decision)
         doubted = playable.doubted(facts, decision.rule.name) if unknown and pinned is None else ()
         if isinstance(decision, Refusal):
-            played = self._refused(request, decision)
+            played = Played(decision.rule.name, None, None, None, 0)
         else:
             played = self._routed(request, decision, facts, recounted=recounted)
             if short and purse and played.nusd > purse.nusd:
@@ -196,10 +196,6 @@ class Player:
             facts = structs.replace(facts, expected_output_tokens=policy.expected_output_tokens)
         return facts, bool(missing)
 
-    def _refused(self, request: Request, decision: Refusal) -> Played:
-        kept_nusd = request.record.charged_nusd if request.first_model is None else 0
-        return Played(decision.rule.name, None, None, None, kept_nusd)
-
     def _routed(self, request: Request, route: Route, facts: Facts, *, recounted: bool) -> Played:
         candidate = route.candidates[0]
         name = candidate.model.name
@@ -270,7 +266,7 @@ def _anew_nusd(request: Request, route: Route, facts: Facts) -> int:
         # What was refused had no answer to go by; what failed, or was turned away, fails again.
         return route.estimate_nusd if request.first_model is None else 0
     then = facts.input_tokens_for(answer.model)
-    if then != candidate.input_tokens and then > 0:
+    if then > 0:
         usage = _with_input(usage, candidate.input_tokens / then)
     most = facts.n * candidate.max_output_tokens + facts.predicted_tokens
     if usage.output_tokens > most:
