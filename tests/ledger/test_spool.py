@@ -22,7 +22,7 @@ from ledger.outcomes import answered, held
 from router.errors import StoreUnavailable
 from router.ledger.open import open_store
 from router.ledger.rows import NAMES, Row, row_of
-from router.ledger.spool import READ_BYTES, Spool
+from router.ledger.spool import READ_BYTES, Spool, rows_waiting_in
 
 ROOT = Path(__file__).parents[2]
 APPENDS = """
@@ -90,6 +90,11 @@ def only_file(folder: Path) -> Path:
     return path
 
 
+def only_file_size(folder: Path, some: list[Row]) -> int:
+    spooled(folder, some)
+    return only_file(folder).stat().st_size
+
+
 def test_rows_come_back_in_order_and_as_they_were(tmp_path: Path) -> None:
     strange = row_of(answered("000004", 2**60, task="é\n\u2028 \x01", facts={"a": ['"', "\\"]}))
     spooled(tmp_path, rows(1, 2), [*rows(3), strange])
@@ -107,8 +112,10 @@ def test_a_row_that_is_longer_than_what_is_read_at_a_time_comes_back_whole(tmp_p
 
 
 @pytest.mark.parametrize("how", ["the folder is removed", "the file is removed", "the folder is moved"])
-def test_a_spool_that_is_removed_under_its_process_is_made_anew_with_all_that_waits(tmp_path: Path, how: str) -> None:
-    folder, crashed = tmp_path / "spool", tmp_path / "crashed"
+def test_a_spool_that_is_removed_under_its_process_is_made_anew_with_all_that_waits(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, crashed = tmp_path / "not" / "there", tmp_path / "crashed"
 
     async def run() -> list[Row]:
         spool = Spool(folder, "here/1/2")
@@ -119,7 +126,7 @@ def test_a_spool_that_is_removed_under_its_process_is_made_anew_with_all_that_wa
         if how == "the file is removed":
             only_file(folder).unlink()
         elif how == "the folder is removed":
-            shutil.rmtree(folder)
+            shutil.rmtree(folder.parent)
         else:
             folder.rename(tmp_path / "elsewhere")
         await spool.append(rows(4))
@@ -130,6 +137,7 @@ def test_a_spool_that_is_removed_under_its_process_is_made_anew_with_all_that_wa
         return found
 
     assert asyncio.run(run()) == rows(3, 4)
+    assert "was removed or replaced; its 3 rows are now in" in caplog.text
     assert reopened(crashed) == rows(1, 2, 3, 4), "what a crash leaves"
     assert list(folder.iterdir()) == []
 
@@ -167,7 +175,9 @@ def test_rows_may_be_added_while_others_are_replayed(tmp_path: Path) -> None:
     async def run() -> list[Row]:
         spool = Spool(tmp_path, "here/1/2")
         found = []
-        await spool.append(rows(1, 2))
+        await spool.append(rows(1))
+        assert (spool.waiting_rows, spool.own_waits) == (1, True)
+        await spool.append(rows(2))
         chunk = await spool.oldest()
         assert chunk is not None
         await asyncio.gather(spool.forget(chunk), spool.append(rows(3)), spool.append(rows(4)))
@@ -180,6 +190,23 @@ def test_rows_may_be_added_while_others_are_replayed(tmp_path: Path) -> None:
 
     assert asyncio.run(run()) == rows(1, 2, 3, 4, 5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_replayed_is_gone_from_the_disk_while_the_process_lives(tmp_path: Path) -> None:
+    spooled(tmp_path, rows(1, 2))
+
+    async def run() -> None:
+        spool = Spool(tmp_path, "here/3/4")
+        await spool.append(rows(3))
+        assert rows_waiting_in(tmp_path) == 3
+        assert await drained(spool) == rows(1, 2, 3)
+        assert rows_waiting_in(tmp_path) == 0
+        assert [(path.stat().st_size, path.stat().st_mode & 0o777) for path in tmp_path.iterdir()] == [(0, 0o600)]
+        await spool.append(rows(4))
+        spool.close()
+
+    asyncio.run(run())
+    assert reopened(tmp_path) == rows(4), "what comes after begins a file anew"
 
 
 def test_what_was_replayed_before_a_crash_is_replayed_again(tmp_path: Path) -> None:
@@ -202,6 +229,7 @@ def test_a_line_that_a_crash_tore_is_left_out(tmp_path: Path, cut: int) -> None:
     spooled(tmp_path, rows(1, 2, 3))
     path = only_file(tmp_path)
     os.truncate(path, path.stat().st_size - cut)
+    assert rows_waiting_in(tmp_path) == 2
     assert reopened(tmp_path) == rows(1, 2)
     assert list(tmp_path.iterdir()) == []
 
@@ -252,8 +280,14 @@ def test_a_file_of_a_process_that_lives_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_full_spool_says_so_and_still_takes_what_is_under_way(tmp_path: Path) -> None:
+    one_byte_more = 1 + only_file_size(tmp_path / "like it", rows(*range(10)))
+
     async def run() -> None:
-        spool = Spool(tmp_path, "here/1/2", largest_bytes=2_000)
+        roomy = Spool(tmp_path / "roomy", "here/1/2", largest_bytes=one_byte_more)
+        await roomy.append(rows(*range(10)))
+        assert not roomy.full
+        roomy.close()
+        spool = Spool(tmp_path, "here/1/2", largest_bytes=one_byte_more - 1)
         assert not spool.full
         await spool.append(rows(*range(10)))
         assert spool.full
@@ -271,7 +305,7 @@ def test_a_disk_that_is_full_loses_no_row_that_counts(tmp_path: Path) -> None:
         "        await spool.append(rows)\n",
         "        try:\n            await spool.append(rows)\n        except OSError:\n"
         "            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
-        "            await spool.append(rows)\n            print(number + 50, flush=True)\n            return\n",
+        "            await spool.append(rows[:1])\n            print(number + 1, flush=True)\n            return\n",
     ).replace(
         "import asyncio, sys\n",
         "import asyncio, sys, resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
