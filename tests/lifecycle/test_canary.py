@@ -75,6 +75,17 @@ def test_a_request_that_is_decided_again_is_where_it_was() -> None:
         # What a larger share would do is known from the point; what another model would do is not.
         assert _side(raised, again) == _side(raised, facts)
         assert _side(other, again) is Side.CONTROL
+        # One that was promoted or aborted since has the share of then in its files, and so its version.
+        assert {_side(_experiment(share), again) for share in (0.0, 1.0)} == {trial.side}
+
+
+@pytest.mark.parametrize(
+    ("point", "share", "side"),
+    [(0.0, 0.0, Side.CONTROL), (0.2, 0.2, Side.CONTROL), (0.2, 0.201, Side.CANARY), (0.999, 1.0, Side.CANARY)],
+)
+def test_a_share_is_of_the_points_below_it(point: float, share: float, side: Side) -> None:
+    drawn = Drawn("default/all", "v0", Side.CONTROL, "trial", point)
+    assert _side(_experiment(share), Facts(input_tokens=1, experiment=drawn)) is side
 
 
 def _turns(number: int, answers: int) -> list[dict[str, str]]:
