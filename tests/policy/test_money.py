@@ -17,12 +17,14 @@ from router.budgets.memory import MemoryBudgets
 from router.chat import ChatBody
 from router.difficulty.gauge import Gauge
 from router.difficulty.pacing import Pacing
+from router.difficulty.scorer import MEAN_GAIN
 from router.pipeline.plan import Arrival, Plan, plan_for
 from router.policy.backtest.recorded import Record, read
 from router.policy.backtest.replay import Player
 from router.policy.decide import Decision, Purse, Route, decide
 from router.policy.explain import explained
 from router.policy.facts import Facts
+from router.policy.money import ByValue
 from router.policy.policy import Policy, PolicySet
 from router.policy.reading.load import load_files
 from router.pricing import Catalogue
@@ -36,10 +38,16 @@ SHARE = "route:\n  - {name: some, use: [cheap, premium], premium_share: 0.2}\n"
 
 
 CATALOGUE = Catalogue()
+MODELS = (
+    WHOLE["models.yaml"]
+    + b"""  a-dear-one: {target: openai/gpt-4.1}
+  twin: {target: openai/gpt-4.1-nano}
+"""
+)
 
 
 def policies_of(body: str) -> tuple[PolicySet, Policy]:
-    files = {**WHOLE, "money.yaml": f"version: 1\ntask: money\n{body}".encode()}
+    files = {**WHOLE, "models.yaml": MODELS, "money.yaml": f"version: 1\ntask: money\n{body}".encode()}
     policies = load_files(files, CATALOGUE, {}, Path()).checked()
     return policies, policies.policies["money"]
 
@@ -73,6 +81,21 @@ def first(body: str, facts: Facts) -> str:
 )
 def test_the_model_with_the_best_gain_for_its_dollars_is_taken(gain: float, pace: float, model: str) -> None:
     assert first(VALUE, Facts(500, gain=gain, pace=pace)) == model
+
+
+def test_a_usual_gain_on_a_usual_request_is_just_worth_the_dearest_model() -> None:
+    decision = decided(VALUE, Facts(500, gain=MEAN_GAIN))
+    assert isinstance(decision, Route)
+    assert isinstance(decision.by_money, ByValue)
+    net_usd = decision.by_money.net_usd
+    assert net_usd["cheap"] == 0
+    assert net_usd["premium"] == pytest.approx(0, abs=1e-12)
+    assert net_usd["standard"] > 0, "most of the gain is bought before the last dollars"
+
+
+def test_models_of_one_price_are_tried_in_their_order_whatever_the_gain() -> None:
+    body = VALUE.replace("[cheap, standard, premium]", "[twin, cheap]")
+    assert names(decided(body, Facts(500, gain=0.9))) == ["twin", "cheap"]
 
 
 def test_a_long_prompt_has_to_gain_more() -> None:
@@ -110,11 +133,12 @@ def test_explain_tells_the_price_of_gain_and_why() -> None:
 # share
 
 
-@pytest.mark.parametrize("use", ["[cheap, premium]", "[premium, cheap]"])
-def test_the_hardest_go_to_the_dearest_model_however_they_are_listed(use: str) -> None:
-    body = SHARE.replace("[cheap, premium]", use)
-    assert names(decided(body, Facts(500, ranks={"some": 0.8}))) == ["premium", "cheap"]
-    assert names(decided(body, Facts(500, ranks={"some": 0.7999}))) == ["cheap", "premium"]
+@pytest.mark.parametrize("use", [("cheap", "premium"), ("premium", "cheap"), ("cheap", "a-dear-one")])
+def test_the_hardest_go_to_the_dearest_model_however_they_are_listed_and_named(use: tuple[str, str]) -> None:
+    body = SHARE.replace("[cheap, premium]", f"[{', '.join(use)}]")
+    [dear] = {*use} - {"cheap"}
+    assert names(decided(body, Facts(500, ranks={"some": 0.8}))) == [dear, "cheap"]
+    assert names(decided(body, Facts(500, ranks={"some": 0.7999}))) == ["cheap", dear]
 
 
 def test_where_only_the_tasks_difficulty_is_known_it_ranks() -> None:
@@ -130,12 +154,22 @@ def test_explain_lists_models_in_the_order_in_which_they_are_tried(rank: float, 
     assert [candidate["model"] for candidate in said["candidates"]] == tried
 
 
-def test_explain_tells_the_rank_and_the_threshold() -> None:
-    policies, policy = policies_of(SHARE)
-    facts = Facts(500, ranks={"some": 0.93})
+@pytest.mark.parametrize(
+    ("share", "rank", "reason"),
+    [
+        ("0.2", 0.93, "harder than 93.0% of what reaches the rule, at least the 80.0% from which 'premium' is asked"),
+        ("0.2", 0.1, "harder than 10.0% of what reaches the rule, less than the 80.0% from which 'premium' is asked"),
+        ("0.2", None, "how hard it is beside the others is not known, so it is not for 'premium'"),
+        ("0", 0.5, "`premium_share: 0` sends none to 'premium'"),
+        ("1", 0.5, "`premium_share: 1` sends all to 'premium'"),
+    ],
+)
+def test_explain_tells_the_rank_and_the_threshold(share: str, rank: float | None, reason: str) -> None:
+    policies, policy = policies_of(SHARE.replace("0.2", share))
+    facts = Facts(500, ranks={} if rank is None else {"some": rank})
     said = explained(decide(policies, policy, facts, purse=None), facts, policy)["by_money"]
-    assert (said["rank"], said["threshold"], said["premium"]) == (0.93, 0.8, "premium")
-    assert "harder than 93.0%" in said["reason"]
+    assert (said["rank"], said["threshold"], said["premium"]) == (rank, 1 - float(share), "premium")
+    assert said["reason"] == reason
 
 
 # through the steps of the proxy
