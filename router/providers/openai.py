@@ -242,16 +242,15 @@ class OpenAIStream:
                 self._failure = error
                 break
             if (reported := usage_from(body.usage, body.service_tier)) is not None:
-                usage = reported
+                usage, usage_event = reported, b"" if body.choices else event
                 if not body.choices:
-                    usage_event = event
                     continue
             for choice in body.choices:
                 if choice.delta is not None and (said := choice.delta.text()):
                     index = choice.index if isinstance(choice.index, int) else 0
                     texts[index] = texts[index] + said if index in texts else said
                     if reported is None:
-                        usage = None
+                        usage, usage_event = None, b""
                 if choice.finish_reason is not None:
                     finish_reason, self._finished = choice.finish_reason, True
             passed.append(event)

@@ -251,14 +251,26 @@ def test_a_usage_tells_of_no_text_that_came_after_it(
     assert (row["outcome"], row["certainty"], row["output_tokens"]) == (outcome, certainty, output_tokens)
 
 
-def test_nor_does_it_where_a_stream_is_held_back(proxy: Proxy, upstream: Upstream) -> None:
-    # Too much to be read at once, so that the two are told apart.
-    between = b": " + b"x" * 1_000_000 + b"\n\n"
-    upstream.stream(told("one", EARLY), between, told(" two three four", finish="stop"), DONE)
-    answer = proxy.ask(model="task:buffered", stream=True, stream_options={"include_usage": True})
+@pytest.mark.parametrize("task", ["default", "buffered"])
+@pytest.mark.parametrize("between", [b"", b": " + b"x" * 1_000_000 + b"\n\n"], ids=["in one read", "apart"])
+@pytest.mark.parametrize(
+    ("early", "late", "certainty"),
+    [
+        ([told("one", EARLY)], told(" two three four", finish="stop"), "counted"),
+        ([usage_event(12, 1), told("one")], told(" two three four", finish="stop"), "counted"),
+        ([usage_event(12, 1)], told("one two three four", {**EARLY, "completion_tokens": 4}, "stop"), "reported"),
+    ],
+    ids=["beside its text", "alone", "alone and beside its text later"],
+)
+def test_callers_are_told_the_usage_that_is_charged_wherever_it_came(
+    proxy: Proxy, upstream: Upstream, task: str, between: bytes, early: list[bytes], late: bytes, certainty: str
+) -> None:
+    upstream.stream(*early, between, late, DONE)
+    answer = proxy.ask(model=f"task:{task}", stream=True, stream_options={"include_usage": True})
     row = proxy.row_of(answer)
-    assert (row["certainty"], row["output_tokens"]) == ("counted", 4)
-    assert events(answer.text)[-1]["usage"]["completion_tokens"] == 4
+    assert (row["certainty"], row["input_tokens"] > 0, row["output_tokens"]) == (certainty, True, 4)
+    [alone] = [event["usage"] for event in events(answer.text) if not event["choices"]]
+    assert alone["completion_tokens"] == 4
 
 
 @pytest.mark.parametrize("task", ["default", "buffered"])
