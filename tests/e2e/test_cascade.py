@@ -111,6 +111,7 @@ def proxy(provider: SimulatedProvider, tmp_path_factory: pytest.TempPathFactory)
     tasks["poor"] = "task: poor\n" + rule("json: true", budget_usd=0.0006)
     tasks["poor-agree"] = "task: poor-agree\n" + rule("agree: {with: other, by: number}", budget_usd=0.0001)
     tasks["alone"] = "task: alone\nroute: [{use: cheap, verify: {json: true, buffer: false}}]\n"
+    tasks["backed"] = "task: backed\n" + rule("json: true").replace("use: cheap", "use: [cheap, dear]")
     tasks["default"] = "task: default\nroute: [{use: cheap}]\n"
     with running_proxy(folder, {"models": MODELS.format(url=provider.base_url), **tasks}) as running:
         yield running
@@ -205,6 +206,18 @@ def test_an_answer_that_fails_with_nobody_to_ask_is_given_and_says_so(proxy: Pro
     row = proxy.row_of(answer)
     assert (answer.headers["x-farthing-verified"], content(answer)) == ("failed", "no json")
     assert (reasons(row), row["attempts"][0]["check"], row["overhead_nusd"]) == (["answered"], "json", 0)
+
+
+def test_nobody_is_escalated_to_who_gave_the_answer(proxy: Proxy, provider: SimulatedProvider, script: Script) -> None:
+    provider.faults.always("status=500", model=CHEAP)
+    script.says = {DEAR: "no json"}
+    answer = ask(proxy, "backed")
+    row = proxy.row_of(answer)
+    assert (answer.headers["x-farthing-verified"], content(answer)) == ("failed", "no json")
+    assert [(attempt["model"], attempt.get("check")) for attempt in row["attempts"]] == [
+        ("cheap", None),
+        ("dear", "json"),
+    ]
 
 
 def test_an_escalation_that_the_money_does_not_buy_gives_the_first_answer(proxy: Proxy, script: Script) -> None:
@@ -505,15 +518,26 @@ def test_every_check_must_pass(proxy: Proxy, script: Script) -> None:
     assert reasons(proxy.row_of(ask(proxy, "all"))) == ["check_min_chars", "answered"]
 
 
-def test_each_of_several_choices_must_pass(proxy: Proxy, script: Script) -> None:
+def test_a_check_that_could_not_be_made_is_not_made_good_by_the_next(
+    proxy: Proxy, provider: SimulatedProvider, script: Script
+) -> None:
+    script.says = {CHEAP: '{"a": 1}', OTHER: "1"}
+    provider.faults.queue("status=500", model=OTHER)
+    answer = ask(proxy, "all")
+    assert answer.headers["x-farthing-verified"] == "unchecked"
+    assert [attempt["model"] for attempt in proxy.row_of(answer)["attempts"]] == ["cheap", "other", "other"]
+
+
+@pytest.mark.parametrize(("task", "good", "bad"), [("json", "{}", "no json"), ("agree", "7", "8")])
+def test_each_of_several_choices_must_pass(proxy: Proxy, script: Script, task: str, good: str, bad: str) -> None:
     said_so_far: list[str] = []
 
     def by_turns(chat: Chat) -> str:
         said_so_far.append("")
-        return "no json" if len(said_so_far) == 2 else "{}"
+        return bad if len(said_so_far) == 2 else good
 
-    script.says = {CHEAP: by_turns, DEAR: "{}"}
-    assert ask(proxy, "json", n=3).headers["x-farthing-verified"] == "escalated"
+    script.says = {CHEAP: by_turns, OTHER: good, DEAR: good}
+    assert ask(proxy, task, n=3).headers["x-farthing-verified"] == "escalated"
 
 
 def test_what_came_of_the_checks_is_counted(proxy: Proxy, script: Script) -> None:

@@ -126,6 +126,24 @@ def test_no_second_answer_is_bought_whose_grades_can_not_be_paid(provider: Simul
         assert {len(row["attempts"]) for row in seconds} == {3}, "a second answer and two grades"
 
 
+def test_a_caller_s_limit_must_leave_room_for_a_second_answer_and_both_grades(
+    provider: SimulatedProvider, tmp_path: Path
+) -> None:
+    with running_proxy(
+        tmp_path, files(shadow(JUDGED), route="  - use: [premium, cheap]\n", url=provider.base_url)
+    ) as proxy:
+
+        def dropped() -> float:
+            return proxy.metric("farthing_experiment_shadows_dropped_total", rule="learning", reason="over_budget")
+
+        # The answer of the cheap model takes $0.00001, and each grade up to about $0.0002.
+        for limit_usd, expected in (("0.0003", (0, 1)), ("0.0005", (1, 1))):
+            answer = proxy.ask(texts(1, SEED)[0], max_tokens=16, headers={"x-farthing-budget-usd": limit_usd})
+            assert answer.status_code == 200, answer.text
+            eventually(lambda expected=expected: (len(labels(proxy)), dropped()) == expected, "what became of it")
+        assert [len(row["attempts"]) for row in proxy.rows() if row["outcome"] == "shadow"] == [3]
+
+
 @pytest.mark.parametrize("store", ["memory", "redis"])
 def test_second_answers_that_are_asked_for_at_once_leave_each_other_the_money_for_grades(
     tmp_path: Path, store: str
