@@ -221,6 +221,9 @@ def rows_waiting_in(folder: Path) -> int:
 def _append(file: SpoolFile, rows: Sequence[Row]) -> int:
     """Write and sync lines at the end of a file, over what a failed try may have left there; return their length."""
     lines = [] if file.end else [_line({"farthing_spool": 1, "columns": NAMES})]
+    if file.end and os.pread(file.descriptor, 1, file.end - 1) != b"\n":
+        # It was cut short by somebody else; rows must not be part of the line that this broke.
+        lines.append(b"\n")
     data = b"".join([*lines, *map(_line, rows)])
     os.ftruncate(file.descriptor, file.end)
     written = 0
@@ -256,7 +259,7 @@ def _chunk(file: SpoolFile) -> Chunk:
     while True:
         data = os.pread(file.descriptor, min(size, file.end - file.read_to), file.read_to)
         whole = data.rfind(b"\n") + 1
-        if whole or len(data) >= file.end - file.read_to:
+        if whole or len(data) < size:
             break
         size *= 2
     columns, damaged, lines, rows = file.columns, file.damaged, 0, dict[str, Row]()
@@ -272,7 +275,10 @@ def _chunk(file: SpoolFile) -> Chunk:
                 lines += 1
                 damaged = True
                 log.critical("A line of the spool %s is damaged and was skipped; the file is kept.", file.path)
-    end = file.read_to + whole if whole else file.end
+    end = file.read_to + whole
+    if not whole:
+        end, damaged = file.end, True
+        log.critical("The spool %s is damaged: it was cut short, and rows that waited in it are lost.", file.path)
     return Chunk(file, tuple(rows.values()), lines, end, columns, damaged)
 
 

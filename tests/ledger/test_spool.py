@@ -142,6 +142,29 @@ def test_a_spool_that_is_removed_under_its_process_is_made_anew_with_all_that_wa
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("kept_lines", [0, 1, 1.5, 2, 3.5])
+def test_a_spool_that_is_cut_short_under_its_process_loses_only_what_was_cut(
+    tmp_path: Path, kept_lines: float, goes_on: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> list[Row]:
+        spool = Spool(tmp_path, "here/1/2")
+        await spool.append(rows(1, 2, 3))
+        path = only_file(tmp_path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        whole = int(kept_lines)
+        os.truncate(path, len(b"".join(lines[:whole])) + (len(lines[whole]) // 2 if kept_lines > whole else 0))
+        if goes_on:
+            await spool.append(rows(4))
+        found = await drained(spool)
+        spool.close()
+        return found
+
+    kept = rows(*range(1, max(1, int(kept_lines))))
+    assert asyncio.run(run()) == [*kept, *(rows(4) if goes_on else [])]
+    assert "is damaged" in caplog.text
+
+
 def test_spend_says_how_many_rows_wait_and_are_not_counted(farthing: Run, tmp_path: Path) -> None:  # noqa: F811
     asyncio.run(_written(tmp_path / "ledger.db", rows(9)))
     asked = ("spend", "--ledger-url", f"sqlite:///{tmp_path}/ledger.db", "--spool", tmp_path / "spool")
