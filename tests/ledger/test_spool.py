@@ -139,6 +139,7 @@ def test_a_spool_that_is_removed_under_its_process_is_made_anew_with_all_that_wa
     assert asyncio.run(run()) == rows(3, 4)
     assert "was removed or replaced; its 3 rows are now in" in caplog.text
     assert reopened(crashed) == rows(1, 2, 3, 4), "what a crash leaves"
+    assert list(crashed.iterdir()) == [], "and nothing of it is damaged"
     assert list(folder.iterdir()) == []
 
 

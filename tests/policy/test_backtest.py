@@ -214,6 +214,14 @@ def test_a_budget_binds_a_request_whose_hold_finds_no_room(
     assert [(met["requests"], met["downgraded"], met["refused"]) for met in limited.limits.report()] == bound
 
 
+def test_a_full_budget_does_not_bind_what_is_refused_without_it(catalogue: Catalogue) -> None:
+    poor = "budget: {per_request_usd: 0.000000001, per_day_usd: 0.0003}\nroute: [{use: then}]\n"
+    limited = player(catalogue, poor)
+    limited.keep("support", None, "2026-03-30T10", 300_000)
+    assert play(limited, used()).first_model is None
+    assert limited.limits.report() == []
+
+
 @pytest.mark.parametrize(
     ("when", "budget", "model"),
     [
