@@ -111,6 +111,7 @@ def proxy(provider: SimulatedProvider, tmp_path_factory: pytest.TempPathFactory)
     tasks["poor"] = "task: poor\n" + rule("json: true", budget_usd=0.0006)
     tasks["poor-agree"] = "task: poor-agree\n" + rule("agree: {with: other, by: number}", budget_usd=0.0001)
     tasks["alone"] = "task: alone\nroute: [{use: cheap, verify: {json: true, buffer: false}}]\n"
+    tasks["told"] = "task: told\nprompts: {other: {system: Be brief.}}\n" + rule("agree: {with: other, by: number}")
     tasks["backed"] = "task: backed\n" + rule("json: true").replace("use: cheap", "use: [cheap, dear]")
     tasks["default"] = "task: default\nroute: [{use: cheap}]\n"
     with running_proxy(folder, {"models": MODELS.format(url=provider.base_url), **tasks}) as running:
@@ -181,7 +182,10 @@ def test_an_answer_that_passes_is_given_and_one_that_does_not_is_asked_for_elsew
 def test_a_stream_that_is_held_back_is_sent_as_the_provider_made_it(proxy: Proxy, script: Script) -> None:
     script.says = {CHEAP: '{"a": "some words to be sent in pieces"}'}
     plain = ask(proxy, "default", stream=True, stream_options={"include_usage": True})
+    name = "gen_ai_server_time_to_first_token_seconds_count"
+    before = proxy.metric(name)
     held = ask(proxy, "json", stream=True, stream_options={"include_usage": True})
+    assert proxy.metric(name) == before + 1
 
     def alike(text: str) -> list[Any]:
         return [{**event, "id": "", "created": 0} for event in events(text)]
@@ -303,6 +307,15 @@ def test_two_answers_that_agree_pass_and_the_second_is_overhead(
     after = proxy.metric_nusd("farthing_overhead_cost_usd_total", task="agree", reason="agree")
     assert after - before == second["charged_nusd"]
     assert len(provider.calls) == 2
+
+
+def test_a_second_answer_is_asked_for_with_its_model_s_own_prompt(
+    proxy: Proxy, provider: SimulatedProvider, script: Script
+) -> None:
+    script.says = {CHEAP: "7", OTHER: "7"}
+    assert ask(proxy, "told").headers["x-farthing-verified"] == "passed"
+    systems = {call.body["model"]: call.body["messages"][0]["content"] for call in provider.calls}
+    assert systems == {CHEAP: "How much is it?", OTHER: "Be brief."}
 
 
 def test_two_answers_that_differ_are_asked_for_elsewhere_and_all_three_are_charged(

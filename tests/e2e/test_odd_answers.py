@@ -113,7 +113,12 @@ def test_an_answer_without_a_choice_fails_its_check_and_is_charged_as_reported(
 
 
 @pytest.mark.parametrize(
-    ("task", "paid_nusd"), [("checked", 12 * (IN + DEAR_IN) + 5 * (OUT + DEAR_OUT)), ("default", 12 * IN + 5 * OUT)]
+    ("task", "paid_nusd"),
+    [
+        ("checked", 12 * (IN + DEAR_IN) + 5 * (OUT + DEAR_OUT)),
+        ("buffered", 12 * IN + 5 * OUT),
+        ("default", 12 * IN + 5 * OUT),
+    ],
 )
 def test_an_answer_without_a_choice_is_given_to_nobody_and_charged_as_reported(
     proxy: Proxy, upstream: Upstream, task: str, paid_nusd: int

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from policy.broken_folder import WHOLE
 from policy.loading import load, task
 from router.policy.backtest.recorded import Played, Record, read
 from router.policy.backtest.replay import Player
@@ -59,9 +60,10 @@ def record(*attempts: dict[str, Any], facts: dict[str, Any], **more: Any) -> Rec
     return msgspec.convert(columns | told, Record)
 
 
-def player(catalogue: Catalogue, body: str) -> Player:
+def player(catalogue: Catalogue, body: str, account: str = "") -> Player:
     default = task("route: [{use: then}]\n", name="default")
     files: dict[str, str | bytes] = {"models.yaml": MODELS, "a-first.yaml": default, "support.yaml": task(body)}
+    files["accounts.yaml"] = WHOLE["accounts.yaml"].replace(b"]}", f"]{account}}}".encode())
     return Player(load(catalogue, files).checked())
 
 
@@ -212,6 +214,16 @@ def test_a_budget_binds_a_request_whose_hold_finds_no_room(
     for _ in range(2):
         play(limited, used())
     assert [(met["requests"], met["downgraded"], met["refused"]) for met in limited.limits.report()] == bound
+
+
+@pytest.mark.parametrize(("account", "binds"), [("search-team", True), (None, False)])
+def test_an_account_s_budget_binds_its_own_requests_alone(
+    catalogue: Catalogue, account: str | None, binds: bool
+) -> None:
+    body = f"min_output_tokens: {CAP}\nroute: [{{use: then}}]\n"
+    limited = player(catalogue, body, ", budget: {per_day_usd: 0.000899999}")
+    models = [play(limited, used(), account=account).first_model for _ in range(2)]
+    assert models == ["then", None if binds else "then"]
 
 
 def test_a_full_budget_does_not_bind_what_is_refused_without_it(catalogue: Catalogue) -> None:
