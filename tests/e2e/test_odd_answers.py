@@ -28,6 +28,7 @@ models:
     price: {{input_usd_per_mtok: 0.15, output_usd_per_mtok: 0.60}}
 """
 BUFFERED = "task: buffered\nroute: [{use: cheap, verify: {min_chars: 1, buffer: true}}]\n"
+EITHER = "task: either\nroute: [{use: [cheap, dear], verify: {min_chars: 1}}]\n"
 FOREIGN = "task: foreign\nbudget: {per_day_usd: 1000}\nroute: [{use: foreign}]\n"
 GRADED = "task: graded\nroute: [{use: cheap, verify: {judge: {model: dear, question: Good?}}}]\n"
 CHECKED = "task: checked\nbaseline: dear\nroute: [{use: cheap, verify: {json: true, escalate_to: dear}}]\n"
@@ -64,7 +65,7 @@ def redis_proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
 @contextmanager
 def running(upstream: Upstream, folder: Path, settings: dict[str, str] | None = None) -> Iterator[Proxy]:
     files = {"models": MODELS.format(url=upstream.base_url), "default": DEFAULT, "checked": CHECKED, "graded": GRADED}
-    files |= {"buffered": BUFFERED, "foreign": FOREIGN}
+    files |= {"buffered": BUFFERED, "either": EITHER, "foreign": FOREIGN}
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ODD_API_KEY", KEY)
         with running_proxy(folder, files, settings=settings) as proxy:
@@ -110,6 +111,17 @@ def test_an_answer_without_a_choice_fails_its_check_and_is_charged_as_reported(
     assert answer.headers["x-farthing-verified"] == "escalated"
     assert [attempt["reason"] for attempt in row["attempts"]] == ["check_empty", "answered"]
     assert (row["overhead_nusd"], row["certainty"]) == (12 * IN + 5 * OUT, "reported")
+
+
+def test_an_answer_without_a_choice_goes_to_the_next_candidate_where_nobody_is_escalated_to(
+    proxy: Proxy, upstream: Upstream
+) -> None:
+    upstream.whole(no_choice())
+    upstream.whole(completion({"content": "{}"}))
+    answer = proxy.ask(model="task:either")
+    upstream.answers.clear()
+    assert (answer.status_code, answer.headers["x-farthing-model"]) == (200, "dear")
+    assert answer.headers["x-farthing-verified"] == "passed"
 
 
 @pytest.mark.parametrize(
