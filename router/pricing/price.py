@@ -239,7 +239,7 @@ class Price:
         rates = _rates_at(brackets, usage.input_tokens)
         total = _input_cost(rates, usage) + _output_cost(rates, usage)
         nusd = -(-total // TOKENS_PER_RATE) + self.request_nusd
-        if usage.searches and self.search is not None:
+        if self.search is not None:
             nusd += usage.searches * self.search.of(usage.search_context)
         return nusd
 
