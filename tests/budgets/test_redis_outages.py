@@ -15,7 +15,7 @@ from redis_server import RedisServer, running_redis
 
 from budgets.conftest import NOON_S, Place, flush, until
 from budgets.counters import BOTH, DAY, MONTH, Ledger, client, numbers
-from router.budgets.contract import HELD, Budgets, Draw, Hold, Limited, OpenHold, Short, Spent
+from router.budgets.contract import HELD, HOLD_TTL_S, Budgets, Draw, Hold, Limited, OpenHold, Short, Spent
 from router.budgets.recovery import CLAIM_S
 from router.errors import StoreUnavailable
 from router.values import Level, Rate, Scope
@@ -105,6 +105,18 @@ async def test_an_emptied_redis_is_told_all_that_is_held_whatever_it_comes_to(
         ledger.spent = Spent({DAY: 90, MONTH: 90})
         assert await numbers(store) == (90, 80)
         assert await store.peek_rates((Draw(rate, 1),)) == Limited(rate, 60.1)
+
+
+async def test_holds_that_only_the_ledger_knows_are_held_until_they_are_past_their_time(
+    shared: Place, redis_server: RedisServer
+) -> None:
+    opened = [OpenHold(Hold(f"{number}/0", BOTH, nusd, nusd + 1), NOON_S) for number, nusd in enumerate((30, 20))]
+    async with shared.open(spending=Ledger({DAY: 7, MONTH: 7}, *opened)) as store:
+        assert await numbers(store) == (7, 50)
+        shared.clock.now_s += HOLD_TTL_S - 1
+        assert await numbers(store) == (7, 50)
+        shared.clock.now_s += 1
+        assert await numbers(store) == (59, 0), "booked at their ceilings"
 
 
 async def test_a_redis_that_came_back_with_old_counters_is_brought_up_to_the_ledger(tmp_path: Path) -> None:
