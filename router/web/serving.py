@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,6 @@ from router.providers.openai import BASE_URLS
 from router.providers.simulated.beside import SimulatedProcess
 from router.providers.simulated.question import Pace, Simulation
 from router.settings import Settings
-from router.web.app import App
-from router.web.server import serve, server_of, set_objects_aside
 from router.web.workers import Workers
 
 PACE = Pace(first_token_s=0.15, tokens_per_s=80.0)
@@ -64,16 +62,24 @@ def run(settings: Settings) -> None:
             folder = Path(beside.enter_context(TemporaryDirectory(prefix="farthing-metrics-")))
             served = asyncio.run(Workers(settings, listening, folder, simulated_url, ready).run())
         else:
-            app = App(settings, simulated_url=simulated_url)
-
-            def begun() -> None:
-                set_objects_aside()
-                ready()
-
-            app.on_ready = begun
-            served = serve(server_of(app), listening)
+            served = _serve(settings, listening, simulated_url, ready)
         if not served:
             sys.exit(1)
+
+
+def _serve(settings: Settings, listening: socket.socket, simulated_url: str | None, ready: Callable[[], None]) -> bool:
+    """Serve in this process; False where the start-up failed, which has been printed."""
+    from router.web.app import App  # noqa: PLC0415  most of the start, and who supervises workers needs none of it
+    from router.web.server import serve, server_of, set_objects_aside  # noqa: PLC0415
+
+    app = App(settings, simulated_url=simulated_url)
+
+    def begun() -> None:
+        set_objects_aside()
+        ready()
+
+    app.on_ready = begun
+    return serve(server_of(app), listening)
 
 
 def _listen(settings: Settings) -> socket.socket:

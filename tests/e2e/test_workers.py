@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -353,3 +354,10 @@ def test_one_worker_shares_nothing(provider: SimulatedProvider, tmp_path: Path) 
         assert process.ready().metric("farthing_policy_reloads_total", result="accepted") == 1
         assert children(process.child.pid) == []
         assert not list(tmp_path.glob("farthing-metrics-*"))
+
+
+def test_who_supervises_workers_imports_nothing_of_what_they_serve_with() -> None:
+    program = "import router.cli, router.web.serving, sys; print([name for name in sys.modules if name in sys.argv])"
+    served_with = ("router.web.app", "router.web.server", "router.policy.reading.load", "uvicorn", "tiktoken")
+    command = [sys.executable, "-c", program, *served_with]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
