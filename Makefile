@@ -31,8 +31,10 @@ $(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(VENV)/bin/python
 run: $(VENV)/$(if $(LOCAL),local,run).stamp
 	@$(BIN)/farthing serve --policies policies --simulate auto $(if $(LOCAL),--local)
 
+# Half of the time of most tests is waiting, so that each core has a process; a file's tests share what it started.
+ALL := --numprocesses logical --maxprocesses 4 --dist loadfile
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),$(ALL))
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check router tests bench grafana
