@@ -27,9 +27,9 @@ from router.providers.local import LocalModel
 
 POLICIES = Path(__file__).parents[2] / "policies"
 FREED_WITHIN_S = 10.0
+"""llama.cpp looks after its callers once a second, between two steps of 0.3 s."""
 WRITTEN_WITHIN_S = 60.0
 """The longest answer of the model's policy, on a slow machine."""
-"""llama.cpp looks after its callers once a second, between two steps of 0.3 s."""
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 ENDLESS: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Count as far as you can."}],
