@@ -25,6 +25,18 @@ PER_DAY = "budget_per_day_usd"
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """The least that something takes: of a caller who asks for one token, and of one who does not ask for few."""
+
+    least_nusd: int
+    usual_nusd: int
+
+    def beside(self, nusd: int) -> Needs:
+        """Return what it takes behind an answer of this price."""
+        return Needs(nusd + self.least_nusd, nusd + self.usual_nusd)
+
+
+@dataclass(frozen=True, slots=True)
 class Asides:
     """Looks at one task's checks, experiments and learning; what it finds goes into the report of its file."""
 
@@ -41,51 +53,61 @@ class Asides:
 
     def _check_rule(self, rule: Rule, node: Node) -> None:
         tokens = max(1, min(case.input_tokens for case in demands(rule.when)))
-        first_nusd = min(self._floor_nusd(name, tokens) for name in rule.use)
+        # What the first answer held beyond its price is there again once it has ended, and that may be one token long.
+        first_nusd = min(self._answer(name, tokens).least_nusd for name in rule.use)
         verify, experiment = rule.verify, rule.experiment
         if verify and (agree := verify.agree):
-            nusd = first_nusd + self._floor_nusd(agree.model, tokens)
-            self._within_request(node, ("verify", "agree", "with"), nusd, "an answer and a second one", "asked")
+            needs = self._answer(agree.model, tokens).beside(first_nusd)
+            self._within_request(node, ("verify", "agree", "with"), needs, "an answer and a second one", "asked")
         if verify and (judge := verify.judge):
             least = min(self.policy.min_output_tokens, MOST_GRADE_TOKENS)
             nusd = first_nusd + grade_nusd(self.models[judge.model], judge.question, least)
-            self._within_request(node, ("verify", "judge", "model"), nusd, "an answer and its grade", "asked")
+            needs = Needs(nusd, nusd)
+            self._within_request(node, ("verify", "judge", "model"), needs, "an answer and its grade", "asked")
         if experiment and (canary := experiment.canary):
-            nusd = self._floor_nusd(canary.model, tokens)
-            self._within_request(node, ("experiment", "canary", "model"), nusd, "its answer", "tried")
+            needs = self._answer(canary.model, tokens)
+            self._within_request(node, ("experiment", "canary", "model"), needs, "its answer", "tried")
         if experiment and (shadow := experiment.shadow):
-            needs_nusd = self._floor_nusd(shadow.model, tokens)
-            if self._within_request(node, (*TRIAL, "model"), needs_nusd, "its answer", "tried"):
+            needs = self._answer(shadow.model, tokens)
+            if self._within_request(node, (*TRIAL, "model"), needs, "its answer", "tried"):
                 holds_nusd = longest_nusd(self.models[shadow.model], self.policy, tokens)
                 self._within_day(
-                    place_of(node, (*TRIAL, PER_DAY)), shadow.per_day_nusd, needs_nusd, holds_nusd, "mirrored"
+                    place_of(node, (*TRIAL, PER_DAY)), shadow.per_day_nusd, needs.least_nusd, holds_nusd, "mirrored"
                 )
 
     def _check_learning(self) -> None:
         shadow = self.policy.learn.shadow if self.policy.learn else None
         if shadow is None:
             return
-        answer_nusd = self._floor_nusd(shadow.model, 1)
-        if not self._within_request(self.root, (*LEARN, "model"), answer_nusd, "its answer", "asked"):
+        answer = self._answer(shadow.model, 1)
+        if not self._within_request(self.root, (*LEARN, "model"), answer, "its answer", "asked"):
             return
-        needs_nusd = answer_nusd + grades_nusd(self.policy, self.models)
-        if self._within_request(
-            self.root, (*LEARN, "judge", "model"), needs_nusd, "a second answer and both grades", "asked"
-        ):
-            holds_nusd = second_nusd(self.policy, self.models) or needs_nusd
-            self._within_day(
-                place_of(self.root, (*LEARN, PER_DAY)), shadow.per_day_nusd, needs_nusd, holds_nusd, "asked twice"
-            )
+        # It is looked for before the second answer, which is taken to be as long as such answers are.
+        nusd = answer.least_nusd + grades_nusd(self.policy, self.models)
+        whole = "a second answer and both grades"
+        if self._within_request(self.root, (*LEARN, "judge", "model"), Needs(nusd, nusd), whole, "asked"):
+            holds_nusd = second_nusd(self.policy, self.models) or nusd
+            place = place_of(self.root, (*LEARN, PER_DAY))
+            self._within_day(place, shadow.per_day_nusd, nusd, holds_nusd, "asked twice")
 
-    def _within_request(self, node: Node, path: tuple[str, ...], nusd: int, what: str, verb: str) -> bool:
-        """Report a model that a request's budget never reaches; say whether it does."""
+    def _within_request(self, node: Node, path: tuple[str, ...], needs: Needs, what: str, verb: str) -> bool:
+        """Report a model that a request's budget never reaches; warn of one that it reaches for short answers only.
+
+        Say whether neither is so.
+        """
         cap_nusd = self.policy.budget.per_request_nusd
-        if cap_nusd is None or nusd <= cap_nusd:
+        if cap_nusd is None or needs.usual_nusd <= cap_nusd:
             return True
+        place, name = place_of(node, path), f'"{text_at(node, *path)}"'
         need = "need" if " and " in what else "needs"
-        said = f'"{text_at(node, *path)}" is never {verb}: {what} {need} ${usd_text(nusd)} or more'
-        place = place_of(node, path)
-        self.report.error(place, f"{said}, and per_request_usd is ${usd_text(cap_nusd)}", fatal=False)
+        if needs.least_nusd > cap_nusd:
+            said = f"{name} is never {verb}: {what} {need} ${usd_text(needs.least_nusd)} or more"
+            self.report.error(place, f"{said}, and per_request_usd is ${usd_text(cap_nusd)}", fatal=False)
+        else:
+            few = f"{self.policy.min_output_tokens:,} tokens (`min_output_tokens`)"
+            said = f"{name} is {verb} only where the caller's `max_tokens` is below {few}: else {what} {need} "
+            said += f"${usd_text(needs.usual_nusd)} or more, and per_request_usd is ${usd_text(cap_nusd)}"
+            self.report.warning(place, said)
         return False
 
     def _within_day(self, place: Place, day_nusd: int, needs_nusd: int, holds_nusd: int, done: str) -> None:
@@ -97,5 +119,7 @@ class Asides:
             said = f"a request without `max_tokens` is never {done}: that holds up to ${usd_text(holds_nusd)}"
             self.report.warning(place, f"{said} until it ends; set this to that or more, or `per_request_usd` to less")
 
-    def _floor_nusd(self, name: str, input_tokens: int) -> int:
-        return floor_nusd(self.models[name], self.policy.min_output_tokens, input_tokens)
+    def _answer(self, name: str, input_tokens: int) -> Needs:
+        """Price an answer; `decide` takes one that is as short as its caller asks for."""
+        model, usual = self.models[name], self.policy.min_output_tokens
+        return Needs(floor_nusd(model, 1, input_tokens), floor_nusd(model, usual, input_tokens))

@@ -105,8 +105,10 @@ class Foresight:
             if floors[name] > cap_nusd:
                 needs = self._needs(self.models[name], floors[name], tokens)
                 self.report.error(place, f'"{name}" is never within per_request_usd: it {needs}', fatal=False)
+        # What the first answer held beyond its price is there again once it has ended, and that may be one token long.
+        first_nusd = min(floor_nusd(self.models[name], 1, tokens) for name in rule.use)
         for name, place in texts_at(node, "verify", "escalate_to"):
-            both_nusd = min(floors.values()) + self._floor_nusd(self.models[name], tokens)
+            both_nusd = first_nusd + self._floor_nusd(self.models[name], tokens)
             if both_nusd > cap_nusd:
                 said = f'never within per_request_usd: an answer and one more of "{name}" '
                 self.report.error(
