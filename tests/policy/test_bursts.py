@@ -79,6 +79,38 @@ def test_a_model_behind_the_first_does_not_count_unless_it_may_come_first(catalo
 @pytest.mark.parametrize(
     ("budget", "route"),
     [
+        ("per_day_usd: 1", "route: [{name: hard, when: {messages: {gte: 1}}, use: premium}, {use: tuned}]\n"),
+        ("per_day_usd: 1, on_exceeded: reject", "route: [{use: [premium, tuned]}]\n"),
+    ],
+    ids=["of another rule", "of the same rule"],
+)
+def test_where_a_model_that_costs_nothing_stands_behind_nobody_is_refused(
+    catalogue: Catalogue, budget: str, route: str
+) -> None:
+    assert _told(catalogue, budget, route) == []
+
+
+def test_a_free_model_of_another_rule_helps_nobody_where_money_ends_in_a_refusal(catalogue: Catalogue) -> None:
+    route = "route: [{name: hard, when: {messages: {gte: 1}}, use: premium}, {use: tuned}]\n"
+    assert len(_told(catalogue, "per_day_usd: 1, on_exceeded: reject", route)) == 1
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "route: [{use: [premium, cheap], prefer: cheapest}]\n",
+        "route: [{when: {max_output_tokens: {lte: 500}}, use: premium}, {use: cheap}]\n",
+        "route: [{when: {cel: 'max_output_tokens <= 500'}, use: premium}, {use: cheap}]\n",
+    ],
+    ids=["the cheapest comes first", "one for short answers", "one for short answers, in CEL"],
+)
+def test_a_model_that_no_request_without_a_limit_begins_with_does_not_count(catalogue: Catalogue, route: str) -> None:
+    assert _told(catalogue, "per_day_usd: 1", route) == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "route"),
+    [
         ("per_request_usd: 0.01, per_day_usd: 0.025", ROUTE),
         ("per_request_usd: 0.01, per_day_usd: 0.07, on_exceeded: reject", ROUTE),
         ("per_day_usd: 1", "route: [{use: [premium, cheap]}]\n"),

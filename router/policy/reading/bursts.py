@@ -72,18 +72,31 @@ class Bursts:
         )
 
     def _held_nusd(self, policy: Policy, callers_nusd: int | None) -> int:
-        """Return the most that a request of a task holds; 0 where it holds what its answers usually cost."""
+        """Return the most that a request of a task holds; 0 where that is what its answers usually cost, or none.
+
+        None does where a model that costs nothing stands behind the others, as nobody is refused then.
+        """
         if policy.budget.hold == "expected":
             return 0
+        if policy.budget.on_exceeded != "reject" and self._any_free(policy.models):
+            return 0
         limits = [nusd for nusd in (policy.budget.per_request_nusd, callers_nusd) if nusd is not None]
-        return min([*limits, max(map(self._longest_nusd, policy.rules))])
+        # A rule that looks at the caller's limit is one for requests that have it.
+        rules = [rule for rule in policy.rules if "max_output_tokens" not in rule.when.needs()]
+        return min([*limits, max(map(self._longest_nusd, rules))])
 
     def _longest_nusd(self, rule: Rule) -> int:
-        """Price the longest answer of the models that a rule may ask first."""
+        """Price the longest answer of the models that a rule may ask first; 0 where one costs nothing."""
+        if self._any_free(rule.use):
+            return 0
         ask = Ask(input_tokens=max(1, min(case.input_tokens for case in demands(rule.when))))
         first = rule.use[:1] if rule.prefer == "order" and rule.premium_share is None else rule.use
         asked = [self.models[name] for name in first]
-        return max(price.ceiling_nusd(ask, model.max_output_tokens) for model in asked for price in model.prices)
+        longest = [max(price.ceiling_nusd(ask, model.max_output_tokens) for price in model.prices) for model in asked]
+        return min(longest) if rule.prefer == "cheapest" else max(longest)
+
+    def _any_free(self, names: Sequence[str]) -> bool:
+        return any(floor_nusd(self.models[name], 1) == 0 for name in names)
 
     def _callers_nusd(self, policy: Policy, account: Account | None = None) -> int | None:
         """Return what bounds each request of a task outside its own file; of every account where none is given."""
