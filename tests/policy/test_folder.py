@@ -148,6 +148,16 @@ counted = Counted()
 partly = functools.partial(yields, {})
 bound = functools.partial(lambda least, request, answer: True, 3)
 
+def with_a_store(check):
+    @functools.wraps(check)
+    def asked(request, answer):
+        return check({}, request, answer)
+    return asked
+
+@with_a_store
+def decorated(store, request, answer):
+    return True
+
 def of_answer_alone(answer):
     return True
 
@@ -188,7 +198,9 @@ def test_a_check_of_ones_own_that_can_not_tell_answers_apart_is_a_fault(
     ]
 
 
-@pytest.mark.parametrize("check", ["is_fine", "is_fine_later", "Checked.of_answer", "Judged", "bound", "with_a_limit"])
+@pytest.mark.parametrize(
+    "check", ["is_fine", "is_fine_later", "Checked.of_answer", "Judged", "bound", "with_a_limit", "decorated"]
+)
 def test_a_check_of_ones_own_may_be_whatever_takes_both_and_says_yes_or_no(
     catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
 ) -> None:

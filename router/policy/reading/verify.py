@@ -112,7 +112,7 @@ def _why_not(found: object) -> str | None:
         said = "is a generator: what it returns counts as true, so that every answer would pass"
         return f"{said}; `return` True or False"
     try:
-        inspect.signature(found).bind({}, {})
+        inspect.signature(found, follow_wrapped=False).bind({}, {})  # a decorator may bring what its function takes
     except TypeError:
         return "can't be called with a request and an answer: it must take two arguments"
     except ValueError:  # written in another language, it may not tell what it takes
