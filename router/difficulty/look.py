@@ -15,7 +15,7 @@ from router.chat import Chat
 from router.difficulty.cues import NAMES, Shape, asks_briefly, cues_of, looked_at, tokens_in
 from router.difficulty.grams import SIZE, grams_of, words_of
 from router.difficulty.material import without_material
-from router.difficulty.worked import without_worked_examples
+from router.difficulty.worked import MOST_CHARS, without_worked_examples
 
 BRIEF_TOKENS = 16
 """A caller who pays for no more than this asks for a letter, a number or a word."""
@@ -126,8 +126,11 @@ def question_of(chat: Chat) -> str:
 
 
 def _with_lines(text: str) -> str:
-    """Return a text with its lines, where it came encoded twice; a formula's "\\nu" is no end of a line."""
-    return text if "\n" in text or "\\n" not in text else _ENCODED_END.sub("\n", text)
+    """Return a text with its lines, where it came encoded twice; a formula's "\\nu" is no end of a line.
+
+    A long one is left as it is: 5 MB of such ends take 100 ms.
+    """
+    return text if len(text) > MOST_CHARS or "\n" in text or "\\n" not in text else _ENCODED_END.sub("\n", text)
 
 
 def goes_on(chat: Chat, question: str) -> bool:

@@ -11,6 +11,8 @@ from router.difficulty.shared import is_enough
 
 FEWEST_CHARS = 1_000
 """Less than this is no material: a story that a sum is told in belongs to the question."""
+LONGEST_ASKED_CHARS = 300
+"""A first line up to this length may say what to do with the material behind it; a longer one is a paragraph of it."""
 BEGIN_CHARS, END_CHARS = 6_000, 6_000
 """Material begins in the first so many characters, and a question behind it in the last."""
 _QUESTION = re.compile(r"^[ \t>*#-]{0,8}(?:user(?:'s)? )?(?:question|query)[ \t*]{0,3}:", re.MULTILINE | re.IGNORECASE)
@@ -25,7 +27,8 @@ def without_material(text: str) -> str:
     """Return what is asked in a text, without a long piece of material that is marked; else the text as it is.
 
     Marked are what stands before the last line that begins with "Question:" or "Query:", and what stands from the first
-    to the last of tags such as `<context>` and `<document>`.
+    to the last of tags such as `<context>` and `<document>`. A short first line stays, for it may be what is asked, and
+    the label that of a line of a log.
     """
     if len(text) < FEWEST_CHARS:
         return text
@@ -47,4 +50,7 @@ def _without_tagged(text: str) -> str:
 def _behind_label(text: str) -> str:
     behind = max(FEWEST_CHARS, len(text) - END_CHARS)
     last = max((label.start() for label in _QUESTION.finditer(text, behind)), default=0)
-    return text[last:] if is_enough(text[last:]) else text
+    if not (last and is_enough(text[last:])):
+        return text
+    first = text.lstrip()[: LONGEST_ASKED_CHARS + 1].partition("\n")[0]
+    return f"{first}\n{text[last:]}" if len(first) <= LONGEST_ASKED_CHARS and is_enough(first) else text[last:]

@@ -16,7 +16,8 @@ MOST_LABELS = 500
 LAST_CHARS = 40
 """In so many characters the label of the last answer stands."""
 FEWEST_UNASKED = 2
-"""So many examples there are at the least where the label of the last answer is not written; one may be a remark."""
+"""So many examples there are at the least where the last answer or the questions have no label; one may be a remark,
+or show the form of the answer."""
 _LABEL = re.compile(r"^[ \t>*#-]{0,8}([A-Za-z][A-Za-z ]{0,23}?)[ \t]?\d{0,3}[ \t*]{0,3}:[ \t*]{0,3}", re.MULTILINE)
 _LAST_LABEL = re.compile(r"\b[A-Za-z]{1,24}[ \t*]{0,3}:(?=[\s*'\"\])]{0,8}\Z)")
 
@@ -81,9 +82,9 @@ def _behind_last_answer(text: str) -> str | None:
     last = _LAST_LABEL.search(text, max(0, len(text) - LAST_CHARS))
     if last is None:
         return None
-    begin = text.rfind(last[0], 0, last.start())
-    if begin < 0:
+    if text.count(last[0], 0, last.start()) < FEWEST_UNASKED:
         return None
+    begin = text.rfind(last[0], 0, last.start())
     begin += len(last[0])
     begin += len(text[begin:]) - len(text[begin:].lstrip())
     ends = text.find("\n\n", begin)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from router.chat import Chat, Message
@@ -32,17 +34,17 @@ TWO = "Question: What is two and two?\nAnswer: 4\n\nQuestion: Which colour has t
             "Q: One?\nA: Well.\n\nFirst: count.\n\nSo 1.\nQ: Two?\nA:", "Q: Two?\nA:", id="an answer in paragraphs"
         ),
         pytest.param(
-            "Which is odd?\nA. 1\nB. 2\nAnswer: A\n\nWhich is even?\nA. 3\nB. 4\nAnswer:",
+            "Which is odd?\nA. 1\nB. 2\nAnswer: A\n\nIs it?\nAnswer: B\n\nWhich is even?\nA. 3\nB. 4\nAnswer:",
             "Which is even?\nA. 3\nB. 4\nAnswer:",
             id="no label of the question",
         ),
         pytest.param(
-            "Is 1 odd? Answer: yes\n\nIs 2 odd? Say yes or no. Answer:",
+            "Is 1 odd? Answer: yes\n\nIs 3? Answer: yes\n\nIs 2 odd? Say yes or no. Answer:",
             "Is 2 odd? Say yes or no. Answer:",
             id="labels within lines",
         ),
-        pytest.param("['1?\nAnswer: 1\n\n2?\nAnswer:']", "2?\nAnswer:']", id="quoted"),
-        pytest.param("fast\nLabel: adverb\nred\nLabel:", "red\nLabel:", id="no blank lines"),
+        pytest.param("['0?\nAnswer: 0\n\n1?\nAnswer: 1\n\n2?\nAnswer:']", "2?\nAnswer:']", id="quoted"),
+        pytest.param("fast\nLabel: adverb\nblue\nLabel: adjective\nred\nLabel:", "red\nLabel:", id="no blank lines"),
         pytest.param(
             "Passage: Rain.\nQuestion: Wet?\nAnswer: yes\nPassage: Sun.\nQuestion: Wet?\nAnswer:",
             "Passage: Sun.\nQuestion: Wet?\nAnswer:",
@@ -70,6 +72,7 @@ def test_answered_examples_are_left_out(text: str, left: str) -> None:
         "Answer: 1\n\nAnswer:",
         "Is 1 odd? Answer: yes. Is 2? Answer:",
         "At 9:40 or 9:50?",
+        "Prove it by induction, in this form:\nStep: …\nReason: …\n\nDiscuss the base case.\n\nStep:",
         "",
     ],
 )
@@ -96,8 +99,15 @@ def test_a_text_that_was_encoded_twice_has_its_lines_again(text: str, question: 
     assert question_of(Chat(model="auto", messages=[Message(role="user", content=text)])) == question
 
 
+def test_a_long_text_that_was_encoded_twice_holds_nothing_up() -> None:
+    chat = Chat(model="auto", messages=[Message(role="user", content=r"a\n" * 1_500_000)])
+    started = time.thread_time()
+    assert question_of(chat) == chat.last_user_text()
+    assert time.thread_time() - started < 0.03
+
+
 def test_examples_are_paid_for_and_still_say_how_much_is_asked_for() -> None:
-    text = "Reply with a letter.\n\nOdd?\nA. 1\nB. 2\nAnswer: A\n\nEven?\nA. 3\nB. 4\nAnswer:"
+    text = "Reply with a letter.\n\nOdd?\nA. 1\nB. 2\nAnswer: A\n\nOdd?\nAnswer: B\n\nEven?\nA. 3\nB. 4\nAnswer:"
     chat = Chat(model="auto", messages=[Message(role="user", content=text)])
     question = question_of(chat)
     shape = shape_of(chat, question)
