@@ -80,8 +80,14 @@ AND source = CAST($4 AS TEXT)), coalesce(({NEWEST_PLACE}), 0) + 1)
 FROM (SELECT coalesce(max(seq), 0) AS seq FROM labels WHERE task = CAST($1 AS TEXT)) AS newest
 WHERE (SELECT count(*) FROM labels WHERE task = CAST($1 AS TEXT) AND request_id = CAST($3 AS TEXT)
 AND source = CAST($4 AS TEXT)) < CAST($13 AS BIGINT)
+AND NOT EXISTS (SELECT 1 FROM labels WHERE task = CAST($1 AS TEXT) AND request_id = CAST($3 AS TEXT)
+AND source = CAST($4 AS TEXT) AND cheap = CAST($5 AS TEXT) AND premium = CAST($6 AS TEXT)
+AND gain = CAST($7 AS DOUBLE PRECISION) AND coalesce(cheap_targets, '') = coalesce(CAST($11 AS TEXT), '')
+AND coalesce(premium_targets, '') = coalesce(CAST($12 AS TEXT), '')
+AND seq = (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT) AND request_id = CAST($3 AS TEXT)
+AND source = CAST($4 AS TEXT)))
 """  # noqa: S608  ours
-"""Adds a label under the next number, unless its request has as many of that source as it may.
+"""Adds a label under the next number, unless its request has as many of that source as it may, or the last says so.
 
 Without its plus sign, the least place would be looked for through all of the task's and not among the request's few.
 """

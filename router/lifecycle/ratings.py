@@ -88,19 +88,26 @@ class Ratings:
             label = await asyncio.to_thread(of_rating, record, score, self._policies(), at)
         except NoLabel as no:
             return Rated(request_id, record.task, score, str(no))
-        before = await asyncio.to_thread(self._store.ask, RATED, [label.task, label.request_id])
-        if before and before[0] == _said(label):
+        before = await self._last(label)
+        if before == _said(label):
             return Rated(request_id, record.task, score)
         # One that is given again takes the first one's place, and so nobody's room.
-        if not before and (why := await asyncio.to_thread(self._why_crowded, label.task, owner)):
+        if before is None and (why := await asyncio.to_thread(self._why_crowded, label.task, owner)):
             return Rated(request_id, record.task, score, why)
         if not await self._store.label([label]):
+            if await self._last(label) == _said(label):  # a retry was faster
+                return Rated(request_id, record.task, score)
             raise InvalidRequest(f"A rating may be changed {MOST_RATINGS - 1} times.", param="request_id")
-        if before:
-            self._learning.amended()
-        else:
+        if before is None:
             self._learning.written(label)
+        else:
+            self._learning.amended()
         return Rated(request_id, record.task, score)
+
+    async def _last(self, label: LabelRow) -> tuple[object, ...] | None:
+        """Return what the last rating of a label's request said; None where there is none."""
+        rows = await asyncio.to_thread(self._store.ask, RATED, [label.task, label.request_id])
+        return tuple(rows[0]) if rows else None
 
     async def _settled(self, request_id: str, owner: str | None) -> tuple[Record | None, bool]:
         """Return a request's row, once it is settled, and whether it may be news to the store.

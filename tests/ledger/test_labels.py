@@ -49,7 +49,18 @@ def test_the_same_label_is_added_once_and_a_rating_a_few_times(url: str) -> None
     assert with_store(url, lambda store: store.label([ONE, ONE])) == 1
     assert with_store(url, lambda store: store.label([ONE])) == 0
     rating = label("a", source="feedback")
-    assert with_store(url, lambda store: store.label([rating] * (MOST_RATINGS + 5))) == MOST_RATINGS
+    changing = [structs.replace(rating, gain=n / 100) for n in range(MOST_RATINGS + 5)]
+    assert with_store(url, lambda store: store.label([*changing, changing[0]])) == MOST_RATINGS
+
+
+def test_a_rating_that_says_what_the_last_one_says_is_no_row_however_many_come_at_once(url: str) -> None:
+    rating, other = label("a", source="feedback"), label("a", source="feedback", gain=0.1)
+
+    async def rate(store: Store) -> int:
+        return sum(await asyncio.gather(*(store.label([rating]) for _ in range(MOST_RATINGS + 5))))
+
+    assert with_store(url, rate) == 1
+    assert with_store(url, lambda store: store.label([other, other, rating, rating])) == 2
 
 
 def test_a_rating_that_is_given_again_takes_the_place_of_the_first(url: str) -> None:
@@ -71,7 +82,8 @@ def test_a_rating_that_is_given_again_takes_the_place_of_the_first(url: str) -> 
 def test_ratings_that_are_given_again_make_no_other_label_go(url: str) -> None:
     rating = label("a", source="feedback")
     others = [label(str(at)) for at in range(KEPT - 1)]
-    with_store(url, lambda store: store.label([*others, rating, *[rating] * (MOST_RATINGS - 1)]))
+    again = [structs.replace(rating, gain=n / 100) for n in range(1, MOST_RATINGS)]
+    with_store(url, lambda store: store.label([*others, rating, *again]))
     assert len(open_store(url, read_only=True).labels("support", 0, 2 * KEPT)) == KEPT + MOST_RATINGS - 1
 
 
