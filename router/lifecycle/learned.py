@@ -15,7 +15,7 @@ from router.ledger.contract import SHADOW_SUFFIX, Store
 from router.ledger.labels import LabelRow
 from router.lifecycle.labels import lesson_of
 from router.lifecycle.learning import lessons_in
-from router.policy.beside import second_nusd
+from router.policy.beside import request_cap_nusd, second_nusd
 from router.policy.compared import Compared, compared
 from router.policy.condition import Comparison
 from router.policy.learn import LEARNING
@@ -164,7 +164,8 @@ def _seconds(store: Store, policies: PolicySet, policy: Policy) -> Seconds:
     )
     cost_usd = usd_number(sum(nusd for nusd, _ in rows))
     shadow = policy.learn.shadow if policy.learn else None
-    holds_nusd = second_nusd(policy, policies.models)
+    cap_nusd = request_cap_nusd(policy, policies.budget, policies.accounts.values())
+    holds_nusd = second_nusd(policy, policies.models, cap_nusd)
     return Seconds(
         len(rows),
         sum(bool(graded) for _, graded in rows),

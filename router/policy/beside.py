@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from router.policy.decide import JUDGE_INSTRUCTION_TOKENS, MOST_GRADE_TOKENS
-from router.policy.policy import Policy
+from router.policy.policy import Account, Budget, Policy
 from router.policy.target import Model
 from router.pricing import Ask
 
@@ -13,9 +13,23 @@ GRADES = 2
 """Of a second answer: one for each of the two answers."""
 
 
-def longest_nusd(model: Model, policy: Policy, input_tokens: int = 1) -> int:
-    """Return the most that a request without `max_tokens` holds for `model`, within the request's budget."""
-    ask, cap_nusd = Ask(input_tokens), policy.budget.per_request_nusd
+def request_cap_nusd(policy: Policy, everybody: Budget, accounts: Iterable[Account]) -> int | None:
+    """Return the most that a request of a task may cost, whichever of `accounts` asks; None where nothing says."""
+    bounds = [policy.budget.per_request_nusd, everybody.per_request_nusd]
+    own = [account.budget.per_request_nusd for account in accounts if may_use(account, policy)]
+    if own and None not in own:
+        bounds.append(max(nusd for nusd in own if nusd is not None))
+    return min((nusd for nusd in bounds if nusd is not None), default=None)
+
+
+def may_use(account: Account, policy: Policy) -> bool:
+    """Say whether a task is one of an account's."""
+    return account.tasks is None or policy.task in account.tasks
+
+
+def longest_nusd(model: Model, cap_nusd: int | None, input_tokens: int = 1) -> int:
+    """Return the most that a request without `max_tokens` holds for `model`, within what a request may cost."""
+    ask = Ask(input_tokens)
     most_nusd = max(price.ceiling_nusd(ask, model.max_output_tokens) for price in model.prices)
     return most_nusd if cap_nusd is None else min(most_nusd, cap_nusd)
 
@@ -34,7 +48,7 @@ def grades_nusd(policy: Policy, models: Mapping[str, Model]) -> int:
     return GRADES * grade_nusd(models[shadow.judge], shadow.question)
 
 
-def second_nusd(policy: Policy, models: Mapping[str, Model]) -> int | None:
+def second_nusd(policy: Policy, models: Mapping[str, Model], cap_nusd: int | None) -> int | None:
     """Return what a second answer to a short request without `max_tokens` must find free in the budget of its day.
 
     None where there are no second answers, or where their hold is what such answers usually cost.
@@ -42,4 +56,4 @@ def second_nusd(policy: Policy, models: Mapping[str, Model]) -> int | None:
     shadow = policy.learn.shadow if policy.learn else None
     if shadow is None or (policy.budget.hold == "expected" and shadow.model in policy.models):
         return None
-    return longest_nusd(models[shadow.model], policy) + grades_nusd(policy, models)
+    return longest_nusd(models[shadow.model], cap_nusd) + grades_nusd(policy, models)

@@ -178,3 +178,28 @@ def test_the_budget_of_everybody_counts_the_requests_of_the_least_task(catalogue
         f"accounts.yaml:2:24: warning: {_said('0.01', 5, fix)}"
     ]
     assert _of_accounts(catalogue, everybody="per_request_usd: 0.005, per_hour_usd: 0.05") == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "warnings"),
+    [
+        ("budget: {per_request_usd: 0.02}\n", 0),
+        ("accounts: {me: {KEY, budget: {per_request_usd: 0.02}}}\n", 0),
+        (
+            "accounts: {me: {KEY, budget: {per_request_usd: 0.02}}, other: {KEY, tasks: [default]}}\n",
+            0,
+        ),
+        ("accounts: {me: {KEY, budget: {per_request_usd: 0.02}}, other: {KEY}}\n", 2),
+    ],
+    ids=["everybody", "each account", "each account of the task", "not each account"],
+)
+def test_what_a_shadow_holds_is_bounded_by_what_any_caller_may_spend_on_a_request(
+    catalogue: Catalogue, bounds: str, warnings: int
+) -> None:
+    shadow = "{model: premium, budget_per_day_usd: 0.2"
+    body = f"learn: {{shadow: {shadow}, grade: agree}}}}\n"
+    body += f"route: [{{use: cheap, experiment: {{shadow: {shadow}}}}}}}]\n"
+    for digit in "ab":
+        bounds = bounds.replace("KEY", f'keys: ["sha256:{digit * 64}"]', 1)
+    told = lines(load(catalogue, {"accounts.yaml": f"version: 1\n{bounds}", "support.yaml": task(body)}))
+    assert len([line for line in told if "a request without `max_tokens` is never" in line]) == warnings, told

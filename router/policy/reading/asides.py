@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from router.policy.beside import grade_nusd, grades_nusd, longest_nusd, second_nusd
+from router.policy.beside import grade_nusd, grades_nusd, longest_nusd, request_cap_nusd, second_nusd
 from router.policy.decide import MOST_GRADE_TOKENS
 from router.policy.fault import Place, Report
 from router.policy.policy import Policy, Rule
+from router.policy.reading.accounts import Accounts
 from router.policy.reading.document import Node, Table, items_at, place_of, text_at
 from router.policy.reading.foresight import floor_nusd
 from router.policy.reading.logic import demands
@@ -43,6 +44,7 @@ class Asides:
     root: Table
     policy: Policy
     models: Mapping[str, Model]
+    accounts: Accounts
     report: Report
 
     def look(self) -> None:
@@ -70,7 +72,7 @@ class Asides:
         if experiment and (shadow := experiment.shadow):
             needs = self._answer(shadow.model, tokens)
             if self._within_request(node, (*TRIAL, "model"), needs, "its answer", "tried"):
-                holds_nusd = longest_nusd(self.models[shadow.model], self.policy, tokens)
+                holds_nusd = longest_nusd(self.models[shadow.model], self._cap_nusd(), tokens)
                 self._within_day(
                     place_of(node, (*TRIAL, PER_DAY)), shadow.per_day_nusd, needs.least_nusd, holds_nusd, "mirrored"
                 )
@@ -86,7 +88,7 @@ class Asides:
         nusd = answer.least_nusd + grades_nusd(self.policy, self.models)
         whole = "a second answer and both grades"
         if self._within_request(self.root, (*LEARN, "judge", "model"), Needs(nusd, nusd), whole, "asked"):
-            holds_nusd = second_nusd(self.policy, self.models) or nusd
+            holds_nusd = second_nusd(self.policy, self.models, self._cap_nusd()) or nusd
             place = place_of(self.root, (*LEARN, PER_DAY))
             self._within_day(place, shadow.per_day_nusd, nusd, holds_nusd, "asked twice")
 
@@ -118,6 +120,10 @@ class Asides:
         elif day_nusd < holds_nusd:
             said = f"a request without `max_tokens` is never {done}: that holds up to ${usd_text(holds_nusd)}"
             self.report.warning(place, f"{said} until it ends; set this to that or more, or `per_request_usd` to less")
+
+    def _cap_nusd(self) -> int | None:
+        """Return the most that a request may cost, whoever asks: a shadow's has the same limit."""
+        return request_cap_nusd(self.policy, self.accounts.budget, self.accounts.by_name.values())
 
     def _answer(self, name: str, input_tokens: int) -> Needs:
         """Price an answer; `decide` takes one that is as short as its caller asks for."""

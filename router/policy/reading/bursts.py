@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from router.policy.beside import may_use, request_cap_nusd
 from router.policy.fault import Report
 from router.policy.policy import Account, Budget, Policy, Rule
 from router.policy.reading.accounts import Accounts
@@ -34,20 +35,21 @@ class Bursts:
 
     def check_task(self, root: Table, policy: Policy, report: Report) -> None:
         """Warn where a task's budget has room for few of its requests."""
+        accounts = [*self.accounts.by_name.values()]
         if _is_bound(policy.budget):
-            held_nusd = self._held_nusd(policy, self._callers_nusd(policy))
+            held_nusd = self._held_nusd(policy, accounts)
             self._check(root, ("budget",), policy.budget, held_nusd, report)
 
     def check_accounts(self, root: Table, report: Report) -> None:
         """Warn where a budget of accounts.yaml has room for few requests, whichever of the tasks they are of."""
-        everybody = self.accounts.budget
+        everybody, accounts = self.accounts.budget, [*self.accounts.by_name.values()]
         if _is_bound(everybody):
-            least_nusd = min(self._held_nusd(policy, self._callers_nusd(policy)) for policy in self.policies)
+            least_nusd = min(self._held_nusd(policy, accounts) for policy in self.policies)
             self._check(root, ("budget",), everybody, least_nusd, report)
         for name, account in self.accounts.by_name.items():
-            used = [policy for policy in self.policies if _may(account, policy)] if _is_bound(account.budget) else []
+            used = [policy for policy in self.policies if may_use(account, policy)] if _is_bound(account.budget) else []
             if used:
-                least_nusd = min(self._held_nusd(policy, self._callers_nusd(policy, account)) for policy in used)
+                least_nusd = min(self._held_nusd(policy, [account]) for policy in used)
                 self._check(root, ("accounts", name, "budget"), account.budget, least_nusd, report)
 
     def _check(self, root: Table, path: tuple[str, ...], budget: Budget, held_nusd: int, report: Report) -> None:
@@ -71,19 +73,21 @@ class Bursts:
             for name in policy.models
         )
 
-    def _held_nusd(self, policy: Policy, callers_nusd: int | None) -> int:
-        """Return the most that a request of a task holds; 0 where that is what its answers usually cost, or none.
+    def _held_nusd(self, policy: Policy, accounts: Sequence[Account]) -> int:
+        """Return the most that a request of a task holds, whichever of `accounts` asks.
 
-        None does where a model that costs nothing stands behind the others, as nobody is refused then.
+        It is 0 where its answers' usual cost is held, and where a model that costs nothing stands behind the others, as
+        nobody is refused then.
         """
         if policy.budget.hold == "expected":
             return 0
         if policy.budget.on_exceeded != "reject" and self._any_free(policy.models):
             return 0
-        limits = [nusd for nusd in (policy.budget.per_request_nusd, callers_nusd) if nusd is not None]
         # A rule that looks at the caller's limit is one for requests that have it.
         rules = [rule for rule in policy.rules if "max_output_tokens" not in rule.when.needs()]
-        return min([*limits, max(map(self._longest_nusd, rules))])
+        cap_nusd = request_cap_nusd(policy, self.accounts.budget, accounts)
+        most_nusd = max(map(self._longest_nusd, rules))
+        return most_nusd if cap_nusd is None else min(most_nusd, cap_nusd)
 
     def _longest_nusd(self, rule: Rule) -> int:
         """Price the longest answer of the models that a rule may ask first; 0 where one costs nothing."""
@@ -98,20 +102,7 @@ class Bursts:
     def _any_free(self, names: Sequence[str]) -> bool:
         return any(floor_nusd(self.models[name], 1) == 0 for name in names)
 
-    def _callers_nusd(self, policy: Policy, account: Account | None = None) -> int | None:
-        """Return what bounds each request of a task outside its own file; of every account where none is given."""
-        bounds = [self.accounts.budget.per_request_nusd]
-        callers = [account] if account else [each for each in self.accounts.by_name.values() if _may(each, policy)]
-        own = [each.budget.per_request_nusd for each in callers]
-        if own and None not in own:
-            bounds.append(max(nusd for nusd in own if nusd is not None))
-        return min((nusd for nusd in bounds if nusd is not None), default=None)
-
 
 def _is_bound(budget: Budget) -> bool:
     """Say whether a budget has a window that may refuse a request."""
     return bool(budget.windows()) and budget.on_exceeded != "warn"
-
-
-def _may(account: Account, policy: Policy) -> bool:
-    return account.tasks is None or policy.task in account.tasks

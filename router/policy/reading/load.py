@@ -128,7 +128,7 @@ def load_files(files: Mapping[str, bytes], catalogue: Catalogue, environ: Mappin
         for root, policy, report in whole:
             Foresight(root, policy, models, report).look()
             if not report.stops:
-                Asides(root, policy, models, report).look()
+                Asides(root, policy, models, accounts, report).look()
             bursts.check_task(root, policy, report)
         if accounts_file and accounts_file.root and known and not accounts_file.report.stops:
             check_shared_limits(accounts_file.root, known, models, accounts_file.report)
