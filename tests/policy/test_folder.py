@@ -57,7 +57,10 @@ def test_a_policy_whose_name_keeps_it_from_being_read_is_warned_of(catalogue: Ca
 
 def test_a_policy_in_a_subfolder_that_nothing_includes_is_warned_of(catalogue: Catalogue, tmp_path: Path) -> None:
     rules = "route: [{when: {condition: early}, use: cheap}, {use: premium}]\n"
-    moved = "this is in a subfolder and no file includes it, so it is not read; move it into the folder itself"
+    moved = (
+        "this is in a subfolder and no file includes it, so it is not read; move it into the folder itself, or begin "
+    )
+    moved += "its name or its folder's with a dot where it is set aside"
     assert _warnings(
         catalogue,
         tmp_path,

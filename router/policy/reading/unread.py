@@ -84,4 +84,5 @@ def _kind(path: Path) -> str | None:
 def _not_included(kind: str) -> str:
     if kind in ("conditions", "prompts"):
         return "no file includes this fragment, so it is not read"
-    return "this is in a subfolder and no file includes it, so it is not read; move it into the folder itself"
+    said = "this is in a subfolder and no file includes it, so it is not read; move it into the folder itself"
+    return f"{said}, or begin its name or its folder's with a dot where it is set aside"
