@@ -153,7 +153,7 @@ def _check_prompts(root: Table, policy: Policy, report: Report) -> None:
     asked = {*policy.counted_models, *policy.trial_models, policy.baseline}
     for model, entry in entries_at(root, "prompts").items():
         if model not in asked:
-            said = f'no rule here asks "{model[:60]}", so that only a caller who names it gets this prompt'
+            said = f'no answer here is of "{model[:60]}", so that only a caller who names it gets this prompt'
             report.warning(entry.place, said)
 
 
