@@ -27,6 +27,11 @@ def may_use(account: Account, policy: Policy) -> bool:
     return account.tasks is None or policy.task in account.tasks
 
 
+def holds_usual(policy: Policy, model: str) -> bool:
+    """Say whether a model's hold is what its answers usually cost, once the task has seen some of them."""
+    return policy.budget.hold == "expected" and model in policy.models
+
+
 def longest_nusd(model: Model, cap_nusd: int | None, input_tokens: int = 1) -> int:
     """Return the most that a request without `max_tokens` holds for `model`, within what a request may cost."""
     ask = Ask(input_tokens)
@@ -54,6 +59,6 @@ def second_nusd(policy: Policy, models: Mapping[str, Model], cap_nusd: int | Non
     None where there are no second answers, or where their hold is what such answers usually cost.
     """
     shadow = policy.learn.shadow if policy.learn else None
-    if shadow is None or (policy.budget.hold == "expected" and shadow.model in policy.models):
+    if shadow is None or holds_usual(policy, shadow.model):
         return None
     return longest_nusd(models[shadow.model], cap_nusd) + grades_nusd(policy, models)

@@ -203,3 +203,12 @@ def test_what_a_shadow_holds_is_bounded_by_what_any_caller_may_spend_on_a_reques
         bounds = bounds.replace("KEY", f'keys: ["sha256:{digit * 64}"]', 1)
     told = lines(load(catalogue, {"accounts.yaml": f"version: 1\n{bounds}", "support.yaml": task(body)}))
     assert len([line for line in told if "a request without `max_tokens` is never" in line]) == warnings, told
+
+
+@pytest.mark.parametrize(("rule", "warnings"), [("{name: best, when: {messages: 9}, use: premium}, ", 0), ("", 1)])
+def test_a_shadow_of_a_model_that_the_task_knows_holds_what_its_answers_usually_cost(
+    catalogue: Catalogue, rule: str, warnings: int
+) -> None:
+    shadow = "{use: cheap, experiment: {shadow: {model: premium, budget_per_day_usd: 0.2}}}"
+    told = _told(catalogue, "hold: expected", f"route: [{rule}{shadow}]\n")
+    assert len([line for line in told if "is never mirrored" in line]) == warnings, told

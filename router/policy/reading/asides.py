@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from router.policy.beside import grade_nusd, grades_nusd, longest_nusd, request_cap_nusd, second_nusd
+from router.policy.beside import grade_nusd, grades_nusd, holds_usual, longest_nusd, request_cap_nusd, second_nusd
 from router.policy.decide import MOST_GRADE_TOKENS
 from router.policy.fault import Place, Report
 from router.policy.policy import Policy, Rule
@@ -72,9 +72,13 @@ class Asides:
         if experiment and (shadow := experiment.shadow):
             needs = self._answer(shadow.model, tokens)
             if self._within_request(node, (*TRIAL, "model"), needs, "its answer", "tried"):
-                holds_nusd = longest_nusd(self.models[shadow.model], self._cap_nusd(), tokens)
+                least_nusd, longest = (
+                    needs.least_nusd,
+                    longest_nusd(self.models[shadow.model], self._cap_nusd(), tokens),
+                )
+                holds_nusd = least_nusd if holds_usual(self.policy, shadow.model) else longest
                 self._within_day(
-                    place_of(node, (*TRIAL, PER_DAY)), shadow.per_day_nusd, needs.least_nusd, holds_nusd, "mirrored"
+                    place_of(node, (*TRIAL, PER_DAY)), shadow.per_day_nusd, least_nusd, holds_nusd, "mirrored"
                 )
 
     def _check_learning(self) -> None:
