@@ -51,7 +51,20 @@ def _from_last_question(text: str) -> str | None:
     *worked, asked = (labels[start:end] for start, end in zip(begins, [*begins[1:], len(labels)], strict=True))
     if not _are_answered(worked, asked):
         return None
-    return text[: worked[0][0].start] + text[asked[0].start :]
+    return text[: worked[0][0].start] + _behind_examples(text, worked, asked[0].start) + text[asked[0].start :]
+
+
+def _behind_examples(text: str, worked: list[list[_Label]], until: int) -> str:
+    """Return the paragraphs behind the last example's answer, which may say what to do with the question behind them.
+
+    Where there is no other example, or one whose answer has paragraphs too, they are the answer's own: empty then.
+    """
+    *others, last = (example[-1] for example in worked)
+    if not others or any("\n\n" in answer.value for answer in others):
+        return ""
+    ends = text.find("\n\n", last.start, until)
+    left = text[ends:until].strip() if ends >= 0 else ""
+    return f"{left}\n\n" if left else ""
 
 
 def _labels_in(text: str) -> list[_Label]:

@@ -46,6 +46,16 @@ TWO = "Question: What is two and two?\nAnswer: 4\n\nQuestion: Which colour has t
         pytest.param("['0?\nAnswer: 0\n\n1?\nAnswer: 1\n\n2?\nAnswer:']", "2?\nAnswer:']", id="quoted"),
         pytest.param("fast\nLabel: adverb\nblue\nLabel: adjective\nred\nLabel:", "red\nLabel:", id="no blank lines"),
         pytest.param(
+            "In: 3\nOut: 9\n\nIn: 4\nOut: 16\n\nProve what this is.\n\nAnd why.\nIn: 5\nOut:",
+            "Prove what this is.\n\nAnd why.\n\nIn: 5\nOut:",
+            id="what to do stands behind the examples",
+        ),
+        pytest.param(
+            "In: 3\nOut: 9\n\nSo 9.\n\nIn: 4\nOut: 16\n\nSo 16.\n\nIn: 5\nOut:",
+            "In: 5\nOut:",
+            id="answers in paragraphs",
+        ),
+        pytest.param(
             "Passage: Rain.\nQuestion: Wet?\nAnswer: yes\nPassage: Sun.\nQuestion: Wet?\nAnswer:",
             "Passage: Sun.\nQuestion: Wet?\nAnswer:",
             id="three labels",
