@@ -39,14 +39,14 @@ def longest_nusd(model: Model, cap_nusd: int | None, input_tokens: int = 1) -> i
     return most_nusd if cap_nusd is None else min(most_nusd, cap_nusd)
 
 
-def grade_nusd(model: Model, question: str, output_tokens: int = MOST_GRADE_TOKENS) -> int:
-    """Return the least that one grade of `model` holds, whatever it is shown."""
+def grade_nusd(model: Model, question: str) -> int:
+    """Return about what one grade of `model` holds that is shown next to nothing."""
     ask = Ask(JUDGE_INSTRUCTION_TOKENS + len(question) // 4)
-    return max(price.ceiling_nusd(ask, min(output_tokens, model.max_output_tokens)) for price in model.prices)
+    return max(price.ceiling_nusd(ask, min(MOST_GRADE_TOKENS, model.max_output_tokens)) for price in model.prices)
 
 
 def grades_nusd(policy: Policy, models: Mapping[str, Model]) -> int:
-    """Return the least that is held for grading a second answer of a task; 0 where no judge does."""
+    """Return about what is held for grading a short second answer of a task; 0 where no judge does."""
     shadow = policy.learn.shadow if policy.learn else None
     if shadow is None or shadow.judge is None:
         return 0

@@ -7,11 +7,17 @@ import re
 import pytest
 
 from policy.loading import lines, load, task
+from router.chat import Chat, Message
+from router.pipeline.judging import judging
 from router.policy.decide import Route, decide
 from router.policy.facts import Facts
 from router.policy.purse import purse_of
+from router.policy.reading.asides import FEWEST_TOLD_TOKENS
 from router.policy.room import foreseen, scopes_of, tighter
+from router.policy.said import Said
+from router.policy.verify import Judge
 from router.pricing import Catalogue
+from router.tokens import Counter
 from router.values import Level
 
 ROUTE = "route: [{use: cheap}]\n"
@@ -212,3 +218,14 @@ def test_a_shadow_of_a_model_that_the_task_knows_holds_what_its_answers_usually_
     shadow = "{use: cheap, experiment: {shadow: {model: premium, budget_per_day_usd: 0.2}}}"
     told = _told(catalogue, "hold: expected", f"route: [{rule}{shadow}]\n")
     assert len([line for line in told if "is never mirrored" in line]) == warnings, told
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("target", ["openai/gpt-4.1", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash"])
+async def test_no_judge_is_told_less_than_errors_count(catalogue: Catalogue, target: str) -> None:
+    models = f"version: 1\nmodels: {{cheap: {{target: openai/gpt-4.1-nano}}, judge: {{target: {target}}}}}\n"
+    files: dict[str, str | bytes] = {"models.yaml": models, "support.yaml": task(ROUTE)}
+    judge = load(catalogue, files).checked().models["judge"]
+    chat = Chat(model="auto", messages=[Message(role="user", content="x")])
+    _, facts = await judging(Judge("judge", "Good?", 0.5), chat, (Said("A"),), judge, Counter())
+    assert FEWEST_TOLD_TOKENS <= facts.input_tokens_for("judge") <= 3 * FEWEST_TOLD_TOKENS

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from router.policy.beside import grade_nusd, grades_nusd, holds_usual, longest_nusd, request_cap_nusd, second_nusd
+from router.policy.beside import GRADES, holds_usual, longest_nusd, request_cap_nusd, second_nusd
 from router.policy.decide import MOST_GRADE_TOKENS
 from router.policy.fault import Place, Report
 from router.policy.policy import Policy, Rule
@@ -20,6 +20,8 @@ from router.policy.reading.logic import demands
 from router.policy.target import Model
 from router.values import usd_text
 
+FEWEST_TOLD_TOKENS = 80
+"""A judge is told no less, whatever it is asked and shown; by the tokens of other models it is a little more."""
 LEARN = ("learn", "shadow")
 TRIAL = ("experiment", "shadow")
 PER_DAY = "budget_per_day_usd"
@@ -63,7 +65,7 @@ class Asides:
             self._within_request(node, ("verify", "agree", "with"), needs, "an answer and a second one", "asked")
         if verify and (judge := verify.judge):
             least = min(self.policy.min_output_tokens, MOST_GRADE_TOKENS)
-            nusd = first_nusd + grade_nusd(self.models[judge.model], judge.question, least)
+            nusd = first_nusd + floor_nusd(self.models[judge.model], least, FEWEST_TOLD_TOKENS)
             needs = Needs(nusd, nusd)
             self._within_request(node, ("verify", "judge", "model"), needs, "an answer and its grade", "asked")
         if experiment and (canary := experiment.canary):
@@ -89,7 +91,9 @@ class Asides:
         if not self._within_request(self.root, (*LEARN, "model"), answer, "its answer", "asked"):
             return
         # It is looked for before the second answer, which is taken to be as long as such answers are.
-        nusd = answer.least_nusd + grades_nusd(self.policy, self.models)
+        judge = self.models[shadow.judge] if shadow.judge else None
+        grades_nusd = GRADES * floor_nusd(judge, MOST_GRADE_TOKENS, FEWEST_TOLD_TOKENS) if judge else 0
+        nusd = answer.least_nusd + grades_nusd
         whole = "a second answer and both grades"
         if self._within_request(self.root, (*LEARN, "judge", "model"), Needs(nusd, nusd), whole, "asked"):
             holds_nusd = second_nusd(self.policy, self.models, self._cap_nusd()) or nusd
