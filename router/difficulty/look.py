@@ -126,11 +126,18 @@ def question_of(chat: Chat) -> str:
 
 
 def _with_lines(text: str) -> str:
+<<<<<<< HEAD
     """Return a text with its lines, where it came encoded twice; a formula's "\\nu" is no end of a line.
 
     A long one is left as it is: 5 MB of such ends take 100 ms.
     """
     return text if len(text) > MOST_CHARS or "\n" in text or "\\n" not in text else _ENCODED_END.sub("\n", text)
+=======
+    """Return a text with its lines, where it came encoded twice; a formula's "\\nu" is no end of a line."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text if "\n" in text or "\\n" not in text else _ENCODED_END.sub("\n", text)
+>>>>>>> 0822ed8 (Tell worked examples by more than words and colons)
 
 
 def goes_on(chat: Chat, question: str) -> bool:

@@ -60,6 +60,27 @@ TWO = "Question: What is two and two?\nAnswer: 4\n\nQuestion: Which colour has t
             "Passage: Sun.\nQuestion: Wet?\nAnswer:",
             id="three labels",
         ),
+        pytest.param("[INST] 1? [/INST] 1 </s><s>[INST] 2? [/INST]", "[INST] 2? [/INST]", id="turns in one line"),
+        pytest.param(
+            "<|u|>user\n1?<|e|>\n<|u|>bot\n1<|e|>\n<|u|>user\n2?<|e|>\n<|u|>bot\n",
+            "<|u|>user\n2?<|e|>\n<|u|>bot\n",
+            id="marks of turns",
+        ),
+        pytest.param("## Task\n1?\n## Reply\n1\n\n## Task\n2?\n## Reply\n", "## Task\n2?\n## Reply\n", id="titles"),
+        pytest.param("[Ask]\n1?\n[Say]\n1\n\n[Ask]\n2?\n[Say]\n", "[Ask]\n2?\n[Say]\n", id="brackets"),
+        pytest.param("<ask>1?</ask>\n<say>1</say>\n<ask>2?</ask>\n<say>", "<ask>2?</ask>\n<say>", id="tags"),
+        pytest.param("Q1. One?\nA1. 1\n\nQ2. Two?\nA2.", "Q2. Two?\nA2.", id="numbers with a stop"),
+        pytest.param("问题：一？\n答案：1\n\n问题：二？\n答案：", "问题：二？\n答案：", id="another script"),  # noqa: RUF001  that script has its own
+        pytest.param("one\n=> 1\n\ntwo\n=>", "two\n=>", id="arrows"),
+        pytest.param("T: one\n```py\n1\n```\n\nT: two\n```py\n", "T: two\n```py\n", id="code that is begun"),
+        pytest.param(
+            "Q: One?\nThink it over.\nIt is 1.\n\nQ: Two?\nThink it over.", "Q: Two?\nThink it over.", id="a last line"
+        ),
+        pytest.param("Q: One?\nA: It is 1.\nQ: Two?\nA: It is", "Q: Two?\nA: It is", id="an answer that is begun"),
+        pytest.param("<examples>\n<example>1? 1</example>\n</examples>\nIs it 2?", "Is it 2?", id="tags around"),
+        pytest.param(
+            "1?\nA: one\nB: two\nSay: A\n\n2?\nA: three\nB: four\nSay:", "2?\nA: three\nB: four\nSay:", id="options"
+        ),
     ],
 )
 def test_answered_examples_are_left_out(text: str, left: str) -> None:
@@ -82,7 +103,14 @@ def test_answered_examples_are_left_out(text: str, left: str) -> None:
         "Answer: 1\n\nAnswer:",
         "Is 1 odd? Answer: yes. Is 2? Answer:",
         "At 9:40 or 9:50?",
+<<<<<<< HEAD
         "Prove it by induction, in this form:\nStep: …\nReason: …\n\nDiscuss the base case.\n\nStep:",
+=======
+        "Write a form.\nA. [files] main ( ) [functions]\nB. [names] main ( ) [files]\nC. [words] main ( ) [functions]",
+        "Mend this page: <ul><li>one</li>\n\n<li>two</li></ul>\n\n<ul><li>three</li></ul>",
+        "Why is this wrong?\nint f() {\n  return 1;\n}\n\nint g() {\n  return 2;\n}",
+        "Step 1. Look.\nStep 2. Leap.\nStep 3. Fall.",
+>>>>>>> 0822ed8 (Tell worked examples by more than words and colons)
         "",
     ],
 )
@@ -90,22 +118,27 @@ def test_a_text_without_answered_examples_is_left_as_it_is(text: str) -> None:
     assert without_worked_examples(text) == text
 
 
-def test_a_text_too_long_to_be_examples_is_left_as_it_is() -> None:
-    longest = TWO + "Question: Why?".ljust(MOST_CHARS - len(TWO))
-    assert without_worked_examples(longest) != longest
-    assert without_worked_examples(longest + " ") == longest + " "
+def test_of_a_text_too_long_to_look_at_the_question_is_left() -> None:
+    question = "Question: Why is it blue?\nAnswer:"
+    example = f"Question: {'Why? ' * 40}\nAnswer: 4\n\n"
+    most = (MOST_CHARS - len(question)) // len(example)
+    assert without_worked_examples(example * most + question) == question
+    assert without_worked_examples("Be brief.\n\n" + example * (most - 1) + question) == "Be brief.\n\n" + question
+    assert without_worked_examples("Be brief.\n\n" + example * (most + 1) + question) == question
+    assert without_worked_examples("why " * MOST_CHARS) == "why " * MOST_CHARS
 
 
 @pytest.mark.parametrize(
     ("text", "question"),
     [
         (r"Q: 1?\nA: 1\n\nQ: 2?\nA:", "Q: 2?\nA:"),
+        ("Q: 1?\r\nA: 1\r\rQ: 2?\r\nA:", "Q: 2?\nA:"),
         (r"Pick one.\n\na word", "Pick one.\na word"),
         (r"Find \nu and \nabla.", r"Find \nu and \nabla."),
         ("Print \\n\nPrint \\N", "Print \\n\nPrint \\N"),
     ],
 )
-def test_a_text_that_was_encoded_twice_has_its_lines_again(text: str, question: str) -> None:
+def test_lines_that_were_encoded_twice_or_end_otherwise_are_lines(text: str, question: str) -> None:
     assert question_of(Chat(model="auto", messages=[Message(role="user", content=text)])) == question
 
 
