@@ -30,6 +30,8 @@ KEY_CHARS = 2_000
 ENOUGH_WORDS = 2
 """So many can be told of; no more are counted."""
 _ENCODED_END = re.compile(r"(?:\\n){2,}|\\n(?![a-z])")
+_MARK = re.compile(r"<\|\w{1,32}\|>")
+"""Of a chat's turns, as models read them: no word of it is one of the question's."""
 _WORD_OR_NUMBER = re.compile(r"\w+")
 
 
@@ -97,6 +99,8 @@ def look_at(
     names the kind of work: a label, or what the instructions and tools are. Material in it counts by its length alone.
     """
     seen = looked_at(without_material(text)).lower()
+    if "<|" in seen:
+        seen = _MARK.sub(" ", seen)
     words = words_of(seen)
     paid = len(text) if paid_chars is None else paid_chars
     return Look(
@@ -126,18 +130,13 @@ def question_of(chat: Chat) -> str:
 
 
 def _with_lines(text: str) -> str:
-<<<<<<< HEAD
     """Return a text with its lines, where it came encoded twice; a formula's "\\nu" is no end of a line.
 
-    A long one is left as it is: 5 MB of such ends take 100 ms.
+    A long one is left encoded: 5 MB of such ends take 100 ms.
     """
-    return text if len(text) > MOST_CHARS or "\n" in text or "\\n" not in text else _ENCODED_END.sub("\n", text)
-=======
-    """Return a text with its lines, where it came encoded twice; a formula's "\\nu" is no end of a line."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text if "\n" in text or "\\n" not in text else _ENCODED_END.sub("\n", text)
->>>>>>> 0822ed8 (Tell worked examples by more than words and colons)
+    return text if len(text) > MOST_CHARS or "\n" in text or "\\n" not in text else _ENCODED_END.sub("\n", text)
 
 
 def goes_on(chat: Chat, question: str) -> bool:

@@ -16,19 +16,20 @@ LONGEST_ASKED_CHARS = 300
 BEGIN_CHARS, END_CHARS = 6_000, 6_000
 """Material begins in the first so many characters, and a question behind it in the last."""
 _QUESTION = re.compile(r"^[ \t>*#-]{0,8}(?:user(?:'s)? )?(?:question|query)[ \t*]{0,3}:", re.MULTILINE | re.IGNORECASE)
-_OPENED = re.compile(
-    r"<((?:retrieved_|search_)?(?:articles?|background|contexts?|documents?|excerpts?|knowledge|passages?|results|sources?))"
-    r"(?:\s[^<>]{0,200})?>",
-    re.IGNORECASE,
+_NAMES = (
+    "((?:retrieved_|search_)?"
+    "(?:articles?|background|contexts?|documents?|excerpts?|knowledge|passages?|results|sources?))"
 )
+_OPENED = re.compile(rf"<{_NAMES}(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
+_CLOSED = re.compile(rf"</{_NAMES}>", re.IGNORECASE)
 
 
 def without_material(text: str) -> str:
     """Return what is asked in a text, without a long piece of material that is marked; else the text as it is.
 
     Marked are what stands before the last line that begins with "Question:" or "Query:", and what stands from the first
-    to the last of tags such as `<context>` and `<document>`. A short first line stays, for it may be what is asked, and
-    the label that of a line of a log.
+    to the last of tags such as `<context>` and `<document>`; where the first was left out with all that requests share,
+    from the beginning. A short first line stays, for it may be what is asked, and the label that of a line of a log.
     """
     if len(text) < FEWEST_CHARS:
         return text
@@ -37,13 +38,15 @@ def without_material(text: str) -> str:
 
 def _without_tagged(text: str) -> str:
     opened = _OPENED.search(text, 0, BEGIN_CHARS)
-    if opened is None:
+    begins, ends = opened.span() if opened else (0, 0)
+    named = opened[1] if opened else None
+    closed = None
+    for tag in _CLOSED.finditer(text, ends):
+        if named is None or tag[1] == named:
+            closed = tag
+    if closed is None or closed.start() - ends < FEWEST_CHARS:
         return text
-    closing = f"</{opened[1]}>"
-    closed = text.rfind(closing, opened.end())
-    if closed - opened.end() < FEWEST_CHARS:
-        return text
-    left = f"{text[: opened.start()]}\n{text[closed + len(closing) :]}".strip()
+    left = f"{text[:begins]}\n{text[closed.end() :]}".strip()
     return left if is_enough(left) else text
 
 

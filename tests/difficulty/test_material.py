@@ -23,6 +23,7 @@ PAGE = ("Rain falls. Why it falls, and how to prove it, must be explained step b
         (f"Question: one?\n{PAGE}\nQuestion: two, or three?", "Question: two, or three?"),
         (f"<context>\n{PAGE}\n</context>\n\nWho was wet at last?", "Who was wet at last?"),
         (f"Who was wet? <documents><document id='1'>{PAGE}</document></documents>", "Who was wet?"),
+        (f"{PAGE}</passage>\nWho was wet at last?", "Who was wet at last?"),
         (f"Tell <search_results>{PAGE}</search_results> who was wet.", "Tell \n who was wet."),
     ],
 )
@@ -80,3 +81,9 @@ def test_a_question_that_all_requests_ask_leaves_the_material_to_be_judged() -> 
     ]
     gauge.share("mail", pages)
     assert list(gauge.read("mail", pages[0], Shape()).look.grams) == list(look_at(f"Page one. {PAGE}", Shape()).grams)
+
+
+def test_marks_of_turns_are_no_words() -> None:
+    marked = look_at("<|im_start|>Which gas is lightest?<|im_end|>", Shape())
+    assert marked.grams == look_at("Which gas is lightest?", Shape()).grams
+    assert marked.cues[NAMES.index("plain")] == 0

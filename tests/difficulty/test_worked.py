@@ -103,14 +103,11 @@ def test_answered_examples_are_left_out(text: str, left: str) -> None:
         "Answer: 1\n\nAnswer:",
         "Is 1 odd? Answer: yes. Is 2? Answer:",
         "At 9:40 or 9:50?",
-<<<<<<< HEAD
         "Prove it by induction, in this form:\nStep: …\nReason: …\n\nDiscuss the base case.\n\nStep:",
-=======
         "Write a form.\nA. [files] main ( ) [functions]\nB. [names] main ( ) [files]\nC. [words] main ( ) [functions]",
         "Mend this page: <ul><li>one</li>\n\n<li>two</li></ul>\n\n<ul><li>three</li></ul>",
         "Why is this wrong?\nint f() {\n  return 1;\n}\n\nint g() {\n  return 2;\n}",
         "Step 1. Look.\nStep 2. Leap.\nStep 3. Fall.",
->>>>>>> 0822ed8 (Tell worked examples by more than words and colons)
         "",
     ],
 )
