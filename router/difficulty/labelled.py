@@ -6,6 +6,7 @@ Every fault is told with its line.
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -87,7 +88,7 @@ def fault(file: Path, line: int, problem: str) -> UnusableFile:
 
 def _labelled(text: bytes, number: int, file: Path) -> Labelled:
     try:
-        line = _LINE.decode(text)
+        line = _decoded(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise fault(file, number, f"{str(error).removesuffix('.')}; {SHOULD_BE}") from None
     except RecursionError:
@@ -119,3 +120,19 @@ def _labelled(text: bytes, number: int, file: Path) -> Labelled:
         task=line.task,
         outcomes=line.outcomes,
     )
+
+
+def _decoded(text: bytes) -> _Line:
+    """Read a line; half a surrogate pair, as Python writes where a text was cut within a character, becomes a "?"."""
+    try:
+        return _LINE.decode(text)
+    except msgspec.DecodeError:
+        if b"\\ud" not in text.lower():
+            raise
+        try:
+            whole = json.dumps(json.loads(text), ensure_ascii=False)
+        except ValueError:
+            whole = ""
+        if not whole:
+            raise
+    return _LINE.decode(whole.encode("utf-8", "replace"))

@@ -74,7 +74,15 @@ def test_a_bad_line_is_told_with_its_number(
     assert problem in ran.err
 
 
-@pytest.mark.parametrize("content", ["", "{", "\x00", "[1]"])
+def test_half_a_surrogate_pair_is_read_as_a_sign(farthing: Run, folder: Path, tmp_path: Path) -> None:
+    written = b"\n".join(msgspec.json.encode(line) for line in lines(60)).replace(
+        b'"prompt":"', b'"prompt":"\\ud83d ', 1
+    )
+    (tmp_path / "set.jsonl").write_bytes(written)
+    assert evaluated(farthing, tmp_path / "set.jsonl", folder)["n"] == 60
+
+
+@pytest.mark.parametrize("content", ['{"prompt": "\\ud83d', "", "{", "\x00", "[1]"])
 def test_a_file_that_is_no_set_is_told_without_a_traceback(
     farthing: Run, folder: Path, tmp_path: Path, content: str
 ) -> None:
