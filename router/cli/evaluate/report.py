@@ -26,6 +26,7 @@ def report(evaluated: Evaluated, task: str, work: Work) -> dict[str, Any]:
     return {
         "n": count,
         "learned": evaluated.learned,
+        "learned_to_line": evaluated.learned_to_line,
         "near_duplicates": evaluated.near_duplicates,
         "left_out": asdict(evaluated.lacking) if evaluated.lacking else None,
         "on_too_few_lines": {name: asdict(few) for name, few in evaluated.too_few.items()},

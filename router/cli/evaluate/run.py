@@ -71,6 +71,8 @@ class Evaluated:
 
     pair: Pair
     learned: int
+    learned_to_line: int | None
+    """The last line that was learned: with it all lines before that have an outcome of both models."""
     lacking: Lacking | None
     too_few: dict[str, TooFew]
     scores: list[tuple[str, float]]
@@ -125,6 +127,7 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
     return Evaluated(
         pair=pair,
         learned=len(labels),
+        learned_to_line=both[learn - 1].line if learn else None,
         lacking=lacking,
         too_few=on_too_few_lines(rows, costs, policy, pair),
         scores=[(row.id, readings[row.line][0]) for row in rows],

@@ -32,7 +32,7 @@ def show(found: dict[str, Any]) -> None:
     _show_ways(found)
     _show_dollars(found)
     _show_apgr(found)
-    learned = f", after {found['learned']:,} labels" if found["learned"] else ""
+    learned = f", after {found['learned']:,} labels (to line {found['learned_to_line']:,})" if found["learned"] else ""
     policy, premium = found["policy"], found["always_premium"]
     say(
         f"{plural(found['n'], 'prompt')}{learned}, by the policy of the task '{found['task']}': {found['cheap']} or "

@@ -93,7 +93,7 @@ def test_labels_need_the_two_compared_alone(farthing: Run, five: Path, tmp_path:
         del row["outcomes"]["small"]
     file = write(tmp_path / "set.jsonl", rows)
     found = evaluated(farthing, file, five, "--learn", 100, "--scores", tmp_path / "scores.csv", task="five")
-    assert (found["learned"], found["n"]) == (100, 99)
+    assert (found["learned"], found["learned_to_line"], found["n"]) == (100, 101, 99)
     assert found["left_out"] == {"lines": 1, "first": 1, "model": "premium"}
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 201
 
