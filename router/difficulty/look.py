@@ -29,6 +29,7 @@ KEY_CHARS = 2_000
 """So much of the instructions tells one kind of work from another."""
 ENOUGH_WORDS = 2
 """So many can be told of; no more are counted."""
+_ANSWERING = frozenset({"assistant", "tool", "function"})
 _ENCODED_END = re.compile(r"(?:\\n){2,}|\\n(?![a-z])")
 _MARK = re.compile(r"<\|\w{1,32}\|>")
 """Of a chat's turns, as models read them: no word of it is one of the question's."""
@@ -117,7 +118,8 @@ def look_at(
 def question_of(chat: Chat) -> str:
     """Return what a request asks: the last user message, after those that it goes on from where it is a word or two.
 
-    Without the worked examples in it; empty where there is none.
+    Without the worked examples in it. Where no message is a user's, the last that is no answer and no tool's result
+    asks; empty where there is none.
     """
     asked: list[str] = []
     for message in reversed(chat.messages):
@@ -126,6 +128,9 @@ def question_of(chat: Chat) -> str:
             begins = asked[-1][:FOLLOW_UP_BYTES].encode("utf-8", "replace")
             if len(asked) > MOST_FOLLOW_UPS or len(begins) >= FOLLOW_UP_BYTES:
                 break
+    if not asked:
+        others = (message.text() for message in reversed(chat.messages) if message.role not in _ANSWERING)
+        asked += islice(others, 1)
     return "\n".join(without_worked_examples(_with_lines(text)) for text in reversed(asked))
 
 
@@ -144,7 +149,8 @@ def goes_on(chat: Chat, question: str) -> bool:
 
     It says nothing of what a task's prompts share: all turns of one conversation begin alike.
     """
-    return len(question) > len(chat.last_user_text())
+    asks = any(message.role == "user" for message in chat.messages)
+    return asks and len(question) > len(chat.last_user_text())
 
 
 def shape_of(chat: Chat, question: str) -> Shape:

@@ -13,7 +13,7 @@ from router.chat import Chat
 from router.difficulty.cues import NAMES, Shape, asks_briefly, looked_at
 from router.difficulty.gauge import Gauge, Reading, reference_gauge
 from router.difficulty.grams import SIZE, grams_of, words_of
-from router.difficulty.look import Look, look_at, question_of, shape_of
+from router.difficulty.look import Look, goes_on, look_at, question_of, shape_of
 from router.difficulty.scorer import Label, Scorer
 from router.difficulty.shared import SharedText
 from router.difficulty.weights import shipped_weights
@@ -56,6 +56,26 @@ def test_a_follow_up_of_a_word_is_to_be_as_brief_as_what_it_goes_on_from() -> No
     for said, brief in (((asked, "and Spain?"), True), ((asked, EASY, "and now?"), False)):
         question = question_of(chat := talk(*said))
         assert shape_of(chat, question).brief is brief
+
+
+@pytest.mark.parametrize(
+    ("roles", "asked"),
+    [
+        (("system",), 0),
+        (("system", "assistant"), 0),
+        (("system", "human"), 1),
+        (("system", "user"), 1),
+        (("user", "system"), 0),
+        (("assistant", "tool"), None),
+    ],
+)
+def test_where_no_message_is_a_users_the_last_one_asks(roles: tuple[str, ...], asked: int | None) -> None:
+    texts = (HARD, EASY)
+    messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    chat = msgspec.convert({"model": "auto", "messages": messages}, Chat)
+    question = question_of(chat)
+    assert question == ("" if asked is None else texts[asked])
+    assert not goes_on(chat, question)
 
 
 def test_a_message_that_says_what_it_wants_stands_alone() -> None:

@@ -71,7 +71,7 @@ TWO = "Question: What is two and two?\nAnswer: 4\n\nQuestion: Which colour has t
         pytest.param("<ask>1?</ask>\n<say>1</say>\n<ask>2?</ask>\n<say>", "<ask>2?</ask>\n<say>", id="tags"),
         pytest.param("Q1. One?\nA1. 1\n\nQ2. Two?\nA2.", "Q2. Two?\nA2.", id="numbers with a stop"),
         pytest.param("问题：一？\n答案：1\n\n问题：二？\n答案：", "问题：二？\n答案：", id="another script"),  # noqa: RUF001  that script has its own
-        pytest.param("one\n=> 1\n\ntwo\n=>", "two\n=>", id="arrows"),
+        pytest.param("nil\n=> 0\n\none\n=> 1\n\ntwo\n=>", "two\n=>", id="arrows"),
         pytest.param("T: one\n```py\n1\n```\n\nT: two\n```py\n", "T: two\n```py\n", id="code that is begun"),
         pytest.param(
             "Q: One?\nThink it over.\nIt is 1.\n\nQ: Two?\nThink it over.", "Q: Two?\nThink it over.", id="a last line"
@@ -79,7 +79,7 @@ TWO = "Question: What is two and two?\nAnswer: 4\n\nQuestion: Which colour has t
         pytest.param("Q: One?\nA: It is 1.\nQ: Two?\nA: It is", "Q: Two?\nA: It is", id="an answer that is begun"),
         pytest.param("<examples>\n<example>1? 1</example>\n</examples>\nIs it 2?", "Is it 2?", id="tags around"),
         pytest.param(
-            "1?\nA: one\nB: two\nSay: A\n\n2?\nA: three\nB: four\nSay:", "2?\nA: three\nB: four\nSay:", id="options"
+            "0?\nA: nil\nB: two\nSay: A\n\n1?\nA: one\nB: two\nSay: A\n\n2?\nA: three\nB: four\nSay:", "2?\nA: three\nB: four\nSay:", id="options"
         ),
     ],
 )
