@@ -79,7 +79,9 @@ TWO = "Question: What is two and two?\nAnswer: 4\n\nQuestion: Which colour has t
         pytest.param("Q: One?\nA: It is 1.\nQ: Two?\nA: It is", "Q: Two?\nA: It is", id="an answer that is begun"),
         pytest.param("<examples>\n<example>1? 1</example>\n</examples>\nIs it 2?", "Is it 2?", id="tags around"),
         pytest.param(
-            "0?\nA: nil\nB: two\nSay: A\n\n1?\nA: one\nB: two\nSay: A\n\n2?\nA: three\nB: four\nSay:", "2?\nA: three\nB: four\nSay:", id="options"
+            "0?\nA: nil\nB: two\nSay: A\n\n1?\nA: one\nB: two\nSay: A\n\n2?\nA: three\nB: four\nSay:",
+            "2?\nA: three\nB: four\nSay:",
+            id="options",
         ),
     ],
 )
