@@ -12,9 +12,10 @@ from router.difficulty.shared import is_enough
 FEWEST_CHARS = 1_000
 """Less than this is no material: a story that a sum is told in belongs to the question."""
 LONGEST_ASKED_CHARS = 300
-"""A first line up to this length may say what to do with the material behind it; a longer one is a paragraph of it."""
+ENDS_OF_ASKED = ("?", ":", "\uff1f", "\uff1a")
+"""A first line that is no longer and ends so may say what to do with the material behind it; others are part of it."""
 BEGIN_CHARS, END_CHARS = 6_000, 6_000
-"""Material begins in the first so many characters, and a question behind it in the last."""
+"""Material begins in the first so many characters, and ends in the last, as a question behind it begins there."""
 _QUESTION = re.compile(r"^[ \t>*#-]{0,8}(?:user(?:'s)? )?(?:question|query)[ \t*]{0,3}:", re.MULTILINE | re.IGNORECASE)
 _NAMES = (
     "((?:retrieved_|search_)?"
@@ -29,7 +30,7 @@ def without_material(text: str) -> str:
 
     Marked are what stands before the last line that begins with "Question:" or "Query:", and what stands from the first
     to the last of tags such as `<context>` and `<document>`; where the first was left out with all that requests share,
-    from the beginning. A short first line stays, for it may be what is asked, and the label that of a line of a log.
+    from the beginning. A first line that asks stays, for the label may be that of a line of a log.
     """
     if len(text) < FEWEST_CHARS:
         return text
@@ -41,7 +42,7 @@ def _without_tagged(text: str) -> str:
     begins, ends = opened.span() if opened else (0, 0)
     named = opened[1] if opened else None
     closed = None
-    for tag in _CLOSED.finditer(text, ends):
+    for tag in _CLOSED.finditer(text, max(ends, len(text) - END_CHARS)):
         if named is None or tag[1] == named:
             closed = tag
     if closed is None or closed.start() - ends < FEWEST_CHARS:
@@ -56,4 +57,5 @@ def _behind_label(text: str) -> str:
     if not (last and is_enough(text[last:])):
         return text
     first = text.lstrip()[: LONGEST_ASKED_CHARS + 1].partition("\n")[0]
-    return f"{first}\n{text[last:]}" if len(first) <= LONGEST_ASKED_CHARS and is_enough(first) else text[last:]
+    asks = len(first) <= LONGEST_ASKED_CHARS and first.rstrip().endswith(ENDS_OF_ASKED) and is_enough(first)
+    return f"{first}\n{text[last:]}" if asks else text[last:]

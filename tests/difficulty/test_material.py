@@ -16,7 +16,7 @@ PAGE = ("Rain falls. Why it falls, and how to prove it, must be explained step b
     ("text", "left"),
     [
         (f"Context: {PAGE}\n\nQuestion: Who was wet?\nAnswer:", "Question: Who was wet?\nAnswer:"),
-        (f"Use the context.\n\n{PAGE}\nQuestion: Who was wet?", "Use the context.\nQuestion: Who was wet?"),
+        (f"Use the context.\n\n{PAGE}\nQuestion: Who was wet?", "Question: Who was wet?"),
         (f"Why is this slow?\n{PAGE}\nquery: SELECT 1 FROM rain", "Why is this slow?\nquery: SELECT 1 FROM rain"),
         (f"{PAGE}\n---\n**User question:** Who was wet?", "**User question:** Who was wet?"),
         (f"{PAGE}\nQuery: who was wet\n", "Query: who was wet\n"),
