@@ -8,6 +8,7 @@ that requests have in common.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import islice
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ def _from_last_question(text: str) -> str | None:
         text = text[-MOST_CHARS:].partition("\n\n")[2]
     labels = _labels_in(text)
     names = [label.name for label in labels]
-    question = next((name for name in names if names.count(name) > 1), None)
+    question = next((name for name, count in Counter(names).items() if count > 1), None)
     if question is None or question in _OPTIONS:
         return None
     begins = [at for at, name in enumerate(names) if name == question]
