@@ -91,7 +91,7 @@ class Gauge:
         """
         known = self._tasks.get(task, self._cold)
         own = known.shared.stripped(text)
-        look = look_at(own.text, shape, paid_chars=len(text), key=key, left_out=own.left_out)
+        look = look_at(own.text, shape, whole=text, key=key, left_out=own.left_out)
         score = known.scorer.score(look)
         return Reading(
             difficulty=known.ranks.rank(score.value),

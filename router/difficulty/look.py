@@ -90,24 +90,23 @@ def look_at(
     text: str,
     shape: Shape,
     *,
-    paid_chars: int | None = None,
+    whole: str | None = None,
     key: str | None = None,
     left_out: tuple[int, ...] = (),
 ) -> Look:
     """Look at a question, as little of it as the time allows.
 
-    `paid_chars` is how long it was before shared text was left out, of which `left_out` are hashes; `key`
+    `whole` is it before shared text was left out, of which `left_out` are hashes: all of that is paid for. `key`
     names the kind of work: a label, or what the instructions and tools are. Material in it counts by its length alone.
     """
-    seen = looked_at(without_material(text)).lower()
+    seen = looked_at(without_material(text, whole or text)).lower()
     if "<|" in seen:
         seen = _MARK.sub(" ", seen)
     words = words_of(seen)
-    paid = len(text) if paid_chars is None else paid_chars
     return Look(
         cues=cues_of(seen, words, len(text), shape),
         grams=array("H", grams_of(words)),
-        tokens=tokens_in(paid + shape.other_chars),
+        tokens=tokens_in(len(whole or text) + shape.other_chars),
         words=sum(1 for _ in islice(_WORD_OR_NUMBER.finditer(seen), ENOUGH_WORDS)),
         key=None if key is None else crc32(key.encode("utf-8", "replace")) % KEYS,
         left_out=left_out,

@@ -155,9 +155,7 @@ def doubt(examples: list[Example]) -> str | None:
 def look_of(chat: Chat, text: str | None = None, task: str | None = None) -> Look:
     """Look at a request; `text` is its question without what is shared, `task` a label of its own."""
     whole = question_of(chat)
-    return look_at(
-        whole if text is None else text, shape_of(chat, whole), paid_chars=len(whole), key=key_of(chat, task)
-    )
+    return look_at(whole if text is None else text, shape_of(chat, whole), whole=whole, key=key_of(chat, task))
 
 
 def _rows(examples: list[Example]) -> list[Row]:

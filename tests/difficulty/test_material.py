@@ -7,7 +7,7 @@ import pytest
 from router.difficulty.cues import NAMES, Shape
 from router.difficulty.gauge import Gauge
 from router.difficulty.look import look_at
-from router.difficulty.material import END_CHARS, FEWEST_CHARS, without_material
+from router.difficulty.material import END_CHARS, FEWEST_CHARS, FEWEST_NAMED_CHARS, without_material
 
 PAGE = ("Rain falls. Why it falls, and how to prove it, must be explained step by step. " * 20)[: FEWEST_CHARS + 100]
 
@@ -18,6 +18,7 @@ PAGE = ("Rain falls. Why it falls, and how to prove it, must be explained step b
         (f"Context: {PAGE}\n\nQuestion: Who was wet?\nAnswer:", "Question: Who was wet?\nAnswer:"),
         (f"Use the context.\n\n{PAGE}\nQuestion: Who was wet?", "Question: Who was wet?"),
         (f"Why is this slow?\n{PAGE}\nquery: SELECT 1 FROM rain", "Why is this slow?\nquery: SELECT 1 FROM rain"),
+        (f"Tell who was wet.\n\nArticle:\n{PAGE}\nQuestion: Who then?", "Tell who was wet.\n\nQuestion: Who then?"),
         (f"{PAGE}\n---\n**User question:** Who was wet?", "**User question:** Who was wet?"),
         (f"{PAGE}\nQuery: who was wet\n", "Query: who was wet\n"),
         (f"Question: one?\n{PAGE}\nQuestion: two, or three?", "Question: two, or three?"),
@@ -28,7 +29,7 @@ PAGE = ("Rain falls. Why it falls, and how to prove it, must be explained step b
     ],
 )
 def test_marked_material_is_left_out(text: str, left: str) -> None:
-    assert without_material(text) == left
+    assert _left(text) == left
 
 
 @pytest.mark.parametrize(
@@ -45,24 +46,37 @@ def test_marked_material_is_left_out(text: str, left: str) -> None:
     ],
 )
 def test_what_is_not_marked_as_material_or_has_no_question_beside_it_stays(text: str) -> None:
-    assert without_material(text) == text
+    assert _left(text) == text
 
 
 def test_less_than_a_page_belongs_to_the_question() -> None:
     asked = "\nQuestion: Who was wet?"
     before = PAGE[: FEWEST_CHARS - len("\n") - 1]
-    assert without_material(before + asked) == before + asked
-    assert without_material(before + "." + asked) == asked.strip()
-    tagged = f"<context>{PAGE[: FEWEST_CHARS - 1]}</context>\nWho was wet?"
-    assert without_material(tagged) == tagged
-    assert without_material(tagged.replace("</", ".</")) == "Who was wet?"
+    assert _left(before + asked) == before + asked
+    assert _left(before + "." + asked) == asked.strip()
+
+
+@pytest.mark.parametrize("name", ["Passage:", "Document 3:", "**Context**:"])
+def test_less_of_material_is_needed_where_it_is_named(name: str) -> None:
+    whole = f"{name}\n{PAGE}"[: FEWEST_NAMED_CHARS - len("\n") - 1] + "{}\nQuestion: Who was wet?"
+    assert _left(whole.format("")) == whole.format("")
+    assert _left(whole.format(".")) == "Question: Who was wet?"
+    shared = whole.format(PAGE[:50]).removeprefix(name)
+    assert without_material(shared, name + shared) == "Question: Who was wet?"
+    assert without_material(shared, shared) == shared
+
+
+def test_less_of_material_is_needed_where_it_has_tags() -> None:
+    tagged = f"<context>{PAGE[: FEWEST_NAMED_CHARS - 1]}</context>\nWho was wet?"
+    assert _left(tagged) == tagged
+    assert _left(tagged.replace("</", ".</")) == "Who was wet?"
 
 
 def test_a_question_far_from_the_end_is_not_looked_for() -> None:
     asked = PAGE + "\nQuestion: " + "why " * 2_000
-    assert without_material(asked) == asked
+    assert _left(asked) == asked
     near = PAGE + "\nQuestion: " + "w" * (END_CHARS - 10)
-    assert len(without_material(near)) == END_CHARS
+    assert len(_left(near)) == END_CHARS
 
 
 def test_material_holds_no_cue_and_counts_by_its_length() -> None:
@@ -87,3 +101,7 @@ def test_marks_of_turns_are_no_words() -> None:
     marked = look_at("<|im_start|>Which gas is lightest?<|im_end|>", Shape())
     assert marked.grams == look_at("Which gas is lightest?", Shape()).grams
     assert marked.cues[NAMES.index("plain")] == 0
+
+
+def _left(text: str) -> str:
+    return without_material(text, text)
