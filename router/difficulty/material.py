@@ -19,14 +19,9 @@ ENDS_OF_ASKED = ("?", ":", "\uff1f", "\uff1a")
 BEGIN_CHARS, END_CHARS = 6_000, 6_000
 """Material begins in the first so many characters, and ends in the last, as a question behind it begins there."""
 _QUESTION = re.compile(r"^[ \t>*#-]{0,8}(?:user(?:'s)? )?(?:question|query)[ \t*]{0,3}:", re.MULTILINE | re.IGNORECASE)
-_NAMED = re.compile(
-    r"^[ \t>*#-]{0,8}(?:article|context|document|excerpt|paragraph|passage)s?[ \t]?\d{0,3}[ \t*]{0,3}:",
-    re.MULTILINE | re.IGNORECASE,
-)
-_NAMES = (
-    "((?:retrieved_|search_)?"
-    "(?:articles?|background|contexts?|documents?|excerpts?|knowledge|passages?|results|sources?))"
-)
+_PIECE = "(?:article|context|document|excerpt|paragraph|passage)s?"
+_NAMED = re.compile(rf"^[ \t>*#-]{{0,8}}{_PIECE}[ \t]?\d{{0,3}}[ \t*]{{0,3}}:", re.MULTILINE | re.IGNORECASE)
+_NAMES = f"((?:retrieved_|search_)?(?:{_PIECE}|background|knowledge|results|sources?))"
 _OPENED = re.compile(rf"<{_NAMES}(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
 _CLOSED = re.compile(rf"</{_NAMES}>", re.IGNORECASE)
 
@@ -38,13 +33,11 @@ def without_material(text: str, whole: str) -> str:
 
     Marked are what stands before the last line that begins with "Question:" or "Query:", and what stands from the first
     to the last of tags such as `<context>` and `<document>`; where the first was left out with all that requests share,
-    from the beginning. What is asked before it stays: the label may be
-    that of a line of a log.
+    from the beginning. What is asked before it stays, for the label may be that of a line of a log.
     """
     if len(text) < FEWEST_NAMED_CHARS:
         return text
-    is_named = _NAMED.search(whole[:BEGIN_CHARS]) is not None
-    return _behind_label(_without_tagged(text), FEWEST_NAMED_CHARS if is_named else FEWEST_CHARS)
+    return _behind_label(_without_tagged(text), whole)
 
 
 def _without_tagged(text: str) -> str:
@@ -61,10 +54,12 @@ def _without_tagged(text: str) -> str:
     return left if is_enough(left) else text
 
 
-def _behind_label(text: str, fewest_chars: int) -> str:
-    behind = max(fewest_chars, len(text) - END_CHARS)
+def _behind_label(text: str, whole: str) -> str:
+    behind = max(FEWEST_NAMED_CHARS, len(text) - END_CHARS)
     last = max((label.start() for label in _QUESTION.finditer(text, behind)), default=0)
     if not (last and is_enough(text[last:])):
+        return text
+    if last < FEWEST_CHARS and not _NAMED.search(whole[:BEGIN_CHARS]):
         return text
     return f"{_asked_before(text[:last])}{text[last:]}"
 

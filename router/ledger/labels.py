@@ -66,7 +66,7 @@ ADD_PLACE = (
     "ALTER TABLE labels ADD COLUMN place BIGINT",
     f"CREATE INDEX labels_place ON labels (task, {PLACE})",
 )
-NEWEST_PLACE = f"SELECT {PLACE} FROM labels WHERE task = CAST($1 AS TEXT) ORDER BY {PLACE} DESC LIMIT 1"  # noqa: S608  ours
+NEWEST_PLACE = f"SELECT {PLACE} FROM labels WHERE task = CAST($1 AS TEXT) ORDER BY {PLACE} DESC LIMIT 1"  # noqa: S608  names are ours
 """Of one task; by the end of the index, for SQLite reads all of it to find the greatest."""
 
 ADD = f"""
@@ -86,20 +86,20 @@ AND gain = CAST($7 AS DOUBLE PRECISION) AND coalesce(cheap_targets, '') = coales
 AND coalesce(premium_targets, '') = coalesce(CAST($12 AS TEXT), '')
 AND seq = (SELECT max(seq) FROM labels WHERE task = CAST($1 AS TEXT) AND request_id = CAST($3 AS TEXT)
 AND source = CAST($4 AS TEXT)))
-"""  # noqa: S608  ours
+"""  # noqa: S608  names are ours
 """Adds a label under the next number, unless its request has as many of that source as it may, or the last says so.
 
 Without its plus sign, the least place would be looked for through all of the task's and not among the request's few.
 """
 PRUNE = f"""
 DELETE FROM labels WHERE task = CAST($1 AS TEXT) AND {PLACE} <= ({NEWEST_PLACE}) - CAST($2 AS BIGINT)
-"""  # noqa: S608  ours
+"""  # noqa: S608  names are ours
 RATINGS = f"""
 SELECT count(*), coalesce(sum(CASE WHEN requests.account = CAST($3 AS TEXT) THEN 1 ELSE 0 END), 0)
 FROM (SELECT DISTINCT request_id FROM labels WHERE task = CAST($1 AS TEXT) AND source = 'feedback'
 AND {PLACE} > ({NEWEST_PLACE}) - CAST($2 AS BIGINT)) AS rated
 LEFT JOIN requests ON requests.id = rated.request_id
-"""  # noqa: S608  ours
+"""  # noqa: S608  names are ours
 """Counts the requests whose ratings are among a task's newest labels, and those of one account among these."""
 RATED = """
 SELECT gain, cheap, premium, cheap_targets, premium_targets FROM labels
@@ -109,7 +109,7 @@ WHERE task = $1 AND request_id = $2 AND source = 'feedback' ORDER BY seq DESC LI
 READ = f"""
 SELECT task, at, request_id, source, cheap, premium, gain, cost_usd, propensity, look, seq,
 cheap_targets, premium_targets, {PLACE} FROM labels WHERE task = $1 AND seq > $2 ORDER BY seq LIMIT $3
-"""  # noqa: S608  ours
+"""  # noqa: S608  names are ours
 
 Change = tuple[str, tuple[str | int | float | None, ...]]
 """A statement and its values."""

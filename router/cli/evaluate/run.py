@@ -105,7 +105,7 @@ def evaluate_set(rows: list[Labelled], policies: PolicySet, policy: Policy, lear
         labels = _labels(both[:learn], costs.named, gauge, policies, policy)
         gauge.learn(policy.task, labels)
     readings = {row.line: _read(row, gauge, policy) for row in work.over("Scoring", rows, len(rows))}
-    own = (gauge.own_text(policy.task, question_of(row.chat)) for row in rows)
+    own = (gauge.own_text(policy.task, question) for _, question in asked)
     alike = near_duplicates(work.over("Looking for near duplicates", own, len(rows)))
     repeating = {row.line for row, repeats in zip(rows, alike, strict=True) if repeats}
     counter = Counter()
